@@ -1,0 +1,43 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+
+.PHONY: help install demo test lint format bench bench-throttle clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: .venv/installed ## build .venv with the locked dependencies
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("migrator needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: install ## rotate some hundred Slack webhooks on a local stand-in for Confluent Cloud
+	@$(BIN)/python jobs/demo.py
+
+lint: install ## check format, style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install ## write the format, mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: lint ## run the lint, then every test
+	$(BIN)/pytest
+
+bench: install ## measure throughput, memory and start-up, as ratios within one run
+	$(BIN)/python tests/benchmarks/bench.py
+
+bench-throttle: install ## compare the throttle with others, on simulated servers
+	$(BIN)/python tests/benchmarks/bench_throttle.py
+
+clean: ## remove what the other targets built
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

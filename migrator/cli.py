@@ -1,0 +1,298 @@
+"""The command line: parameters in, one message or a summary out, and the contract's exit code.
+
+Each command imports what it needs when it runs, so that `--help` and completion stay quick.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import click
+
+from migrator import __version__
+
+if TYPE_CHECKING:
+    from migrator.check import Verdict
+
+__all__ = ["cli", "main"]
+
+CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+EXIT_USAGE, EXIT_STOPPED, EXIT_BUG, EXIT_INTERRUPTED = 2, 3, 70, 130
+
+
+class Examples(click.Command):
+    """A command whose help ends with an example, kept on lines of its own."""
+
+    def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the example."""
+        del ctx
+        with formatter.section("Example"):
+            for line in self.example.splitlines():
+                formatter.write(f"  {line}\n")
+
+
+@click.group(context_settings=CONTEXT, epilog="Start with: migrator check JOB, then migrator run JOB.")
+@click.version_option(__version__, message="migrator %(version)s")
+def cli() -> None:
+    """Bulk PATCHes to a REST API, at the quota's edge, with every item accounted for."""
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with the contract's exit code."""
+    with _errors():
+        sys.exit(cli.main(standalone_mode=False, prog_name="migrator") or 0)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Turn what a user can cause into one message and an exit code; the rest is a bug, and says so."""
+    try:
+        yield
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("migrator: interrupted", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(EXIT_USAGE)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our standard output has gone; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_STOPPED)
+    except Exception as error:  # noqa: BLE001  the last line of defence
+        code = _message(error)
+        sys.exit(code)
+
+
+def _message(error: Exception) -> int:
+    """Print an error and return its exit code."""
+    from migrator.job import JobError  # noqa: PLC0415
+    from migrator.launch import UserError  # noqa: PLC0415  quick start
+
+    if isinstance(error, JobError):
+        for problem in error.problems:
+            click.echo(str(problem), err=True)
+        count = len(error.problems)
+        click.echo(f"migrator: the job file has {count} problem{'s' if count != 1 else ''}; nothing was sent", err=True)
+        return EXIT_USAGE
+    if isinstance(error, UserError):
+        click.echo(f"migrator: {error}", err=True)
+        return error.exit_code
+    # An exception's text may quote a URL or a body, so the frames alone are shown.
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    click.echo(
+        f"{frames}migrator: a bug: {type(error).__name__}. What was recorded is kept; please report it.", err=True
+    )
+    return EXIT_BUG
+
+
+def _job_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Declare JOB and what says where its items are."""
+    for declare in (
+        click.argument("job", metavar="JOB"),
+        click.option("--items", metavar="FILE", help="An items file in place of the job's own; - is standard input."),
+        click.option(
+            "--template", metavar="NAME|FILE", help="The job file that goes with an items file. [confluent-integration]"
+        ),
+    ):
+        command = declare(command)
+    return command
+
+
+RUN_OPTIONS: Final = (
+    click.option("--base-url", metavar="URL", help="Another server than the API profile's."),
+    click.option("--concurrency", metavar="N|auto", help="The most requests in flight. [auto]"),
+    click.option("--rate", metavar="N/UNIT", help="A ceiling of our own, such as 50/s or 600/m."),
+    click.option("--pace", metavar="fast|smooth", help="Use the budget at once, or spread it over the window. [fast]"),
+    click.option("--max-wait", metavar="T", help="A longer wait for quota ends the run, resumable. [1h]"),
+    click.option("--reserve", metavar="P%", help="The part of the quota left to its other users. [0%]"),
+    click.option("--max-failures", metavar="N|P%", help="Stop once so many items failed. [10%, from 20 items on]"),
+    click.option("--max-attempts", metavar="N", help="Tries an item, the first included. [5]"),
+    click.option("--timeout", metavar="S", help="One request, all in all. [30]"),
+    click.option("--canary", metavar="N", help="First N items; go on only if all succeeded. [1]"),
+    click.option("--limit", metavar="N", help="Only the first N items."),
+    click.option("--verify", metavar="none|response", help="Compare the answer with what was sent. [response]"),
+    click.option("--dry-run", is_flag=True, help="Everything but the requests."),
+    click.option("--fresh", is_flag=True, help="Do not resume; start a new run."),
+    click.option("--yes", is_flag=True, help="Do not ask."),
+    click.option("--state", metavar="DIR", help="Where runs are kept. [$MIGRATOR_STATE, else .migrator]"),
+    click.option("--if-running", metavar="fail|skip|wait", help="Another run of this job is under way. [fail]"),
+    click.option("--redact-files", is_flag=True, help="Mask secrets in succeeded.csv and failed.csv too."),
+    click.option("--progress", metavar="auto|bar|plain|none", help="How progress is shown. [auto]"),
+    click.option("--log-format", metavar="auto|console|json", help="Events on standard error. [auto]"),
+    click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error. [info]"),
+)
+
+
+def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(RUN_OPTIONS):
+        command = option(command)
+    return command
+
+
+@cli.command(
+    cls=Examples,
+    example="migrator run rotate-slack-webhooks.json\nmigrator run webhooks.csv --rate 50/s --max-failures 1%",
+)
+@_job_argument
+@_run_options
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
+def run(job: str, items: str | None, template: str | None, *, as_json: bool, **typed: str | bool | None) -> int:
+    """Check every row, then send; resume by itself an unfinished run of the same job.
+
+    Exit codes: 0 all succeeded; 1 some failed or are in doubt; 2 not valid, nothing was sent; 3 stopped early, can be
+    resumed; 4 another run of this job is under way; 130 and 143 interrupted, can be resumed.
+    """
+    from migrator import launch, options, source  # noqa: PLC0415
+
+    with launch.user_errors():
+        found, origin = source.find(job, items=items, template=template, env=os.environ, stdin=sys.stdin.buffer)
+        chosen = options.resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source)
+        verdict = _checked(found, origin, limit=chosen.limit)
+        if verdict.problem_count:
+            return EXIT_USAGE
+        ending = launch.launch(launch.Order(job=found, source=origin, options=chosen, verdict=verdict))
+    click.echo(ending.document() if as_json else ending.text())
+    return int(ending.exit_code)
+
+
+@cli.command(cls=Examples, example="migrator check rotate-slack-webhooks.json")
+@_job_argument
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
+def check(job: str, items: str | None, template: str | None, *, as_json: bool) -> int:
+    """Check every row and show the problems with file, line and column; no network."""
+    import msgspec  # noqa: PLC0415
+
+    from migrator import launch, source  # noqa: PLC0415
+
+    with launch.user_errors():
+        found, origin = source.find(job, items=items, template=template, env=os.environ, stdin=sys.stdin.buffer)
+    verdict = _checked(found, origin, limit=None)
+    if as_json:
+        problems = [
+            {"file": p.file, "line": p.line, "column": p.column, "field": p.field, "message": p.message}
+            for p in verdict.problems
+        ]
+        document: Mapping[str, Any] = {
+            "items": verdict.items,
+            "problem_count": verdict.problem_count,
+            "problems": problems,
+        }
+        click.echo(msgspec.json.encode(document).decode())
+    elif not verdict.problem_count:
+        click.echo(f"{origin.name}: {verdict.items} items, no problems")
+    return EXIT_USAGE if verdict.problem_count else 0
+
+
+def _checked(job: Any, origin: Any, *, limit: int | None) -> "Verdict":
+    """Check the whole input and print what is wrong with it."""
+    from migrator import check as rules  # noqa: PLC0415
+
+    verdict = rules.check(origin.rewound(), form=origin.form, job=job, name=origin.name, limit=limit)
+    for problem in verdict.problems:
+        click.echo(str(problem), err=True)
+    more = verdict.problem_count - len(verdict.problems)
+    if more:
+        click.echo(f"… and {more} more", err=True)
+    if verdict.problem_count:
+        problems = f"{verdict.problem_count} problem{'s' if verdict.problem_count != 1 else ''}"
+        click.echo(f"migrator: {origin.name}: {problems} in {verdict.items} rows; nothing was sent", err=True)
+    return verdict
+
+
+@cli.command(cls=Examples, example="migrator schema > job.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of a job file."""
+    import json  # noqa: PLC0415
+
+    from migrator.job import job_schema  # noqa: PLC0415
+
+    click.echo(json.dumps(job_schema(), indent=2, ensure_ascii=False))
+
+
+@cli.command(cls=Examples, example="migrator sandbox --port 8080 --items 400 --limit 100 --window 60 --error-rate 1%")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0 takes a free one.")
+@click.option("--items", type=click.IntRange(0), default=1000, show_default=True, help="Integrations that are there.")
+@click.option(
+    "--limit", type=click.IntRange(0), default=100, show_default=True, help="Requests a window; 0 for no limit."
+)
+@click.option("--window", type=float, default=60.0, show_default=True, help="Seconds.")
+@click.option(
+    "--algorithm",
+    type=click.Choice(["fixed", "first", "sliding", "counter", "gcra"]),
+    default="fixed",
+    show_default=True,
+    help="How requests are counted.",
+)
+@click.option(
+    "--reset", type=click.Choice(["relative", "epoch", "draft"]), default="relative", show_default=True, help="Headers."
+)
+@click.option(
+    "--rounding",
+    type=click.Choice(["up", "down", "nearest", "none"]),
+    default="up",
+    show_default=True,
+    help="How the reset is made a whole number.",
+)
+@click.option("--latency", default="0ms", show_default=True, help="Time that each answer takes.")
+@click.option("--jitter", default="0ms", show_default=True, help="Up to so much more.")
+@click.option("--error-rate", default="0%", show_default=True, help="Share of requests that get a 5xx.")
+@click.option(
+    "--concurrency-limit", type=click.IntRange(0), default=0, help="Refuse more requests at a time than that."
+)
+@click.option("--unknown", type=click.Choice(["403", "404"]), default="403", show_default=True, help="For unknown ids.")
+@click.option(
+    "--envelope", type=click.Choice(["errors", "error"]), default="errors", show_default=True, help="Of error bodies."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of latencies and errors.")
+@click.option("--api-key", metavar="KEY", help="Refuse other credentials.")
+@click.option("--api-secret", metavar="SECRET", help="The key's secret.")
+def sandbox(**typed: Any) -> None:
+    """Serve a faithful local Confluent Cloud notifications API, with rate limits and faults to order.
+
+    Prints one line, `listening on http://127.0.0.1:PORT`, when it is ready.
+    """
+    import asyncio  # noqa: PLC0415
+
+    from migrator import launch, options  # noqa: PLC0415
+    from migrator.sandbox import app  # noqa: PLC0415
+
+    with launch.user_errors():
+        try:
+            settings = app.Settings(
+                items=typed["items"],
+                limit=typed["limit"],
+                window_s=typed["window"],
+                algorithm=app.Algorithm(typed["algorithm"]),
+                reset=app.ResetStyle(typed["reset"]),
+                rounding=app.Rounding(typed["rounding"]),
+                latency_s=_milliseconds(typed["latency"]),
+                jitter_s=_milliseconds(typed["jitter"]),
+                error_rate=options.parse_share(typed["error_rate"]),
+                concurrency_limit=typed["concurrency_limit"],
+                unknown_status=int(typed["unknown"]),
+                new_envelope=typed["envelope"] == "error",
+                seed=typed["seed"],
+                api_key=typed["api_key"],
+                api_secret=typed["api_secret"],
+            )
+        except ValueError as error:
+            raise click.UsageError(f"sandbox takes {error}") from None
+    asyncio.run(app.serve(settings, port=typed["port"], announce=lambda url: click.echo(f"listening on {url}")))
+
+
+def _milliseconds(text: str) -> float:
+    from migrator.options import parse_duration  # noqa: PLC0415
+
+    return 0.0 if text in {"0", "0ms", "0s"} else parse_duration(text)

@@ -1,0 +1,524 @@
+"""Items files: from an open stream to items or problems, one by one, in constant memory.
+
+A row that cannot be read is a problem, and reading goes on behind it wherever that is possible.
+"""
+
+import codecs
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
+
+from migrator.exchange import JSON
+from migrator.job import Empty, Job
+from migrator.placeholder import columns_in
+from migrator.problem import Problem, StrictJSONError, compile_schema, did_you_mean, explain, read_json, strict_decoder
+from migrator.secret import Secret
+
+__all__ = ["Form", "Item", "flatten", "read_cells", "read_items"]
+
+DELIMITERS: Final = ",;\t"
+CHUNK: Final = 1 << 16
+"""Bytes that are read of a JSON array at a time."""
+
+LONGEST_ITEM: Final = 1 << 20
+"""Characters of one JSON item at the most; a longer one is rather a bracket that is missing."""
+
+INTEGER: Final = re.compile(r"-?(0|[1-9]\d{0,999})")
+NUMBER: Final = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,3})?")
+UNREADABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
+IGNORED_PREFIX: Final = "_"
+
+Value: TypeAlias = "JSON | Secret | Decimal"
+
+
+class Form(StrEnum):
+    """How an items file is written."""
+
+    CSV = "csv"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+class Item(NamedTuple):
+    """One row of the input.
+
+    Attributes:
+        number: from 1, in the input's order.
+        key: what names it.
+        values: by column; a nested member of a JSON item by its dotted name. Those of secret columns are `Secret`.
+        line: where it begins in the file.
+    """
+
+    number: int
+    key: str
+    values: Mapping[str, Any]
+    line: int
+
+
+class _Row(NamedTuple):
+    """A row as it stands in the file: cells of a table, or the members of a JSON object, flat."""
+
+    number: int
+    line: int
+    values: dict[str, Any]
+
+
+def read_items(source: BinaryIO, *, form: Form, job: Job, name: str) -> Iterator[Item | Problem]:
+    """Yield every item of a stream, or what is wrong with it.
+
+    Args:
+        source: the bytes, at their beginning.
+        form: how they are written.
+        job: says what columns mean.
+        name: the file's name, for problems.
+    """
+    rules = _Rules(job, name, each=form is not Form.CSV)
+    rows = _csv_rows(source, name, rules) if form is Form.CSV else _json_rows(source, form, name)
+    return rules.items(rows)
+
+
+def read_cells(source: BinaryIO, *, form: Form, name: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """Return the input's own columns and, for each item, its number and its cells as text.
+
+    Columns that begin with an underscore are left out: they are results of an earlier run. The columns of a JSON input
+    are the union of its items' members in the order in which they first appear, for which it is read twice.
+    """
+    if form is Form.CSV:
+        with _as_text(source) as text:
+            table = _Table(text, name)
+            kept = [place for place, column in enumerate(table.columns) if not column.startswith(IGNORED_PREFIX)]
+        source.seek(0)
+        return [table.columns[place] for place in kept], _csv_cells(source, name, kept)
+    columns: dict[str, None] = {}
+    for row in _json_rows(source, form, name):
+        if isinstance(row, _Row):
+            columns.update(dict.fromkeys(column for column in row.values if not column.startswith(IGNORED_PREFIX)))
+    source.seek(0)
+    return list(columns), _json_cells(source, form, name, list(columns))
+
+
+def _csv_cells(source: BinaryIO, name: str, kept: Sequence[int]) -> Iterator[tuple[int, list[str]]]:
+    with _as_text(source) as text:
+        for found in _Table(text, name).rows():
+            if not isinstance(found, Problem):
+                number, _, cells = found
+                yield number, [cells[place] for place in kept]
+
+
+def _json_cells(source: BinaryIO, form: Form, name: str, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    for row in _json_rows(source, form, name):
+        if isinstance(row, _Row):
+            yield row.number, [_cell(row.values.get(column)) for column in columns]
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def flatten(members: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return an object's members with those of nested objects under dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in members.items():
+        if isinstance(value, dict) and value:
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+class _Rules:
+    """What a job says of its columns, compiled once."""
+
+    def __init__(self, job: Job, name: str, *, each: bool) -> None:
+        self._job = job
+        self._name = name
+        self._each = each
+        self._schema = compile_schema(job.item_schema)
+        properties = job.item_schema.get("properties")
+        self._properties = properties if isinstance(properties, Mapping) else {}
+        self.converters = {column: self._converter(column) for column in self._properties}
+        request = job.request
+        self._needed = {*columns_in(request.path), *job.key}
+        self._named = self._needed | set(columns_in(request.body)) | job.secrets
+        self._known = self._named | set(self._properties) | ({job.api.limiter_column or ""} - {""})
+        self._open = not request.has_body
+
+    def wrong_columns(self, columns: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Yield the columns of a table that are missing, or that nothing is known of, with a message."""
+        present = {column for column in columns if not column.startswith(IGNORED_PREFIX)}
+        needed = self._needed if self._open else self._named
+        for column in sorted(needed - present):
+            yield column, "is a column that the job names, and is missing"
+        yield from self._unknown(present)
+
+    def _unknown(self, present: Iterable[str]) -> Iterator[tuple[str, str]]:
+        if not self._open:
+            for column in present:
+                if column not in self._known and not column.startswith(IGNORED_PREFIX):
+                    yield column, "is a column that the job does not know" + did_you_mean(column, self._known)
+
+    def items(self, rows: Iterator[_Row | Problem]) -> Iterator[Item | Problem]:
+        """Yield an item, or all that is wrong, for each row."""
+        is_valid, key_columns = self._schema.is_valid, self._job.key
+        single = key_columns[0] if len(key_columns) == 1 else None
+        for row in rows:
+            if isinstance(row, Problem):
+                yield row
+                continue
+            values = row.values
+            key = values.get(single) if single is not None else self._joined_key(values)
+            if self._each and (wrong := list(self._unknown(values))):
+                for column, message in wrong:
+                    yield Problem(self._name, row.line, None, column, message)
+                continue
+            if not is_valid(values) or not isinstance(key, str) or not key.isprintable() or not key.strip():
+                yield from self._problems(row)
+                continue
+            secret = self._hide(values)
+            if secret is not None:
+                yield Problem(self._name, row.line, None, secret, "is a secret, and has to be a string")
+                continue
+            yield Item(row.number, key, values, row.line)
+
+    def _hide(self, values: dict[str, Any]) -> str | None:
+        """Turn the values of secret columns into secrets; return the column of one that is no string."""
+        for column in self._job.secrets:
+            value = values.get(column)
+            if isinstance(value, str):
+                values[column] = Secret(value)
+            elif value is not None:
+                return column
+        return None
+
+    def _joined_key(self, values: Mapping[str, Any]) -> str | None:
+        parts = [values.get(column) for column in self._job.key]
+        return None if any(part is None or part == "" for part in parts) else "/".join(str(part) for part in parts)
+
+    def _problems(self, row: _Row) -> Iterator[Item | Problem]:
+        found = False
+        for path, message in explain(self._schema.iter_errors(row.values)):
+            found = True
+            yield Problem(self._name, row.line, None, ".".join(str(step) for step in path) or None, message)
+        for column in self._job.key:
+            value = row.values.get(column)
+            if isinstance(value, int | Decimal) and not isinstance(value, bool):
+                # A number names an item as well as its text does.
+                row.values[column] = str(value)
+                if not found:
+                    yield from self.items(iter([row]))
+                return
+            if not isinstance(value, str) or not value.strip():
+                found = True
+                yield Problem(self._name, row.line, None, column, "is the key, and may not be empty")
+            elif not value.isprintable():
+                found = True
+                yield Problem(self._name, row.line, None, column, "is the key, and may not hold control characters")
+
+    def _converter(self, column: str) -> Callable[[str], Any] | None:
+        """Return how a cell of a column is read, by the type that the item's schema names; None for text."""
+        schema = self._properties[column]
+        kind = schema.get("type") if isinstance(schema, Mapping) else None
+        kinds = {kind} if isinstance(kind, str) else set(kind) if isinstance(kind, Sequence) else set()
+        if "string" in kinds:
+            return None
+        if "number" in kinds:
+            return _number
+        if "integer" in kinds:
+            return _integer
+        return _boolean if "boolean" in kinds else None
+
+    def empty(self) -> Empty:
+        """Return what an empty cell becomes."""
+        return self._job.empty
+
+
+def _integer(cell: str) -> int | str:
+    return int(cell) if INTEGER.fullmatch(cell) else cell
+
+
+def _number(cell: str) -> int | float | Decimal | str:
+    if INTEGER.fullmatch(cell):
+        return int(cell)
+    if not NUMBER.fullmatch(cell):
+        return cell
+    try:
+        exact = Decimal(cell)
+    except InvalidOperation:
+        return cell
+    return float(cell) if Decimal(repr(float(cell))) == exact else exact
+
+
+def _boolean(cell: str) -> bool | str:
+    return {"true": True, "false": False}.get(cell, cell)
+
+
+@contextmanager
+def _as_text(source: BinaryIO) -> Iterator[io.TextIOWrapper]:
+    # Bytes that are no UTF-8 become surrogates, so that the line they are on can be named and reading goes on.
+    text = io.TextIOWrapper(source, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    try:
+        yield text
+    finally:
+        text.detach()
+
+
+class _Table:
+    """A CSV file (RFC 4180, with `;` and tab allowed), its header read."""
+
+    def __init__(self, text: io.TextIOWrapper, name: str) -> None:
+        self._name = name
+        self._line = 0
+        self._unreadable: list[Problem] = []
+        self._lines = self._inspected(text)
+        first = next(self._lines, "")
+        self.empty_file = not first.strip()
+        delimiter = max(DELIMITERS, key=_outside_quotes(first).count)
+        self._reader = csv.reader(self._again(first), strict=True, delimiter=delimiter)
+        self.problems: list[Problem] = []
+        self.columns: list[str] = []
+        try:
+            self.columns = [column.strip() for column in next(self._reader, [])]
+        except csv.Error as error:
+            self.problems.append(Problem(name, 1, None, None, _said(error)))
+        self._check_header()
+
+    def _check_header(self) -> None:
+        self.problems += self._unreadable
+        self._unreadable.clear()
+        if self.empty_file:
+            self.problems.append(Problem(self._name, 1, None, None, "is empty; the first line has to name the columns"))
+            return
+        for place, column in enumerate(self.columns):
+            if not column:
+                self.problems.append(Problem(self._name, 1, None, None, f"column {place + 1} has no name"))
+            elif column in self.columns[:place]:
+                self.problems.append(Problem(self._name, 1, None, column, "is the name of two columns"))
+
+    def rows(self) -> Iterator[tuple[int, int, list[str]] | Problem]:
+        """Yield each row's number, line and cells, or what is wrong with it."""
+        number, width, reader, unreadable = 0, len(self.columns), self._reader, self._unreadable
+        while True:
+            line = reader.line_num + 1
+            try:
+                for cells in reader:
+                    if cells:
+                        number += 1
+                        if unreadable:
+                            yield from unreadable
+                            unreadable.clear()
+                        elif len(cells) != width:
+                            expected = f"the header has {width}"
+                            yield Problem(self._name, line, None, None, f"has {len(cells)} cells, {expected}")
+                        else:
+                            yield number, line, cells
+                    line = reader.line_num + 1
+            except csv.Error as error:
+                number += 1
+                yield Problem(self._name, line, None, None, _said(error))
+                unreadable.clear()
+                if "expected after" in str(error):
+                    continue
+                # The quote has swallowed what follows: nothing behind it can be trusted.
+            return
+
+    def _inspected(self, text: io.TextIOWrapper) -> Iterator[str]:
+        for line in text:
+            self._line += 1
+            if not line.isascii() or "\0" in line:
+                found = UNREADABLE.search(line)
+                if found:
+                    what = "a NUL byte" if found[0] == "\0" else "a byte that is not UTF-8"
+                    problem = Problem(self._name, self._line, found.start() + 1, None, f"holds {what}")
+                    self._unreadable.append(problem)
+            yield line
+
+    def _again(self, first: str) -> Iterator[str]:
+        if first:
+            yield first
+        yield from self._lines
+
+
+def _outside_quotes(line: str) -> str:
+    return "".join(line.split('"')[::2])
+
+
+def _said(error: csv.Error) -> str:
+    text = str(error)
+    if "unexpected end of data" in text or "field larger" in text:
+        return "a quote that opens in this row is not closed; a quote inside a cell is written twice"
+    if "expected after" in text:
+        return "a quote inside a cell has to be written twice, and the whole cell put in quotes"
+    return f"cannot be read: {text}"
+
+
+def _csv_rows(source: BinaryIO, name: str, rules: _Rules) -> Iterator[_Row | Problem]:
+    with _as_text(source) as text:
+        table = _Table(text, name)
+        wrong = [Problem(name, 1, None, column, message) for column, message in rules.wrong_columns(table.columns)]
+        yield from table.problems or wrong
+        if table.problems or wrong:
+            return
+        columns, empty = table.columns, rules.empty()
+        converted = [
+            (place, convert) for place, column in enumerate(columns) if (convert := rules.converters.get(column))
+        ]
+        ignored = [column for column in columns if column.startswith(IGNORED_PREFIX)]
+        for found in table.rows():
+            if isinstance(found, Problem):
+                yield found
+                continue
+            number, line, cells = found
+            values: dict[str, Any] = dict(zip(columns, cells, strict=True))
+            for place, convert in converted:
+                values[columns[place]] = convert(cells[place])
+            for column in ignored:
+                del values[column]
+            if "" in cells:
+                _fill(values, empty)
+            yield _Row(number, line, values)
+
+
+def _fill(values: dict[str, Any], empty: Empty) -> None:
+    """Make of empty cells what the job says."""
+    for column in [column for column, value in values.items() if value == ""]:
+        if empty is Empty.OMIT:
+            del values[column]
+        elif empty is Empty.NULL:
+            values[column] = None
+
+
+def _json_rows(source: BinaryIO, form: Form, name: str) -> Iterator[_Row | Problem]:
+    found: Iterator[tuple[int, Any] | Problem] = _objects(source, name) if form is Form.JSON else _lines(source, name)
+    number = 0
+    for one in found:
+        if isinstance(one, Problem):
+            yield one
+            continue
+        number += 1
+        line, value = one
+        if not isinstance(value, dict):
+            yield Problem(name, line, None, None, "an item has to be a JSON object")
+            continue
+        yield _Row(number, line, flatten(value))
+    if not number:
+        yield Problem(name, 1, None, None, "holds no items")
+
+
+def _lines(source: BinaryIO, name: str) -> Iterator[tuple[int, Any] | Problem]:
+    """Yield the documents of JSON Lines, each with its line."""
+    for line, raw in enumerate(source, start=1):
+        try:
+            text = raw.decode("utf-8-sig" if line == 1 else "utf-8")
+            if text.strip():
+                yield line, read_json(text, parse_float=Decimal)
+        except UnicodeDecodeError as error:
+            yield Problem(name, line, error.start + 1, None, "holds a byte that is not UTF-8")
+        except StrictJSONError as error:
+            yield Problem(name, line, error.place[1] if error.place else None, None, error.message)
+
+
+class _Window:
+    """A text that is read piece by piece, and forgotten behind the place that is looked at."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
+        self.text = ""
+        self.place = 0
+        self.line = 1
+        self._column = 1
+        self.ended = False
+
+    def more(self) -> None:
+        """Read a further piece, and forget what lies behind."""
+        self.line += self.text.count("\n", 0, self.place)
+        last = self.text.rfind("\n", 0, self.place)
+        self._column = self.place - last if last >= 0 else self._column + self.place
+        raw = self._source.read(CHUNK)
+        self.ended = not raw
+        self.text = self.text[self.place :] + self._decode(raw, final=self.ended)
+        self.place = 0
+
+    def skip(self) -> str:
+        """Go to the next character that is no blank, and return it; an empty string at the end."""
+        while True:
+            rest = BLANKS.match(self.text, self.place)
+            self.place = rest.end() if rest else self.place
+            if self.place < len(self.text):
+                return self.text[self.place]
+            if self.ended:
+                return ""
+            self.more()
+
+    def where(self, place: int) -> tuple[int, int]:
+        """Return the line and the column of a place in the text."""
+        last = self.text.rfind("\n", 0, place)
+        column = place - last if last >= 0 else self._column + place
+        return self.line + self.text.count("\n", 0, place), column
+
+
+BLANKS: Final = re.compile(r"[ \t\r\n]*")
+STRICT: Final = strict_decoder(Decimal)
+
+
+def _objects(source: BinaryIO, name: str) -> Iterator[tuple[int, Any] | Problem]:
+    """Yield the entries of a JSON array, each with its line, in constant memory."""
+    window = _Window(source)
+    try:
+        if window.skip() != "[":
+            yield Problem(name, *window.where(window.place), None, "has to be a JSON array of objects")
+            return
+        window.place += 1
+        if window.skip() == "]":
+            window.place += 1
+        else:
+            yield from _entries(window)
+        if window.skip():
+            yield Problem(name, *window.where(window.place), None, "there is text behind the array")
+    except UnicodeDecodeError:
+        yield Problem(
+            name, *window.where(len(window.text)), None, "holds a byte that is not UTF-8, at or behind this place"
+        )
+    except StrictJSONError as error:
+        line, column = error.place or window.where(window.place)
+        yield Problem(name, line, column, None, error.message)
+
+
+def _entries(window: _Window) -> Iterator[tuple[int, Any]]:
+    while True:
+        window.skip()
+        line = window.where(window.place)[0]
+        yield line, _entry(window)
+        follows = window.skip()
+        if follows not in {",", "]"}:
+            what = "expected a comma or the array's closing bracket" if follows else "the array is not closed"
+            raise StrictJSONError(f"is no valid JSON: {what}", window.where(window.place))
+        window.place += 1
+        if follows == "]":
+            return
+
+
+def _entry(window: _Window) -> Any:
+    """Return the value at the window's place; where it does not end in what was read, more is read."""
+    while True:
+        try:
+            value, end = STRICT.raw_decode(window.text, window.place)
+        except json.JSONDecodeError as error:
+            if window.ended or len(window.text) - window.place > LONGEST_ITEM:
+                raise StrictJSONError(f"is no valid JSON: {error.msg}", window.where(error.pos)) from None
+        except RecursionError:
+            raise StrictJSONError("is nested too deeply", window.where(window.place)) from None
+        else:
+            # A number may go on in the next piece.
+            if end < len(window.text) or window.ended:
+                window.place = end
+                return value
+        window.more()

@@ -1,0 +1,286 @@
+"""The options of a run: parsed from four places, of which the nearest wins.
+
+Command line beats environment beats job file beats default. Every value is read by the same rule wherever it stands,
+and an error names the place.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any, Final
+
+from migrator.exchange import JSON
+from migrator.outcome import Verify
+from migrator.pacing import Pace
+
+__all__ = [
+    "IfRunning",
+    "LogFormat",
+    "OptionError",
+    "Progress",
+    "RunOptions",
+    "Threshold",
+    "parse_duration",
+    "parse_rate",
+    "parse_share",
+    "resolve",
+]
+
+SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d)?")
+RATE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|m|min|h)")
+SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+
+TRUE: Final = frozenset({"1", "true", "yes", "on"})
+FALSE: Final = frozenset({"0", "false", "no", "off", ""})
+
+
+class IfRunning(StrEnum):
+    """What to do where another run of the same job is under way."""
+
+    FAIL = "fail"
+    SKIP = "skip"
+    WAIT = "wait"
+
+
+class Progress(StrEnum):
+    """How progress is shown."""
+
+    AUTO = "auto"
+    BAR = "bar"
+    PLAIN = "plain"
+    NONE = "none"
+
+
+class LogFormat(StrEnum):
+    """How events are written to standard error."""
+
+    AUTO = "auto"
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class OptionError(ValueError):
+    """An option's value cannot be read; the text names the option, where it stands and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """How many items may fail before the run stops.
+
+    Attributes:
+        count: so many failed items stop it; None where a share is given.
+        share: more than this part of the finished items, from 0 to 1.
+        counted_from: a share says nothing before so many items have finished.
+    """
+
+    count: int | None = None
+    share: float | None = None
+    counted_from: int = 20
+
+    def reached(self, *, failed: int, finished: int) -> bool:
+        """Tell whether so many failures of so many finished items are too many."""
+        if self.count is not None:
+            return failed >= max(1, self.count)
+        return self.share is not None and finished >= self.counted_from and failed > self.share * finished
+
+    def __str__(self) -> str:
+        return f"{self.share:.4g} of the items" if self.share is not None else f"{self.count} items"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What the user may set for a run; durations in seconds, rates in requests per second, shares from 0 to 1.
+
+    The field's name with hyphens is the option's name, in capitals after `MIGRATOR_` the variable's, as it is the job
+    file's member in `run`.
+    """
+
+    base_url: str | None = None
+    concurrency: int | None = None
+    rate: float | None = None
+    pace: Pace = Pace.FAST
+    max_wait: float = 3600.0
+    reserve: float = 0.0
+    max_failures: Threshold = Threshold(share=0.1)
+    max_attempts: int = 5
+    timeout: float = 30.0
+    canary: int = 1
+    limit: int | None = None
+    verify: Verify = Verify.RESPONSE
+    dry_run: bool = False
+    fresh: bool = False
+    yes: bool = False
+    state: str = ".migrator"
+    if_running: IfRunning = IfRunning.FAIL
+    progress: Progress = Progress.AUTO
+    log_format: LogFormat = LogFormat.AUTO
+    log_level: str = "info"
+    redact_files: bool = False
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of ``90``, ``90s``, ``1.5m``, ``1h`` or ``250ms``.
+
+    Raises:
+        ValueError: it is no duration above zero.
+    """
+    found = DURATION.fullmatch(text.strip())
+    seconds = float(found[1]) * SECONDS[found[2] or "s"] if found else 0.0
+    if not 0.0 < seconds < 1e9:
+        raise ValueError("a duration such as 30s, 5m or 1h")
+    return seconds
+
+
+def parse_rate(text: str) -> float:
+    """Return the requests per second of ``50/s``, ``600/m`` or ``5000/h``.
+
+    Raises:
+        ValueError: it is no rate above zero.
+    """
+    found = RATE.fullmatch(text.strip())
+    rate = float(found[1]) / SECONDS[found[2]] if found else 0.0
+    if not 0.0 < rate < 1e9:
+        raise ValueError("a rate such as 50/s, 600/m or 5000/h")
+    return rate
+
+
+def parse_share(text: str) -> float:
+    """Return the share, from 0 to 1, of ``10%``.
+
+    Raises:
+        ValueError: it is no percentage from 0 to 100.
+    """
+    found = SHARE.fullmatch(text.strip())
+    if not found or not 0.0 <= float(found[1]) <= 100.0:
+        raise ValueError("a percentage such as 5%")
+    return float(found[1]) / 100.0
+
+
+def _reserve(text: str) -> float:
+    share = parse_share(text)
+    if share >= 1.0:
+        raise ValueError("a percentage below 100%")
+    return share
+
+
+def _threshold(text: str) -> Threshold:
+    if text.strip().isdecimal():
+        return Threshold(count=int(text))
+    try:
+        return Threshold(share=parse_share(text))
+    except ValueError:
+        raise ValueError("a number of items such as 50, or a percentage such as 5%") from None
+
+
+def _whole(least: int, most: int = 10**9) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.strip().isdecimal() or not least <= int(text) <= most:
+            raise ValueError(f"a whole number from {least} up" if most == 10**9 else f"a number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _concurrency(text: str) -> int | None:
+    if text.strip() == "auto":
+        return None
+    try:
+        return _whole(1, 1000)(text)
+    except ValueError:
+        raise ValueError("auto, or a number from 1 to 1000") from None
+
+
+def _flag(text: str) -> bool:
+    if text.strip().lower() in TRUE:
+        return True
+    if text.strip().lower() in FALSE:
+        return False
+    raise ValueError("true or false")
+
+
+def _one_of(kind: type[StrEnum]) -> Callable[[str], StrEnum]:
+    def parse(text: str) -> StrEnum:
+        try:
+            return kind(text.strip())
+        except ValueError:
+            raise ValueError(_either(kind)) from None
+
+    return parse
+
+
+def _level(text: str) -> str:
+    levels = ("debug", "info", "warning", "error")
+    if text.strip().lower() not in levels:
+        raise ValueError(_either(levels))
+    return text.strip().lower()
+
+
+def _either(words: Iterable[str]) -> str:
+    *first, last = [str(word) for word in words]
+    return f"{', '.join(first)} or {last}"
+
+
+PARSERS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "base_url": str,
+    "concurrency": _concurrency,
+    "rate": parse_rate,
+    "pace": _one_of(Pace),
+    "max_wait": parse_duration,
+    "reserve": _reserve,
+    "max_failures": _threshold,
+    "max_attempts": _whole(1, 1000),
+    "timeout": parse_duration,
+    "canary": _whole(0),
+    "limit": _whole(1),
+    "verify": _one_of(Verify),
+    "dry_run": _flag,
+    "fresh": _flag,
+    "yes": _flag,
+    "state": str,
+    "if_running": _one_of(IfRunning),
+    "progress": _one_of(Progress),
+    "log_format": _one_of(LogFormat),
+    "log_level": _level,
+    "redact_files": _flag,
+}
+
+
+def resolve(
+    *, command_line: Mapping[str, str | bool | None], env: Mapping[str, str], job_run: Mapping[str, JSON], source: str
+) -> RunOptions:
+    """Put the options of a run together.
+
+    Args:
+        command_line: values as they were typed; None where an option was not given.
+        env: the environment, of which `MIGRATOR_*` is looked at.
+        job_run: the job file's `run`.
+        source: the job file's name, for messages.
+
+    Raises:
+        OptionError: a value is not allowed, or the job file's `run` has a member that is no option.
+    """
+    unknown = sorted(job_run.keys() - PARSERS.keys())
+    if unknown:
+        raise OptionError(f"{source}: run.{unknown[0]} is no option; there are {', '.join(PARSERS)}")
+    chosen: dict[str, Any] = {}
+    for option in fields(RunOptions):
+        name = option.name
+        typed, variable, member = command_line.get(name), f"MIGRATOR_{name.upper()}", job_run.get(name)
+        if typed is not None and typed is not False:
+            chosen[name] = _read(name, typed, f"--{name.replace('_', '-')}")
+        elif env.get(variable):
+            chosen[name] = _read(name, env[variable], f"the variable {variable}")
+        elif member is not None:
+            chosen[name] = _read(name, member, f"{source}: run.{name}")
+    return RunOptions(**chosen)
+
+
+def _read(name: str, value: JSON, where: str) -> Any:
+    text = {True: "true", False: "false"}.get(value) if isinstance(value, bool) else str(value)
+    try:
+        return PARSERS[name](text or "")
+    except ValueError as error:
+        shown = "" if name == "base_url" else f", not {text!r}"
+        raise OptionError(f"{where} takes {error}{shown}") from None

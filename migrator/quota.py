@@ -1,0 +1,440 @@
+"""What an answer's headers say of the rate limit, in every dialect in use.
+
+There is no standard that servers follow: the same `X-RateLimit-Reset` is seconds from now at Confluent, UTC seconds at
+GitHub and a date at others. So the meaning is taken from the profile where it says so, else from the header's name, its
+form and its size, and `QuotaReader` confirms the guess by how the value moves from answer to answer.
+
+Anything that cannot be read is ignored: a header is never a reason to fail an item.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from migrator.exchange import Instant
+
+__all__ = ["Dialect", "Quota", "QuotaReader", "ResetForm", "parse_quota", "parse_retry_after"]
+
+LONGEST_RELATIVE_S: Final = 31 * 86400.0
+"""Seconds: no window is longer than a month, so a larger number is something else."""
+
+NEAR_NOW_S: Final = 400 * 86400.0
+"""Seconds: an epoch value lies within a year or so of the present."""
+
+LARGEST_LIMIT: Final = 10**9
+FINE_S: Final = 0.001
+"""Seconds: the resolution of a value that was written with a fraction."""
+
+NO_DATE_S: Final = 2.0
+"""Seconds: how far a local clock is trusted where the server does not send its own (1.5 to 2.5 seen at Discord)."""
+
+CONTRADICTIONS: Final = 3
+"""So many values in a row must contradict a dialect before it is given up: one odd value never does."""
+
+LIMIT_NAMES: Final = ("x-ratelimit-limit", "x-rate-limit-limit", "ratelimit-limit")
+REMAINING_NAMES: Final = ("x-ratelimit-remaining", "x-rate-limit-remaining", "ratelimit-remaining")
+RESET_NAMES: Final = (
+    "x-ratelimit-reset-after",
+    "x-rate-limit-reset-after",
+    "x-ratelimit-reset",
+    "x-rate-limit-reset",
+    "ratelimit-reset",
+    "x-ratelimit-resettime",
+    "x-ratelimit-next",
+)
+NUMBER: Final = re.compile(r"[+-]?\d{1,25}(\.\d{1,12})?")
+ITEM: Final = re.compile(r'(?:[^",]|"[^"]*"?)+')
+PARAMETER: Final = re.compile(r'(?:[^";]|"[^"]*"?)+')
+ISO: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?P<seconds>:\d\d(?P<fraction>\.\d+)?)?\s?(Z|[+-]\d\d:?\d\d)?")
+JS_DATE: Final = "%a %b %d %Y %H:%M:%S GMT%z"
+NOT_A_RATE: Final = frozenset({"content-bytes", "concurrent-requests"})
+"""Quota units of the IETF draft that count something else than requests."""
+
+
+class ResetForm(StrEnum):
+    """What the number or text of a reset means."""
+
+    AUTO = "auto"
+    RELATIVE = "relative"
+    RELATIVE_MS = "relative_ms"
+    EPOCH = "epoch"
+    EPOCH_MS = "epoch_ms"
+    ISO = "iso"
+    HTTP_DATE = "http-date"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How an API writes its rate limit; what is left out is found out.
+
+    Attributes:
+        reset: what the reset means.
+        limit_header: the limit's name, in lower case, where the API has its own.
+        remaining_header: the rest's name.
+        reset_header: the reset's name.
+    """
+
+    reset: ResetForm = ResetForm.AUTO
+    limit_header: str | None = None
+    remaining_header: str | None = None
+    reset_header: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """What one answer says of the rate limit.
+
+    Attributes:
+        limit: requests in a window.
+        remaining: requests that are left of it.
+        reset_s: seconds from the answer's reception until there is more.
+        resolution_s: how coarse `reset_s` is; the true instant may be so much earlier.
+        late_s: how much later than `reset_s` the true instant may be, as far as the form tells.
+        window_s: the window's length, where a policy names it.
+        policy: the policy's name, where several apply.
+    """
+
+    limit: int | None = None
+    remaining: int | None = None
+    reset_s: float | None = None
+    resolution_s: float = 1.0
+    late_s: float = 0.0
+    window_s: float | None = None
+    policy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reset:
+    seconds: float
+    resolution_s: float
+    late_s: float
+
+
+def parse_quota(headers: Mapping[str, str], *, at: Instant, dialect: Dialect) -> Quota | None:
+    """Return what an answer says of the rate limit, or None where it says nothing that can be used.
+
+    Where several policies apply, the one with the least left is returned: it binds.
+
+    Args:
+        headers: by lower-case name, the values of repeated ones joined by a comma.
+        at: when the answer was received.
+        dialect: what is known of the API.
+    """
+    draft = headers.get("ratelimit")
+    if draft is not None and (quota := _structured(draft, headers.get("ratelimit-policy", ""))) is not None:
+        return quota
+    limit_text = _first(headers, dialect.limit_header, LIMIT_NAMES)
+    remaining = _least(_first(headers, dialect.remaining_header, REMAINING_NAMES))
+    name, reset_text = _reset_header(headers, dialect)
+    if limit_text is None and remaining is None and reset_text is None:
+        return _json(headers.get("x-ratelimit"), at=at, headers=headers)
+    limit, window_s = _limit(limit_text)
+    reset = None if reset_text is None else _reset(name, reset_text, dialect.reset, at=at, headers=headers)
+    if limit is None and remaining is None and reset is None:
+        return None
+    return _quota(limit, remaining, reset, window_s=window_s)
+
+
+def parse_retry_after(value: str, *, at: Instant, date: str | None = None) -> float | None:
+    """Return the seconds that a server asks to wait, or None for what cannot be read.
+
+    The value counts on 429, 503 and refusals for the rate limit alone: some servers send it with every 200.
+    RFC 9110, section 10.2.3: seconds, or a date, of which the server's own `Date` is taken off. In the wild there are
+    fractions as well.
+
+    Args:
+        value: the header's value.
+        at: when the answer was received.
+        date: the answer's `Date`.
+    """
+    text = value.split(",", maxsplit=1)[0].strip() if NUMBER.match(value.strip()) else value.strip()
+    if NUMBER.fullmatch(text):
+        seconds = float(text)
+        return seconds if 0.0 <= seconds < 10 * NEAR_NOW_S else None
+    instant = _date(text)
+    if instant is None:
+        return None
+    now = (_date(date) if date else None) or at.utc
+    return max(0.0, instant - now)
+
+
+class QuotaReader:
+    """Reads the answers of one API, and learns its dialect.
+
+    The size of a number settles most: UTC seconds are far larger than a month. Seconds and milliseconds from now are
+    told apart by how fast they fall, and by a Retry-After beside them. The first reading is held to until three values
+    in a row contradict it; a single odd value is ignored.
+    """
+
+    __slots__ = ("_contradictions", "_dialect", "_form", "_last")
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._form = dialect.reset
+        self._contradictions = 0
+        self._last: tuple[float, float] | None = None
+
+    @property
+    def form(self) -> ResetForm:
+        """What the reset has been found to mean."""
+        return self._form
+
+    def read(self, headers: Mapping[str, str], *, at: Instant) -> Quota | None:
+        """Return what an answer says of the rate limit, or None where it says nothing that can be used."""
+        if self._dialect.reset is not ResetForm.AUTO:
+            return parse_quota(headers, at=at, dialect=self._dialect)
+        name, text = _reset_header(headers, self._dialect)
+        if text is not None and NUMBER.fullmatch(text.strip()):
+            self._learn(name, float(text), headers, at)
+        quota = parse_quota(headers, at=at, dialect=replace(self._dialect, reset=self._form))
+        if quota is not None and self._contradictions:
+            return replace(quota, reset_s=None)
+        return quota
+
+    def _learn(self, name: str, value: float, headers: Mapping[str, str], at: Instant) -> None:
+        seen = self._seen(name, value, headers, at)
+        if seen is None or seen is self._form:
+            self._contradictions = 0
+        elif self._form is ResetForm.AUTO:
+            self._form = seen
+        else:
+            self._contradictions += 1
+            if self._contradictions >= CONTRADICTIONS:
+                self._form, self._contradictions, self._last = seen, 0, None
+
+    def _seen(self, name: str, value: float, headers: Mapping[str, str], at: Instant) -> ResetForm | None:
+        """Return what this value looks like, or None where it fits the form that is held."""
+        guess = _guess(name, value, at.utc)
+        if guess not in {ResetForm.RELATIVE, ResetForm.RELATIVE_MS}:
+            return guess
+        retry_after = _least_number(headers.get("retry-after"))
+        if retry_after and value:
+            if 900.0 <= value / retry_after <= 1100.0:
+                return ResetForm.RELATIVE_MS
+            if 0.5 <= value / retry_after <= 2.0:
+                return ResetForm.RELATIVE
+        last, self._last = self._last, (at.mono, value)
+        if last is not None and value < last[1] and at.mono - last[0] >= 0.2:
+            slope = (value - last[1]) / (at.mono - last[0])
+            if -1500.0 < slope < -600.0:
+                return ResetForm.RELATIVE_MS
+            if last[1] > LONGEST_RELATIVE_S:
+                return guess
+        return guess if self._form in {ResetForm.AUTO, guess} or guess is ResetForm.RELATIVE_MS else self._held()
+
+    def _held(self) -> ResetForm | None:
+        """A small number is seconds or milliseconds alike; it contradicts only a form of another kind."""
+        return None if self._form is ResetForm.RELATIVE_MS else ResetForm.RELATIVE
+
+
+def _first(headers: Mapping[str, str], own: str | None, names: tuple[str, ...]) -> str | None:
+    if own is not None:
+        return headers.get(own)
+    for name in names:
+        if name in headers:
+            return headers[name]
+    return None
+
+
+def _reset_header(headers: Mapping[str, str], dialect: Dialect) -> tuple[str, str | None]:
+    if dialect.reset_header is not None:
+        return dialect.reset_header, headers.get(dialect.reset_header)
+    for name in RESET_NAMES:
+        if name in headers:
+            return name, headers[name]
+    return "", None
+
+
+def _numbers(text: str | None) -> Iterator[float]:
+    """Yield the numbers of a comma-separated value, without their parameters."""
+    for item in (text or "").split(","):
+        number = item.partition(";")[0].strip()
+        if NUMBER.fullmatch(number):
+            yield float(number)
+
+
+def _least_number(text: str | None) -> float | None:
+    return min(_numbers(text), default=None)
+
+
+def _least(text: str | None) -> int | None:
+    """Return the least of a repeated header's values; what is below zero is none left."""
+    if text is not None and text.isdecimal() and text.isascii() and len(text) < 10:
+        return int(text)
+    least = _least_number(text)
+    return None if least is None or least > LARGEST_LIMIT else max(0, int(least))
+
+
+def _limit(text: str | None) -> tuple[int | None, float | None]:
+    """Return a limit and its window: ``100``, or the IETF draft's ``100, 100;w=60`` up to version 03."""
+    least = _least(text)
+    window_s = None
+    if text is not None and ";" in text:
+        for item in ITEM.findall(text):
+            value, parameters = _parameters(item)
+            if "w" in parameters and _least(value) == least:
+                window_s = _least_number(parameters["w"])
+    return least or None, window_s
+
+
+def _parameters(item: str) -> tuple[str, dict[str, str]]:
+    value, *rest = [part.strip() for part in PARAMETER.findall(item)] or [""]
+    pairs = (part.partition("=") for part in rest)
+    return value, {name.strip().lower(): text.strip().strip('"') for name, _, text in pairs}
+
+
+def _structured(text: str, policies: str) -> Quota | None:
+    """Read the IETF draft's `RateLimit` field (ietf-httpapi-ratelimit-headers).
+
+    Version 07 has ``limit=100, remaining=50, reset=30``, later ones a list of policies ``"default";r=50;t=30`` with
+    their sizes in `RateLimit-Policy` as ``"default";q=100;w=60``. The reset is always seconds from now. Unknown
+    parameters are passed over, as the draft demands.
+    """
+    pairs = {name.strip().lower(): value for name, _, value in (item.partition("=") for item in text.split(","))}
+    if "remaining" in pairs or "limit" in pairs:
+        limit, window_s = _limit(pairs.get("limit"))
+        return _quota(limit, _least(pairs.get("remaining")), _relative(pairs.get("reset")), window_s=window_s)
+    known = dict(_parameters(item) for item in ITEM.findall(policies))
+    found = []
+    for item in ITEM.findall(text):
+        name, parameters = _parameters(item)
+        policy = known.get(name, {})
+        if (policy.get("qu") or parameters.get("qu")) in NOT_A_RATE:
+            continue
+        remaining = _least(parameters.get("r", parameters.get("a")))
+        reset = _relative(parameters.get("t", parameters.get("w")))
+        if remaining is not None:
+            window_s = _least_number(policy.get("w"))
+            quota = _quota(_least(policy.get("q")), remaining, reset, window_s=window_s)
+            found.append(replace(quota, policy=name.strip('"')[:100]))
+    return min(found, key=lambda quota: quota.remaining or 0, default=None)
+
+
+def _json(text: str | None, *, at: Instant, headers: Mapping[str, str]) -> Quota | None:
+    """Read Basecamp's ``X-RateLimit: {"name": "API", "limit": 50, "remaining": 0, "until": "…"}``."""
+    if text is None or not text.lstrip().startswith("{"):
+        return None
+    try:
+        members = msgspec.json.decode(text, type=dict[str, str | int | float | None])
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    words = {name: str(value) for name, value in members.items()}
+    reset = _reset("until", words.get("until", ""), ResetForm.AUTO, at=at, headers=headers)
+    limit, remaining = _limit(words.get("limit"))[0], _least(words.get("remaining"))
+    if limit is None and remaining is None:
+        return None
+    return _quota(limit, remaining, reset, window_s=_least_number(words.get("period")))
+
+
+def _quota(limit: int | None, remaining: int | None, reset: _Reset | None, *, window_s: float | None) -> Quota:
+    if reset is None:
+        return Quota(limit=limit, remaining=remaining, window_s=window_s)
+    return Quota(
+        limit=limit,
+        remaining=remaining,
+        reset_s=reset.seconds,
+        resolution_s=reset.resolution_s,
+        late_s=reset.late_s,
+        window_s=window_s,
+    )
+
+
+def _guess(name: str, value: float, now_utc: float) -> ResetForm | None:
+    """Return what a number means, by the header's name and by its size against the present; None for garbage."""
+    if abs(value - now_utc) <= NEAR_NOW_S:
+        return ResetForm.EPOCH
+    if abs(value / 1e3 - now_utc) <= NEAR_NOW_S:
+        return ResetForm.EPOCH_MS
+    if 0.0 <= value <= LONGEST_RELATIVE_S:
+        return ResetForm.RELATIVE
+    if 0.0 <= value <= LONGEST_RELATIVE_S * 1e3 and not name.endswith("-after"):
+        return ResetForm.RELATIVE_MS
+    return None
+
+
+def _relative(text: str | None) -> _Reset | None:
+    seconds = max(_numbers(text), default=None)
+    if seconds is None or not 0.0 <= seconds <= LONGEST_RELATIVE_S:
+        return None
+    return _Reset(seconds, FINE_S if text is not None and "." in text else 1.0, 0.0)
+
+
+def _reset(name: str, text: str, form: ResetForm, *, at: Instant, headers: Mapping[str, str]) -> _Reset | None:
+    """Return a reset in seconds from the answer's reception; the latest of a repeated header."""
+    value = max(_numbers(text), default=None)
+    if value is None:
+        return None if form not in {ResetForm.AUTO, ResetForm.ISO, ResetForm.HTTP_DATE} else _dated(text, at, headers)
+    if form is ResetForm.AUTO:
+        guess = _guess(name, value, at.utc)
+        if guess is None:
+            return _small_unit(value, at, headers)
+        form = guess
+    fraction = "." in text
+    match form:
+        case ResetForm.RELATIVE if 0.0 <= value <= LONGEST_RELATIVE_S:
+            return _Reset(value, FINE_S if fraction else 1.0, 0.0)
+        case ResetForm.RELATIVE_MS if 0.0 <= value <= LONGEST_RELATIVE_S * 1e3:
+            return _Reset(value / 1e3, FINE_S, 0.0)
+        case ResetForm.EPOCH if abs(value - at.utc) <= NEAR_NOW_S:
+            return _absolute(value, 0.0 if fraction else 1.0, at, headers)
+        case ResetForm.EPOCH_MS if abs(value / 1e3 - at.utc) <= NEAR_NOW_S:
+            return _absolute(value / 1e3, 0.0, at, headers)
+        case _:
+            return None
+
+
+def _small_unit(value: float, at: Instant, headers: Mapping[str, str]) -> _Reset | None:
+    """Read micro- and nanoseconds since the epoch."""
+    for unit in (1e6, 1e9):
+        if abs(value / unit - at.utc) <= NEAR_NOW_S:
+            return _absolute(value / unit, 0.0, at, headers)
+    return None
+
+
+def _absolute(instant: float, coarse_s: float, at: Instant, headers: Mapping[str, str]) -> _Reset:
+    """Turn an instant of the server's clock into seconds from now, by the server's own `Date`.
+
+    `Date` is cut to whole seconds, so the truth lies up to one second before the difference, and as much after it as
+    the instant itself may have been cut. A `Date` beside an `Age` is a cache's (RFC 9111, section 5.1).
+    """
+    date = headers.get("date")
+    now = _date(date) if date and "age" not in headers else None
+    if now is None:
+        return _Reset(max(0.0, instant - at.utc), NO_DATE_S + coarse_s, NO_DATE_S)
+    return _Reset(max(0.0, instant - now), 1.0 + coarse_s, coarse_s)
+
+
+def _dated(text: str, at: Instant, headers: Mapping[str, str]) -> _Reset | None:
+    instant = _date(text)
+    if instant is None or abs(instant - at.utc) > NEAR_NOW_S:
+        return None
+    iso = ISO.fullmatch(text.strip())
+    coarse_s = 1.0 if iso is None else 60.0 if iso["seconds"] is None else 0.0 if iso["fraction"] else 1.0
+    return _absolute(instant, coarse_s, at, headers)
+
+
+@lru_cache(maxsize=64)
+def _date(text: str) -> float | None:
+    """Return the UTC seconds of a date: HTTP in any form (RFC 9110, section 5.6.7), ISO 8601, JavaScript."""
+    text = text.partition("(")[0].strip()
+    if ISO.fullmatch(text):
+        try:
+            instant = datetime.fromisoformat(text.replace(" ", "T", 1).replace(" ", ""))
+        except ValueError:
+            return None
+    else:
+        try:
+            instant = parsedate_to_datetime(text) if "GMT+" not in text else datetime.strptime(text, JS_DATE)  # noqa: DTZ007  the format has the zone
+        except (ValueError, TypeError, IndexError, OverflowError):
+            return None
+    try:
+        return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp()
+    except (OverflowError, ValueError, OSError):
+        return None

@@ -1,0 +1,358 @@
+"""The throttle: waits as the pacers say, owns the aiolimiters and the slots.
+
+Each limiter key has a turnstile: a lock that is first come, first served. Only the head of its queue looks at the pacer
+and waits at the aiolimiter. So waiters keep their order (aiolimiter serves small amounts first), and the limiter can be
+*replaced* when the rate changes: its rate is fixed when it is made (changing `max_rate` leaves the drip as it was and
+changing `time_period` has no effect, aiolimiter issue 98), and here never more than one task, the one that
+replaces it, waits on the old one. A new limiter starts with a full bucket, so a change of rate grants no burst.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+from types import TracebackType
+from typing import Final, Self
+
+import anyio
+from aiolimiter import AsyncLimiter
+
+from migrator.concurrency import Concurrency
+from migrator.exchange import Answer, Clock, Failure, Reply
+from migrator.outcome import is_throttled
+from migrator.pacing import Pacer, PacerMemory, PacerSettings, PacerStatistics, Ticket
+from migrator.quota import Dialect, Quota, QuotaReader, parse_retry_after
+
+__all__ = ["Permit", "Throttle", "ThrottleStatistics", "WaitTooLong"]
+
+BURST_S: Final = 0.005
+"""Seconds' worth of requests that the aiolimiter lets pass together: late timers are made up within it, and at a
+capacity of one it would lose 9 % at 500 requests per second (measured)."""
+
+LEAST_BURST: Final = 2
+
+RETUNE: Final = 0.02
+"""A rate that moves by less is left alone."""
+
+USEFUL: Final = 2.0
+"""How far above slots over latency the limiter is set in pace `fast`: no brake, but a ramp in place of a storm."""
+
+FASTEST: Final = 100_000.0
+"""Requests per second where no latency is known yet."""
+
+
+class WaitTooLong(Exception):  # noqa: N818  it reads as what it is
+    """The quota makes us wait for longer than the user allows.
+
+    Attributes:
+        wait_s: for how long.
+    """
+
+    def __init__(self, wait_s: float, reason: str) -> None:
+        super().__init__(f"{reason}: the next request may go in {wait_s:.0f} s, which is longer than --max-wait")
+        self.wait_s = wait_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThrottleStatistics:
+    """What the throttle does; of several keys, the one that has the least quota left.
+
+    Attributes:
+        slots: requests in flight at the most.
+        in_flight: requests in flight.
+        limit: the quota's size.
+        remaining: its rest.
+        reset_s: seconds until it is renewed.
+        requests: requests let go.
+        refused: refusals for the rate limit.
+        salvos: the same, those in flight together counted once.
+        rate: requests per second sent evenly; None for as fast as the budget allows.
+        waiting_for: why nothing goes now.
+        waited_s: seconds in which requests were ready and none could go, by reason.
+    """
+
+    slots: int
+    in_flight: int
+    limit: int | None
+    remaining: int | None
+    reset_s: float | None
+    requests: int
+    refused: int
+    salvos: int
+    rate: float | None
+    waiting_for: str | None
+    waited_s: Mapping[str, float]
+
+
+class _Gate:
+    """The turnstile of one limiter key."""
+
+    __slots__ = ("limiter", "lock", "pacer", "rate", "reader", "scope")
+
+    def __init__(self, pacer: Pacer, reader: QuotaReader) -> None:
+        self.pacer = pacer
+        self.reader = reader
+        self.lock = anyio.Lock(fast_acquire=True)
+        self.limiter = AsyncLimiter(FASTEST, 1.0)
+        self.rate = FASTEST
+        self.scope = anyio.CancelScope()
+
+    async def pace(self, rate: float) -> None:
+        """Wait at the aiolimiter, replacing it first where the rate has changed."""
+        if abs(rate - self.rate) > RETUNE * self.rate:
+            burst = max(LEAST_BURST, math.ceil(rate * BURST_S))
+            self.limiter, self.rate = AsyncLimiter(burst, burst / rate), rate
+            await self.limiter.acquire(burst - 1)
+        if self.limiter.has_capacity():
+            await self.limiter.acquire()
+            return
+        # A slow rate waits for long, and a stop must end it; a cancelled acquire costs no capacity.
+        with anyio.CancelScope() as self.scope:
+            await self.limiter.acquire()
+
+
+class Throttle:
+    """Gives leave to send, for any number of limiter keys that share the slots.
+
+    Args:
+        settings: what the user and the profile say of the pace.
+        dialect: how the API writes its rate limit.
+        concurrency: requests in flight at the most; None finds its own level.
+        clock: reads both clocks.
+        rng: the source of jitter.
+        max_wait_s: a longer wait is refused with `WaitTooLong`.
+        memory: what an earlier run has learned of the API.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: PacerSettings,
+        dialect: Dialect,
+        concurrency: int | None,
+        clock: Clock,
+        rng: Random,
+        max_wait_s: float,
+        memory: PacerMemory | None = None,
+    ) -> None:
+        self._settings = settings
+        self._dialect = dialect
+        self._clock = clock
+        self._rng = rng
+        self._max_wait_s = max_wait_s
+        self._memory = memory
+        self._gates: dict[str, _Gate] = {}
+        self._concurrency = Concurrency(concurrency)
+        self._in_flight = 0
+        self._changed = anyio.Event()
+        self._watched = False
+        self._stopped = anyio.Event()
+        self._waited_s: dict[str, float] = {}
+
+    @property
+    def lanes(self) -> int:
+        """How many lanes can be of use: each slot's, and as many in back-off."""
+        return 2 * self._concurrency.most
+
+    def permit(self, limiter_key: str) -> "Permit":
+        """Return leave to send one request, to be entered with `async with`."""
+        return Permit(self, self._gate(limiter_key))
+
+    def stop(self) -> None:
+        """Let everybody who waits go on at once, without leave to send."""
+        self._stopped.set()
+        self._wake()
+        for gate in self._gates.values():
+            gate.scope.cancel()
+
+    async def sleep(self, delay_s: float) -> None:
+        """Wait between two attempts; a stop ends the wait."""
+        if delay_s > 0.0:
+            with anyio.move_on_after(delay_s):
+                await self._stopped.wait()
+
+    def set_pending(self, pending: int) -> None:
+        """Say how many requests are still to be sent, which ends an even pace once they fit the budget."""
+        for gate in self._gates.values():
+            gate.pacer.pending = pending
+
+    def memory(self) -> PacerMemory | None:
+        """Return what is worth keeping of the API for the next run."""
+        return next((gate.pacer.memory() for gate in self._gates.values()), None)
+
+    def statistics(self) -> ThrottleStatistics:
+        """Return how things stand."""
+        now = self._clock().mono
+        each = [gate.pacer.statistics(now) for gate in self._gates.values()]
+        tightest = min(each, key=_left, default=None)
+        return ThrottleStatistics(
+            slots=self._concurrency.level,
+            in_flight=self._in_flight,
+            limit=tightest.limit if tightest else None,
+            remaining=tightest.remaining if tightest else None,
+            reset_s=tightest.reset_s if tightest else None,
+            requests=sum(one.requests for one in each),
+            refused=sum(one.refused for one in each),
+            salvos=sum(one.salvos for one in each),
+            rate=tightest.rate if tightest else None,
+            waiting_for=tightest.waiting_for if tightest else None,
+            waited_s=dict(self._waited_s),
+        )
+
+    def eta_s(self, pending: int, *, rate: float) -> float | None:
+        """Return the seconds until `pending` more requests are through, as far as can be told.
+
+        With a quota: the time to its renewal, and a window for each further quota that is needed; else by the rate.
+        """
+        stands = self.statistics()
+        window_s = max((gate.pacer.window_s() or 0.0 for gate in self._gates.values()), default=0.0)
+        by_rate = pending / rate if rate > 0.0 else None
+        if stands.limit is None or stands.remaining is None or stands.reset_s is None or not window_s:
+            return by_rate
+        if pending <= stands.remaining:
+            return by_rate
+        windows = math.ceil((pending - stands.remaining) / stands.limit)
+        return stands.reset_s + (windows - 1) * window_s
+
+    def _gate(self, limiter_key: str) -> _Gate:
+        gate = self._gates.get(limiter_key)
+        if gate is None:
+            pacer = Pacer(self._settings, rng=self._rng, memory=self._memory)
+            gate = self._gates[limiter_key] = _Gate(pacer, QuotaReader(self._dialect))
+        return gate
+
+    async def _enter(self, gate: _Gate) -> Ticket | None:
+        """Wait for the key's turn, the pacer, the aiolimiter and a slot; return None once the throttle is stopped."""
+        async with gate.lock:
+            while not self._stopped.is_set():
+                now = self._clock().mono
+                delay_s = gate.pacer.delay(now)
+                if delay_s > 0.0:
+                    await self._wait(gate, delay_s, now)
+                    continue
+                if self._in_flight >= self._concurrency.level:
+                    await self._until_changed(math.inf)
+                    continue
+                await gate.pace(self._rate(gate, now))
+                # The limiter may have taken its time: an answer may have closed the gate meanwhile. The permit is then
+                # lost, which is harmless.
+                now = self._clock().mono
+                if gate.pacer.delay(now) > 0.0 or self._in_flight >= self._concurrency.level or self._stopped.is_set():
+                    continue
+                self._in_flight += 1
+                return gate.pacer.sent(now)
+        return None
+
+    def _rate(self, gate: _Gate, now: float) -> float:
+        rate = gate.pacer.rate(now)
+        latency_s = self._concurrency.latency_s
+        useful = USEFUL * self._concurrency.level / latency_s if latency_s else FASTEST
+        # A power of two, since the latency moves with every answer and each change makes a new limiter.
+        useful = min(FASTEST, 2.0 ** math.ceil(math.log2(useful)))
+        return useful if rate is None else min(rate, useful)
+
+    async def _wait(self, gate: _Gate, delay_s: float, now: float) -> None:
+        reason = gate.pacer.statistics(now).waiting_for or "pace"
+        if self._max_wait_s < delay_s < math.inf:
+            raise WaitTooLong(delay_s, reason)
+        await self._until_changed(delay_s)
+        self._waited_s[reason] = self._waited_s.get(reason, 0.0) + self._clock().mono - now
+
+    async def _until_changed(self, delay_s: float) -> None:
+        self._watched = True
+        changed = self._changed
+        with anyio.move_on_after(delay_s):
+            await changed.wait()
+
+    def _wake(self) -> None:
+        """Let the heads of the queues look again; an event is made anew only when somebody has waited."""
+        if self._watched:
+            self._watched = False
+            self._changed.set()
+            self._changed = anyio.Event()
+
+    def _answered(self, gate: _Gate, ticket: Ticket, answer: Answer) -> Quota | None:
+        """Tell the pacer and the concurrency what an answer says."""
+        now = answer.received.mono
+        if isinstance(answer, Failure):
+            gate.pacer.lost(ticket)
+            self._concurrency.troubled(now)
+            return None
+        quota = gate.reader.read(answer.headers, at=answer.received)
+        if is_throttled(answer, remaining=quota.remaining if quota is not None else None):
+            self._refused(gate, ticket, answer, quota)
+        elif quota is None and answer.status >= 300:
+            # Redirects, proxies' errors and refused credentials often come from before the limiter.
+            gate.pacer.lost(ticket)
+        else:
+            gate.pacer.answered(ticket, quota, now)
+        if answer.status >= 500:
+            self._concurrency.troubled(now)
+        elif answer.status != 429:
+            window_s = gate.pacer.window_s()
+            allowed = quota.limit / window_s if window_s and quota is not None and quota.limit else None
+            self._concurrency.answered(now - answer.sent.mono, now, allowed_rate=allowed)
+        return quota
+
+    def _refused(self, gate: _Gate, ticket: Ticket, reply: Reply, quota: Quota | None) -> None:
+        now = reply.received.mono
+        text = reply.headers.get("retry-after")
+        retry_after_s = None
+        if text is not None:
+            retry_after_s = parse_retry_after(text, at=reply.received, date=reply.headers.get("date"))
+        gate.pacer.refused(ticket, quota, retry_after_s, now)
+        if quota is not None and quota.remaining:
+            self._concurrency.crowded(now)
+
+    def __repr__(self) -> str:
+        return f"<throttle: {self._in_flight} of {self._concurrency.level} slots, {len(self._gates)} keys>"
+
+
+class Permit:
+    """Leave to send one request; the slot is given back on leaving.
+
+    Attributes:
+        granted: False where the throttle was stopped: then nothing may be sent.
+        waited_s: how long it took to get here.
+    """
+
+    __slots__ = ("_gate", "_started", "_throttle", "_ticket", "_told", "granted", "waited_s")
+
+    def __init__(self, throttle: Throttle, gate: _Gate) -> None:
+        self._throttle = throttle
+        self._gate = gate
+        self._ticket: Ticket | None = None
+        self._told = False
+        self.granted = False
+        self.waited_s = 0.0
+
+    async def __aenter__(self) -> Self:
+        started = self._throttle._clock().mono  # noqa: SLF001  a permit is the throttle's own hand
+        self._ticket = await self._throttle._enter(self._gate)  # noqa: SLF001
+        self.granted = self._ticket is not None
+        self.waited_s = self._throttle._clock().mono - started  # noqa: SLF001
+        return self
+
+    def answered(self, answer: Answer) -> Quota | None:
+        """Tell the throttle what came back, as soon as it does, and return what it says of the rate limit."""
+        if self._ticket is None or self._told:
+            return None
+        self._told = True
+        quota = self._throttle._answered(self._gate, self._ticket, answer)  # noqa: SLF001
+        self._throttle._wake()  # noqa: SLF001
+        return quota
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._ticket is None:
+            return
+        if not self._told:
+            # Cancelled, or never sent: nobody knows whether the server has counted it.
+            self._gate.pacer.lost(self._ticket)
+        self._throttle._in_flight -= 1  # noqa: SLF001
+        self._throttle._wake()  # noqa: SLF001
+
+
+def _left(one: PacerStatistics) -> float:
+    return math.inf if one.remaining is None else one.remaining

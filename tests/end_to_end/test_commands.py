@@ -1,0 +1,112 @@
+"""Each command answers quickly, explains itself, and refuses wrong use with one message."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import MIGRATOR, Workplace
+
+from migrator.problem import compile_schema
+
+COMMANDS = ["run", "check", "sandbox", "schema"]
+JOBS = Path(__file__).parents[2] / "jobs"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(workplace: Workplace, command: str) -> None:
+    """Every command's help ends with an example of itself."""
+    done = workplace.run(command, "--help")
+
+    assert done.code == 0
+    assert re.search(rf"Example:\n +migrator {command}", done.out)
+
+
+def test_help_lists_commands(workplace: Workplace) -> None:
+    """The program's help names every command, and its version is told."""
+    assert all(command in workplace.run("--help").out for command in COMMANDS)
+    assert re.fullmatch(r"migrator \d+\.\d+\.\d+\n", workplace.run("--version").out)
+
+
+def test_start_is_lazy() -> None:
+    """What only a run needs is not imported for help and version."""
+    code = "import sys, migrator.cli; print(*(m for m in ('aiohttp','anyio','rich','structlog') if m in sys.modules))"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run"], "Missing argument 'JOB'"),
+        (["run", "nothing.json"], "nothing.json: No such file or directory"),
+        (["run", "items.txt"], "a job is a .json file"),
+        (["check", "job.json", "--template", "x"], "--template goes with an items file"),
+        (["check", "job.json", "--items", "gone.csv"], "gone.csv: No such file"),
+        (["run", "job.json", "--rate", "fast"], "--rate takes a rate such as 50/s"),
+        (["run", "job.json", "--bogus"], "No such option"),
+        (["sandbox", "--error-rate", "often"], "sandbox takes a percentage"),
+    ],
+)
+def test_wrong_use(workplace: Workplace, arguments: list[str], message: str) -> None:
+    """Wrong use ends with 2 and a message that says what is allowed, never with a traceback."""
+    workplace.write_job(1)
+
+    done = workplace.run(*arguments)
+
+    assert done.code == 2
+    assert message in done.err
+    assert "Traceback" not in done.err
+
+
+def test_unset_variable(workplace: Workplace) -> None:
+    """A variable that is not set is named before anything is sent."""
+    workplace.write_job(1)
+
+    done = workplace.run("check", "job.json", env={"PATH": "/usr/bin"})
+
+    assert done.code == 2
+    assert "the variable CONFLUENT_CLOUD_API_KEY is not set" in done.err
+
+
+def test_schema_accepts_the_jobs_that_ship(workplace: Workplace) -> None:
+    """The exported schema is JSON Schema, and finds the job of the demo valid."""
+    schema = json.loads(workplace.run("schema").out)
+
+    assert compile_schema(schema).is_valid(json.loads((JOBS / "rotate-slack-webhooks.json").read_text()))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["rotate-slack-webhooks.json"],
+        ["rotate-slack-webhooks.json", "--items", str(JOBS / "rotate-slack-webhooks.jsonl")],
+        ["rotate-slack-webhooks.csv", "--template", str(JOBS / "rotate-slack-webhooks.json")],
+        ["confluent-integration.csv"],
+    ],
+)
+def test_jobs_that_ship_are_valid(workplace: Workplace, arguments: list[str]) -> None:
+    """Each job file that ships passes its check."""
+    done = workplace.run("check", str(JOBS / arguments[0]), *arguments[1:])
+
+    assert (done.code, done.err) == (0, "")
+    assert "400 items, no problems" in done.out
+
+
+def test_sample_webhooks_are_no_secrets() -> None:
+    """No secret scanner takes a webhook of the samples for a real one (trufflehog's and detect-secrets' pattern)."""
+    pattern = re.compile(r"hooks\.slack\.com/|T[A-Z0-9]+/B[A-Z0-9]+/[A-Za-z0-9]{23,25}")
+
+    for path in JOBS.iterdir():
+        assert not pattern.search(path.read_text())
+
+
+def test_module_and_command_are_one() -> None:
+    """`python -m migrator` is the command."""
+    done = subprocess.run([*MIGRATOR, "--version"], capture_output=True, text=True, check=True)
+
+    assert done.stdout.startswith("migrator ")

@@ -1,0 +1,221 @@
+"""The state folder is its owner's alone, and its files are whole."""
+
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from migrator.folder import (
+    RUN_ID,
+    FolderError,
+    find_run,
+    new_run_id,
+    open_private,
+    private_folder,
+    read_key,
+    remove_leftovers,
+    runs,
+    write_atomically,
+)
+
+NOON = 1_795_435_200.9
+
+
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """Let the umask take nothing away, so that modes are the program's own."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def mode(path: Path) -> int:
+    """Return a file's permission bits."""
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_folders_are_private_all_the_way(tmp_path: Path) -> None:
+    """A folder is made with mode 0700, and so is each one above it that was missing."""
+    made = private_folder(tmp_path / "a" / "b" / "c")
+
+    assert [mode(folder) for folder in (made, made.parent, made.parent.parent)] == [0o700] * 3
+    assert private_folder(made) == made
+
+
+def test_open_folder_is_refused(tmp_path: Path) -> None:
+    """A folder that others may read is refused, with the command that mends it."""
+    (tmp_path / "state").mkdir(mode=0o755)
+
+    with pytest.raises(FolderError, match="chmod 700"):
+        private_folder(tmp_path / "state")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_foreign_folder_is_refused(tmp_path: Path) -> None:
+    """A folder of somebody else's is refused, private or not."""
+    folder = private_folder(tmp_path / "state")
+    os.chown(folder, 12345, -1)
+
+    with pytest.raises(FolderError, match="another user"):
+        private_folder(folder)
+
+
+def test_link_is_refused(tmp_path: Path) -> None:
+    """A link in the folder's place is refused, wherever it leads."""
+    (tmp_path / "state").symlink_to(private_folder(tmp_path / "elsewhere"))
+
+    with pytest.raises(FolderError, match="no folder of its own"):
+        private_folder(tmp_path / "state")
+
+
+def test_file_in_its_place_is_refused(tmp_path: Path) -> None:
+    """A file where a folder should be is told, and not touched."""
+    (tmp_path / "state").write_text("x")
+
+    with pytest.raises(FolderError, match="no folder of its own"):
+        private_folder(tmp_path / "state")
+    with pytest.raises(FolderError, match="Not a directory"):
+        private_folder(tmp_path / "state" / "runs")
+
+
+def test_private_file(tmp_path: Path) -> None:
+    """A file has mode 0600 from its creation, and is appended to or begun anew."""
+    path = tmp_path / "file"
+    for how, text in (("ab", b"one"), ("ab", b"two"), ("wb", b"three"), ("ab", b"four")):
+        with open_private(path, how) as file:
+            file.write(text)
+
+    assert (mode(path), path.read_bytes()) == (0o600, b"threefour")
+
+
+def test_link_is_not_written_through(tmp_path: Path) -> None:
+    """A link that somebody has put in a file's place leads nowhere."""
+    (tmp_path / "victim").write_text("untouched")
+    (tmp_path / "file").symlink_to(tmp_path / "victim")
+
+    with pytest.raises(FolderError, match="link"):
+        open_private(tmp_path / "file", "wb")
+    assert (tmp_path / "victim").read_text() == "untouched"
+
+
+def test_atomic_file_is_whole_or_as_before(tmp_path: Path) -> None:
+    """A file is replaced at once; an error on the way leaves the old one and nothing beside it."""
+    path = tmp_path / "file"
+    with write_atomically(path) as file:
+        file.write(b"old")
+    with pytest.raises(ZeroDivisionError), write_atomically(path) as file:
+        file.write(b"new")
+        assert path.read_bytes() == b"old"
+        raise ZeroDivisionError
+
+    assert (path.read_bytes(), mode(path), list(tmp_path.iterdir())) == (b"old", 0o600, [path])
+
+
+def test_atomic_file_that_cannot_be_written(tmp_path: Path) -> None:
+    """A user is told which file could not be written, and why."""
+    (tmp_path / "file").mkdir()
+
+    with (
+        pytest.raises(FolderError, match=r"file cannot be written: Is a directory"),
+        write_atomically(tmp_path / "file") as file,
+    ):
+        file.write(b"x")
+    with pytest.raises(FolderError, match="No such file or directory"), write_atomically(tmp_path / "no" / "file"):
+        pass
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_leftovers_are_removed(tmp_path: Path) -> None:
+    """What a killed process has left half written is removed, and nothing else."""
+    with write_atomically(tmp_path / "failed.csv") as file:
+        file.write(b"whole")
+    generator = write_atomically(tmp_path / "failed.csv")
+    generator.__enter__().write(b"half")
+    assert len(list(tmp_path.iterdir())) == 2
+
+    remove_leftovers(tmp_path)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["failed.csv"]
+
+
+def test_key_is_made_once(tmp_path: Path) -> None:
+    """The key is private and stays the same; those who ask at once for the first time get the same one."""
+    keys: list[bytes] = []
+    askers = [threading.Thread(target=lambda: keys.append(read_key(tmp_path))) for _ in range(8)]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join()
+
+    assert set(keys) == {read_key(tmp_path)}
+    assert len(keys) == 8
+    assert len(keys[0]) == 32
+    assert [(path.name, mode(path)) for path in tmp_path.iterdir()] == [("fingerprint.key", 0o600)]
+
+
+def test_damaged_key_is_told(tmp_path: Path) -> None:
+    """A key of the wrong length is not used, since its fingerprints would be weak."""
+    (tmp_path / "fingerprint.key").write_bytes(b"short")
+
+    with pytest.raises(FolderError, match="damaged"):
+        read_key(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("job", "name"),
+    [
+        ("rotate-slack-webhooks", "rotate-slack-webhooks"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("a b\n/c", "a-b-c"),
+        ("...", "job"),
+        ("x" * 500, "x" * 100),
+    ],
+)
+def test_run_id(job: str, name: str) -> None:
+    """A run's id is the job's name, the time in UTC, and four hex digits; it is always one folder's name."""
+    found = RUN_ID.fullmatch(new_run_id(job, NOON))
+
+    assert found is not None
+    assert (found["job"], found["started"]) == (name, "20261123T120000Z")
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """Return a state folder with two runs, and three things that are none."""
+    for name in ("b-20261123T120000Z-0001", "a-20261123T120001Z-0002"):
+        (private_folder(tmp_path / "runs" / name) / "ledger.db").touch()
+    private_folder(tmp_path / "runs" / "c-20261123T120002Z-0003")
+    (tmp_path / "runs" / "notes.txt").touch()
+    (tmp_path / "runs" / "d-20261123T120003Z-0004").symlink_to(tmp_path / "runs" / "b-20261123T120000Z-0001")
+    return tmp_path
+
+
+def test_runs_in_order(state: Path) -> None:
+    """Runs come in the order of their beginning, whatever their names; what has no ledger, or is a link, is no run."""
+    assert [path.name for path in runs(state)] == ["b-20261123T120000Z-0001", "a-20261123T120001Z-0002"]
+
+
+def test_find_run(state: Path) -> None:
+    """A run is found by its id, its folder, or as the last one."""
+    first, last = runs(state)
+
+    assert find_run(state, first.name) == first
+    assert find_run(state, str(first)) == first
+    assert find_run(state, "last") == last
+
+
+@pytest.mark.parametrize("name", ["nothing", "", "c-20261123T120002Z-0003", "../runs"])
+def test_unknown_run(state: Path, name: str) -> None:
+    """A run that is not there is told, with where one sees what there is."""
+    with pytest.raises(FolderError, match="migrator status"):
+        find_run(state, name)
+
+
+def test_no_runs_yet(tmp_path: Path) -> None:
+    """Before the first run there is none, and no last one."""
+    assert runs(tmp_path) == []
+    with pytest.raises(FolderError, match="no run 'last'"):
+        find_run(tmp_path, "last")

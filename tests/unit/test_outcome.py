@@ -1,0 +1,313 @@
+"""What each answer means, and what is done about it."""
+
+import json
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from migrator.envelope import ErrorKind
+from migrator.exchange import JSON, Failure, FailureKind, Instant, Reply, Request, Stage
+from migrator.outcome import (
+    Outcome,
+    Retry,
+    RetryPolicy,
+    Settle,
+    Status,
+    Stop,
+    Verify,
+    classify,
+    decide,
+    differences,
+    is_throttled,
+)
+
+NOW = Instant(100.0, 1_800_000_000.0)
+BODY = {"target": {"kind": "Slack", "webhook_url": "https://hooks.slack.example/x"}}
+
+
+def request(*, idempotent: bool = True, body: JSON = BODY) -> Request:
+    """Return a request as a job renders it."""
+    return Request(
+        item=1,
+        key="i-1",
+        method="PATCH",
+        url="http://127.0.0.1/i-1",
+        body=json.dumps(body).encode(),
+        idempotent=idempotent,
+    )
+
+
+def reply(status: int, body: JSON | bytes = b"", *, truncated: bool = False, **headers: str) -> Reply:
+    """Return an answer."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Reply(status=status, headers=named, body=raw, truncated=truncated, sent=NOW, received=NOW)
+
+
+def failure(kind: FailureKind, *, maybe_sent: bool, certificate: bool = False) -> Failure:
+    """Return an exchange that broke."""
+    return Failure(
+        kind=kind,
+        stage=Stage.READ if maybe_sent else Stage.CONNECT,
+        maybe_sent=maybe_sent,
+        message="it broke",
+        certificate=certificate,
+        sent=NOW,
+        received=NOW,
+    )
+
+
+def judge(answer: Reply | Failure, *, idempotent: bool = True, verify: Verify = Verify.RESPONSE) -> Outcome:
+    """Classify an answer to the usual request."""
+    return classify(request(idempotent=idempotent), answer, verify=verify, mask=str)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "transient", "fatal"),
+    [
+        pytest.param(400, {"errors": [{"title": "Invalid Filter"}]}, ErrorKind.VALIDATION, False, False, id="400"),
+        pytest.param(400, {"errors": [{"code": "quota_exceeded"}]}, ErrorKind.QUOTA, False, False, id="400 for quota"),
+        pytest.param(401, b"", ErrorKind.AUTH, False, True, id="401"),
+        pytest.param(402, {"errors": []}, ErrorKind.QUOTA, False, False, id="402"),
+        pytest.param(403, {"errors": [{"detail": "Forbidden Access"}]}, ErrorKind.FORBIDDEN, False, False, id="403"),
+        pytest.param(403, {"errors": [{"detail": "invalid API key"}]}, ErrorKind.AUTH, False, True, id="403 of a key"),
+        pytest.param(404, {"errors": [{"status": "404"}]}, ErrorKind.NOT_FOUND, False, False, id="404"),
+        pytest.param(408, b"", ErrorKind.TIMEOUT, True, False, id="408"),
+        pytest.param(409, b"", ErrorKind.CONFLICT, False, False, id="409"),
+        pytest.param(410, b"", ErrorKind.NOT_FOUND, False, False, id="410"),
+        pytest.param(422, b"", ErrorKind.VALIDATION, False, False, id="422"),
+        pytest.param(500, b"<html>", ErrorKind.SERVER, True, False, id="500"),
+        pytest.param(501, b"", ErrorKind.SERVER, False, False, id="501"),
+        pytest.param(502, b"", ErrorKind.SERVER, True, False, id="502"),
+        pytest.param(503, b"", ErrorKind.SERVER, True, False, id="503"),
+        pytest.param(504, b"", ErrorKind.SERVER, True, False, id="504"),
+        pytest.param(302, b"", ErrorKind.PROTOCOL, False, False, id="302"),
+    ],
+)
+def test_refusals(status: int, body: JSON | bytes, kind: ErrorKind, transient: bool, fatal: bool) -> None:
+    """Each status has its kind of error, and only the hopeless ones stop the run."""
+    outcome = judge(reply(status, body))
+
+    assert outcome.error is not None
+    assert (outcome.status, outcome.error.kind, outcome.error.status) == (Status.FAILED, kind, status)
+    assert (outcome.transient, outcome.fatal) == (transient, fatal)
+
+
+@pytest.mark.parametrize(
+    ("answer", "throttled"),
+    [
+        pytest.param(reply(429), True, id="429 without a body"),
+        pytest.param(
+            reply(403, {"message": "You have exceeded a secondary rate limit"}), True, id="GitHub's secondary"
+        ),
+        pytest.param(reply(403, b"", retry_after="60"), True, id="403 with Retry-After"),
+        pytest.param(reply(403, {"errors": [{"detail": "Forbidden Access"}]}), False, id="403 of an item"),
+        pytest.param(reply(503, b"", retry_after="5"), True, id="503 with Retry-After"),
+        pytest.param(reply(503), False, id="503"),
+        pytest.param(reply(200, b"", retry_after="5"), False, id="Retry-After on a 200 means nothing"),
+    ],
+)
+def test_throttling(answer: Reply, throttled: bool) -> None:
+    """A server's refusal for its rate limit is told from its other refusals."""
+    assert is_throttled(answer, remaining=None) is throttled
+    assert judge(answer).throttled is throttled
+
+
+def test_github_primary_limit() -> None:
+    """A 403 whose remaining is 0 is a refusal for the rate limit (GitHub, rate limits for the REST API)."""
+    assert is_throttled(reply(403), remaining=0)
+    assert not is_throttled(reply(403), remaining=5)
+
+
+def test_a_2xx_alone_is_no_success() -> None:
+    """An answer of 200 that does not hold what was sent is a mismatch, and names the place."""
+    misspelt = judge(reply(200, {"target": {"kind": "Slack", "webhook_url": "https://old.example/"}}))
+
+    assert misspelt.status is Status.FAILED
+    assert misspelt.error is not None
+    assert (misspelt.error.kind, misspelt.error.pointer) == (ErrorKind.MISMATCH, "/target/webhook_url")
+    assert misspelt.verified is False
+
+
+def test_verified_success() -> None:
+    """An answer that holds what was sent, and more, is a verified success."""
+    outcome = judge(reply(200, {"id": "i-1", "target": {**BODY["target"], "new": 1}}))
+
+    assert (outcome.status, outcome.verified, outcome.error) == (Status.SUCCEEDED, True, None)
+
+
+def test_unverified_success() -> None:
+    """Where nothing can be compared, a 2xx is a success that is not said to be verified."""
+    assert judge(reply(204)).verified is None
+    assert judge(reply(200, {"nothing": 1}), verify=Verify.NONE) == Outcome(status=Status.SUCCEEDED)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [reply(200, b"<html>log in</html>"), reply(200, b'{"target": {'), reply(200, b"{}", truncated=True)],
+    ids=["no JSON", "cut off", "huge"],
+)
+def test_unreadable_success(answer: Reply) -> None:
+    """A 2xx whose body cannot be read is not believed."""
+    outcome = judge(answer)
+
+    assert outcome.status is Status.FAILED
+    assert outcome.error is not None
+    assert outcome.error.kind is ErrorKind.PROTOCOL
+
+
+@pytest.mark.parametrize(
+    ("maybe_sent", "idempotent", "status", "transient"),
+    [
+        pytest.param(False, True, Status.FAILED, True, id="never sent"),
+        pytest.param(False, False, Status.FAILED, True, id="never sent, not idempotent"),
+        pytest.param(True, True, Status.FAILED, True, id="perhaps sent"),
+        pytest.param(True, False, Status.IN_DOUBT, False, id="perhaps sent, not idempotent"),
+    ],
+)
+@pytest.mark.parametrize("kind", [FailureKind.TIMEOUT, FailureKind.CONNECTION])
+def test_no_answer(kind: FailureKind, maybe_sent: bool, idempotent: bool, status: Status, transient: bool) -> None:
+    """Only a request that cannot have been seen, or may be seen twice, is sent again; any other is in doubt."""
+    outcome = judge(failure(kind, maybe_sent=maybe_sent), idempotent=idempotent)
+
+    assert (outcome.status, outcome.transient) == (status, transient)
+
+
+@pytest.mark.parametrize(("status", "expected"), [(502, Status.IN_DOUBT), (504, Status.IN_DOUBT), (500, Status.FAILED)])
+def test_gateway_errors_of_unsafe_requests(status: int, expected: Status) -> None:
+    """Where a middleman gave up, a request that is not idempotent is in doubt and not sent again."""
+    outcome = judge(reply(status), idempotent=False)
+
+    assert (outcome.status, outcome.transient) == (expected, False)
+
+
+def test_refused_certificate() -> None:
+    """A certificate that is not accepted stops the run: no other item can do better."""
+    outcome = judge(failure(FailureKind.CONNECTION, maybe_sent=False, certificate=True))
+
+    assert isinstance(decide(outcome, attempt=1, policy=RetryPolicy(), rng=Random(1)), Stop)
+
+
+@pytest.mark.parametrize(
+    ("body", "title", "detail", "code", "pointer"),
+    [
+        pytest.param(
+            {"errors": [{"code": "c", "title": "T", "detail": "D", "source": {"pointer": "/p"}}]},
+            "T",
+            "D",
+            "c",
+            "/p",
+            id="errors[]",
+        ),
+        pytest.param({"error": {"code": "UPPER", "message": "M"}}, None, "M", "UPPER", None, id="error{}"),
+        pytest.param({"message": "M", "error_code": 40301}, None, "M", "40301", None, id="message"),
+        pytest.param({"errors": [{}]}, None, None, None, None, id="every member missing"),
+        pytest.param({"errors": [{"code": ["x"], "source": "x"}]}, None, None, None, None, id="wrong types"),
+        pytest.param({"errors": [{"source": {"parameter": "q"}}]}, None, None, None, "q", id="parameter"),
+    ],
+)
+def test_error_envelopes(
+    body: JSON, title: str | None, detail: str | None, code: str | None, pointer: str | None
+) -> None:
+    """Both of Confluent's envelopes are read, every member optional."""
+    error = judge(reply(400, body)).error
+
+    assert error is not None
+    assert (error.title, error.detail, error.code, error.pointer) == (title, detail, code, pointer)
+
+
+def test_challenge_tells_why() -> None:
+    """A 401 without a body is explained by its WWW-Authenticate header."""
+    header = 'Basic error="invalid_key", error_description="The API Key is invalid"'
+
+    error = judge(reply(401, b"", www_authenticate=header)).error
+
+    assert error is not None
+    assert error.message == "the server answered 401: The API Key is invalid"
+
+
+def test_redirect_names_the_origin_alone() -> None:
+    """A redirect is reported without its path and query, which may carry anything."""
+    error = judge(reply(302, b"", location="https://login.example/in?token=secret")).error
+
+    assert error is not None
+    assert "https://login.example," in error.message
+    assert "secret" not in error.message
+
+
+@given(st.binary(max_size=200), st.integers(100, 599), st.booleans())
+def test_any_answer_has_an_outcome(body: bytes, status: int, idempotent: bool) -> None:
+    """Whatever a server sends, it is classified, and only a 2xx succeeds."""
+    outcome = judge(reply(status, body), idempotent=idempotent)
+
+    assert (outcome.status is Status.SUCCEEDED) <= (200 <= status < 300)
+    assert (outcome.error is None) == (outcome.status is Status.SUCCEEDED)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(json_values)
+def test_what_was_sent_is_held(sent: JSON) -> None:
+    """A document holds itself."""
+    assert differences(sent, sent) == []
+
+
+@given(st.dictionaries(st.text(max_size=5), st.integers(), min_size=1), st.data())
+def test_a_change_is_found(sent: dict[str, int], data: st.DataObject) -> None:
+    """A member that differs or is missing is named by its pointer."""
+    name = data.draw(st.sampled_from(sorted(sent)))
+    pointer = "/" + name.replace("~", "~0").replace("/", "~1")
+
+    assert differences(sent, {**sent, name: sent[name] + 1}) == [pointer]
+    assert differences(sent, {other: sent[other] for other in sent if other != name}) == [pointer]
+
+
+def test_masks_are_not_compared() -> None:
+    """A value that the service masks is no mismatch, and true is not 1."""
+    assert differences({"secret": "abc"}, {"secret": "********"}) == []
+    assert differences({"on": True}, {"on": 1}) == ["/on"]
+    assert differences({"gone": None}, {}) == []
+
+
+@given(st.integers(1, 2000), st.integers(0, 2**32))
+def test_backoff(attempt: int, seed: int) -> None:
+    """Back-off has full jitter below a doubling bound with a cap, and the server's wish as its floor."""
+    policy = RetryPolicy(max_attempts=3000)
+    outcome = Outcome(status=Status.FAILED, transient=True, retry_after_s=0.1)
+
+    decision = decide(outcome, attempt=attempt, policy=policy, rng=Random(seed))
+
+    assert isinstance(decision, Retry)
+    assert 0.1 <= decision.delay_s <= min(policy.cap_s, policy.base_s * 2 ** min(attempt - 1, 30))
+    assert decision.counted
+
+
+def test_attempts_end() -> None:
+    """The last attempt settles the item."""
+    outcome = judge(reply(500))
+
+    assert isinstance(decide(outcome, attempt=4, policy=RetryPolicy(), rng=Random(1)), Retry)
+    assert decide(outcome, attempt=5, policy=RetryPolicy(), rng=Random(1)) == Settle(outcome)
+
+
+def test_a_429_costs_no_attempt() -> None:
+    """A refusal for the rate limit is not the item's fault, however often it comes; a 503 is counted all the same."""
+    policy, rng = RetryPolicy(max_attempts=1), Random(1)
+
+    assert decide(judge(reply(429)), attempt=99, policy=policy, rng=rng) == Retry(delay_s=0.0, counted=False)
+    assert isinstance(decide(judge(reply(503, b"", retry_after="5")), attempt=1, policy=policy, rng=rng), Settle)
+
+
+def test_an_unreachable_server_stops_the_run() -> None:
+    """A server that was not reached in all attempts stops the run rather than failing item after item."""
+    outcome = judge(failure(FailureKind.CONNECTION, maybe_sent=False))
+
+    assert isinstance(decide(outcome, attempt=4, policy=RetryPolicy(), rng=Random(1)), Retry)
+    assert isinstance(decide(outcome, attempt=5, policy=RetryPolicy(), rng=Random(1)), Stop)
