@@ -56,16 +56,17 @@ def check(source: BinaryIO, *, form: Form, job: Job, name: str, limit: int | Non
     problems: list[Problem] = []
     count = 0
     try:
+        add = keys.add
         for found in _findings(source, form, job, name):
-            if isinstance(found, Problem):
-                count += 1
-                if len(problems) < SHOWN:
-                    problems.append(found)
+            if isinstance(found, Item):
+                rows += 1
+                add(found.key)
+                if rows == limit:
+                    break
                 continue
-            rows += 1
-            keys.add(found.key)
-            if rows == limit:
-                break
+            count += 1
+            if len(problems) < SHOWN:
+                problems.append(found)
         for twice in _repeated(keys, source, form=form, job=job, name=name, limit=limit):
             count += 1
             if len(problems) < SHOWN:
@@ -80,12 +81,15 @@ def check(source: BinaryIO, *, form: Form, job: Job, name: str, limit: int | Non
 
 def _findings(source: BinaryIO, form: Form, job: Job, name: str) -> Iterator[Item | Problem]:
     template = Template.compile(job)
+    is_fine = template.is_fine
     for found in read_items(source, form=form, job=job, name=name):
+        if not isinstance(found, Item) or is_fine(found):
+            yield found
+            continue
         good = True
-        if isinstance(found, Item):
-            for column, message in template.problems(found):
-                good = False
-                yield Problem(name, found.line, None, column, message)
+        for column, message in template.problems(found):
+            good = False
+            yield Problem(name, found.line, None, column, message)
         if good:
             yield found
 
@@ -109,10 +113,11 @@ class _Keys:
         """Take down a key."""
         # Python's own hash of a text is keyed anew in each process, so that no input can be made to collide.
         value = hash(key)
-        part = self._parts[value % PARTITIONS]
+        index = value % PARTITIONS
+        part = self._parts[index]
         part.append(value)
         if len(part) >= SPILL:
-            self._spill(value % PARTITIONS)
+            self._spill(index)
 
     def _spill(self, index: int) -> None:
         file = self._files[index]

@@ -77,8 +77,8 @@ def _errors() -> Iterator[None]:
 
 def _message(error: Exception) -> int:
     """Print an error and return its exit code."""
+    from migrator.errors import UserError  # noqa: PLC0415  quick start
     from migrator.job import JobError  # noqa: PLC0415
-    from migrator.launch import UserError  # noqa: PLC0415  quick start
 
     if isinstance(error, JobError):
         for problem in error.problems:
@@ -155,8 +155,9 @@ def run(job: str, items: str | None, template: str | None, *, as_json: bool, **t
     resumed; 4 another run of this job is under way; 130 and 143 interrupted, can be resumed.
     """
     from migrator import launch, options, source  # noqa: PLC0415
+    from migrator.errors import user_errors  # noqa: PLC0415
 
-    with launch.user_errors():
+    with user_errors():
         found, origin = source.find(job, items=items, template=template, env=os.environ, stdin=sys.stdin.buffer)
         chosen = options.resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source)
         verdict = _checked(found, origin, limit=chosen.limit)
@@ -174,9 +175,10 @@ def check(job: str, items: str | None, template: str | None, *, as_json: bool) -
     """Check every row and show the problems with file, line and column; no network."""
     import msgspec  # noqa: PLC0415
 
-    from migrator import launch, source  # noqa: PLC0415
+    from migrator import source  # noqa: PLC0415
+    from migrator.errors import user_errors  # noqa: PLC0415
 
-    with launch.user_errors():
+    with user_errors():
         found, origin = source.find(job, items=items, template=template, env=os.environ, stdin=sys.stdin.buffer)
     verdict = _checked(found, origin, limit=None)
     if as_json:
@@ -265,10 +267,11 @@ def sandbox(**typed: Any) -> None:
     """
     import asyncio  # noqa: PLC0415
 
-    from migrator import launch, options  # noqa: PLC0415
+    from migrator import options  # noqa: PLC0415
+    from migrator.errors import user_errors  # noqa: PLC0415
     from migrator.sandbox import app  # noqa: PLC0415
 
-    with launch.user_errors():
+    with user_errors():
         try:
             settings = app.Settings(
                 items=typed["items"],

@@ -116,12 +116,11 @@ def read_key(state: Path) -> bytes:
     path = state / "fingerprint.key"
     aside = path.with_name(f"{ASIDE}{path.name}.{secrets.token_hex(4)}")
     try:
-        if not path.exists():
-            with open_private(aside, "wb") as file:
-                file.write(secrets.token_bytes(KEY_BYTES))
-            # A link appears whole and never replaces: of two first runs at once both take the key of the quicker one.
-            with suppress(FileExistsError):
-                os.link(aside, path)
+        with open_private(aside, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+        # A link appears whole and never replaces: of two first runs at once both take the key of the quicker one.
+        with suppress(FileExistsError):
+            os.link(aside, path)
         key = path.read_bytes()
     except OSError as error:
         raise FolderError(f"{path}: {_reason(error)}") from None

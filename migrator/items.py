@@ -61,12 +61,8 @@ class Item(NamedTuple):
     line: int
 
 
-class _Row(NamedTuple):
-    """A row as it stands in the file: cells of a table, or the members of a JSON object, flat."""
-
-    number: int
-    line: int
-    values: dict[str, Any]
+_Row: TypeAlias = tuple[int, int, dict[str, Any]]
+"""A row's number and line, and its cells by column, or the members of a JSON object, flat."""
 
 
 def read_items(source: BinaryIO, *, form: Form, job: Job, name: str) -> Iterator[Item | Problem]:
@@ -97,8 +93,8 @@ def read_cells(source: BinaryIO, *, form: Form, name: str) -> tuple[list[str], I
         return [table.columns[place] for place in kept], _csv_cells(source, name, kept)
     columns: dict[str, None] = {}
     for row in _json_rows(source, form, name):
-        if isinstance(row, _Row):
-            columns.update(dict.fromkeys(column for column in row.values if not column.startswith(IGNORED_PREFIX)))
+        if not isinstance(row, Problem):
+            columns.update(dict.fromkeys(column for column in row[2] if not column.startswith(IGNORED_PREFIX)))
     source.seek(0)
     return list(columns), _json_cells(source, form, name, list(columns))
 
@@ -113,8 +109,8 @@ def _csv_cells(source: BinaryIO, name: str, kept: Sequence[int]) -> Iterator[tup
 
 def _json_cells(source: BinaryIO, form: Form, name: str, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     for row in _json_rows(source, form, name):
-        if isinstance(row, _Row):
-            yield row.number, [_cell(row.values.get(column)) for column in columns]
+        if not isinstance(row, Problem):
+            yield row[0], [_cell(row[2].get(column)) for column in columns]
 
 
 def _cell(value: object) -> str:
@@ -141,6 +137,7 @@ class _Rules:
         self._job = job
         self._name = name
         self._each = each
+        self._secrets = tuple(sorted(job.secrets))
         self._schema = compile_schema(job.item_schema)
         properties = job.item_schema.get("properties")
         self._properties = properties if isinstance(properties, Mapping) else {}
@@ -168,29 +165,31 @@ class _Rules:
     def items(self, rows: Iterator[_Row | Problem]) -> Iterator[Item | Problem]:
         """Yield an item, or all that is wrong, for each row."""
         is_valid, key_columns = self._schema.is_valid, self._job.key
+        each = self._each
+        hide = self._hide if self._job.secrets else lambda _: None
         single = key_columns[0] if len(key_columns) == 1 else None
         for row in rows:
             if isinstance(row, Problem):
                 yield row
                 continue
-            values = row.values
+            number, line, values = row
             key = values.get(single) if single is not None else self._joined_key(values)
-            if self._each and (wrong := list(self._unknown(values))):
+            if each and (wrong := list(self._unknown(values))):
                 for column, message in wrong:
-                    yield Problem(self._name, row.line, None, column, message)
+                    yield Problem(self._name, line, None, column, message)
                 continue
-            if not is_valid(values) or not isinstance(key, str) or not key.isprintable() or not key.strip():
+            if type(key) is not str or not is_valid(values) or not key.isprintable() or key.isspace() or not key:
                 yield from self._problems(row)
                 continue
-            secret = self._hide(values)
+            secret = hide(values)
             if secret is not None:
-                yield Problem(self._name, row.line, None, secret, "is a secret, and has to be a string")
+                yield Problem(self._name, line, None, secret, "is a secret, and has to be a string")
                 continue
-            yield Item(row.number, key, values, row.line)
+            yield Item(number, key, values, line)
 
     def _hide(self, values: dict[str, Any]) -> str | None:
         """Turn the values of secret columns into secrets; return the column of one that is no string."""
-        for column in self._job.secrets:
+        for column in self._secrets:
             value = values.get(column)
             if isinstance(value, str):
                 values[column] = Secret(value)
@@ -204,23 +203,24 @@ class _Rules:
 
     def _problems(self, row: _Row) -> Iterator[Item | Problem]:
         found = False
-        for path, message in explain(self._schema.iter_errors(row.values)):
+        _, line, values = row
+        for path, message in explain(self._schema.iter_errors(values)):
             found = True
-            yield Problem(self._name, row.line, None, ".".join(str(step) for step in path) or None, message)
+            yield Problem(self._name, line, None, ".".join(str(step) for step in path) or None, message)
         for column in self._job.key:
-            value = row.values.get(column)
+            value = values.get(column)
             if isinstance(value, int | Decimal) and not isinstance(value, bool):
                 # A number names an item as well as its text does.
-                row.values[column] = str(value)
+                values[column] = str(value)
                 if not found:
                     yield from self.items(iter([row]))
                 return
             if not isinstance(value, str) or not value.strip():
                 found = True
-                yield Problem(self._name, row.line, None, column, "is the key, and may not be empty")
+                yield Problem(self._name, line, None, column, "is the key, and may not be empty")
             elif not value.isprintable():
                 found = True
-                yield Problem(self._name, row.line, None, column, "is the key, and may not hold control characters")
+                yield Problem(self._name, line, None, column, "is the key, and may not hold control characters")
 
     def _converter(self, column: str) -> Callable[[str], Any] | None:
         """Return how a cell of a column is read, by the type that the item's schema names; None for text."""
@@ -371,19 +371,21 @@ def _csv_rows(source: BinaryIO, name: str, rules: _Rules) -> Iterator[_Row | Pro
             (place, convert) for place, column in enumerate(columns) if (convert := rules.converters.get(column))
         ]
         ignored = [column for column in columns if column.startswith(IGNORED_PREFIX)]
+        special = bool(converted or ignored)
         for found in table.rows():
             if isinstance(found, Problem):
                 yield found
                 continue
             number, line, cells = found
-            values: dict[str, Any] = dict(zip(columns, cells, strict=True))
-            for place, convert in converted:
-                values[columns[place]] = convert(cells[place])
-            for column in ignored:
-                del values[column]
+            values: dict[str, Any] = dict(zip(columns, cells, strict=False))  # the widths have been compared
+            if special:
+                for place, convert in converted:
+                    values[columns[place]] = convert(cells[place])
+                for column in ignored:
+                    del values[column]
             if "" in cells:
                 _fill(values, empty)
-            yield _Row(number, line, values)
+            yield number, line, values
 
 
 def _fill(values: dict[str, Any], empty: Empty) -> None:
@@ -407,7 +409,7 @@ def _json_rows(source: BinaryIO, form: Form, name: str) -> Iterator[_Row | Probl
         if not isinstance(value, dict):
             yield Problem(name, line, None, None, "an item has to be a JSON object")
             continue
-        yield _Row(number, line, flatten(value))
+        yield number, line, flatten(value)
     if not number:
         yield Problem(name, 1, None, None, "holds no items")
 

@@ -24,12 +24,13 @@ from migrator import folder
 from migrator.brakes import Exit, StopKind, StopReason
 from migrator.check import Verdict
 from migrator.client import Client
+from migrator.errors import UserError
 from migrator.exchange import Clock, Instant, Request
 from migrator.items import read_cells, read_items
 from migrator.job import Job, unsafe_url
 from migrator.journal import Journal, open_journal, stderr_subscriber, write_results
 from migrator.ledger import Ledger, LedgerError, LedgerReader, read_ledger
-from migrator.options import IfRunning, OptionError, Progress, RunOptions
+from migrator.options import IfRunning, Progress, RunOptions
 from migrator.outcome import Status
 from migrator.pacing import PacerMemory, PacerSettings
 from migrator.problem import Problem
@@ -45,11 +46,11 @@ from migrator.report import (
 )
 from migrator.run import DRAIN_S, InputChanged, Run
 from migrator.secret import Fingerprinter, Masker
-from migrator.source import Source, SourceError
+from migrator.source import Source
 from migrator.template import Template
 from migrator.throttle import Throttle
 
-__all__ = ["Ending", "Order", "UserError", "launch", "user_errors"]
+__all__ = ["Ending", "Order", "launch"]
 
 FLUSH_S: Final = 0.5
 """Seconds that a result, durable in the ledger, may wait before it is to be seen in `results.jsonl`."""
@@ -58,25 +59,6 @@ REMEDIES: Final = {
     StopKind.CREDENTIALS: "mend the credentials",
     StopKind.UNREACHABLE: "see whether the server is up",
 }
-
-
-class UserError(Exception):
-    """What a user can cause and mend; the text says what, where and what to do."""
-
-    def __init__(self, message: str, exit_code: Exit = Exit.USAGE) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """Make one kind of error of all that a user can mend."""
-    try:
-        yield
-    except (SourceError, OptionError, folder.FolderError) as error:
-        raise UserError(str(error)) from None
-    except LedgerError as error:
-        raise UserError(str(error), Exit.STOPPED) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +106,10 @@ def launch(order: Order) -> Ending:
         _confirm(order, base_url, resumed=unfinished is not None)
         place = unfinished or folder.private_folder(state / "runs" / folder.new_run_id(order.job.name, time()))
         folder.private_folder(place)
-        return anyio.run(_Launch(order, base_url=base_url, state=state, place=place).run)
+        try:
+            return anyio.run(_Launch(order, base_url=base_url, state=state, place=place).run)
+        except LedgerError as error:
+            raise UserError(str(error), Exit.STOPPED) from None
 
 
 @contextmanager
@@ -154,8 +139,11 @@ def _unfinished(state: Path, order: Order, base_url: str) -> Path | None:
     for place in reversed(folder.runs(state)):
         if not (place / "ledger.db").is_file():
             continue
-        with read_ledger(place / "ledger.db") as ledger:
-            meta = ledger.meta()
+        try:
+            with read_ledger(place / "ledger.db") as ledger:
+                meta = ledger.meta()
+        except LedgerError as error:
+            raise UserError(f"{error}; --fresh starts a new run", Exit.STOPPED) from None
         if (meta.get("job"), meta.get("base_url")) != (order.job.name, base_url) or meta.get("dry_run") == "true":
             continue
         if meta.get("state") == "ended":
@@ -240,6 +228,10 @@ class _Launch:
             journal.event("run.ended", **summary)
             await self._finish(ledger, reader, summary)
             self._remember(throttle)
+        if journal.failure is not None:
+            # A disk that was full for a while has left gaps; the ledger has none.
+            with read_ledger(self._place / "ledger.db") as reader:
+                write_results(self._place / "results.jsonl", reader, run=self._place.name)
         return Ending(Exit(summary["exit_code"]), summary)
 
     async def _prepare(self, ledger: Ledger, reader: LedgerReader, started: Instant) -> None:
@@ -380,7 +372,6 @@ class _Launch:
 
     async def _finish(self, ledger: Ledger, reader: LedgerReader, summary: Summary) -> None:
         """Write what is written afterwards, then say in the ledger how the run stands."""
-        write_summary(self._place, summary)
         stopped = summary["stopped"]
         if stopped is None or stopped["reason"] != StopKind.INPUT_CHANGED:
             columns, cells = read_cells(self._source.rewound(), form=self._source.form, name=self._source.name)
@@ -391,6 +382,7 @@ class _Launch:
                 rows=reader.rows(),
                 mask=redactor(self._masker, self._job.secrets) if self._options.redact_files else None,
             )
+        write_summary(self._place, summary)
         if stopped is None or stopped["reason"] != StopKind.LEDGER:
             await ledger.put(
                 state="stopped" if summary["resumable"] else "ended",

@@ -59,13 +59,16 @@ REMEMBERED: Final = 256
 NO_RESET_S: Final = 1.0
 """Seconds until the next probe of an API that tells what is left, but not until when."""
 
-START_RATE: Final = 2.0
-GROWTH: Final = 1.0
 STEADY_GROWTH: Final = 0.02
 DECREASE: Final = 0.7
 SLOWEST_RATE: Final = 1 / 60
-"""Requests per second without headers: slow start adds one an answer until the first refusal, then 2 % of one; a
-refusal takes three tenths (measured in simulation: 63 to 99 % of what is possible, with at most 3 % refusals)."""
+"""Requests per second without headers, once a refusal has shown that there is a limit: each answer adds a fiftieth, a
+refusal takes three tenths of what was accepted of late."""
+
+SLOW_START: Final = 16
+SLOW_START_ANSWERS: Final = 200
+"""Without headers, and before any refusal, one request more may be in flight for each answer, up to 16; after 200 good
+answers as many as there are slots. A first limit is met by so many at the most: 16 of 1,000 are below 2 %."""
 
 ACCEPTED_S: Final = 60.0
 """Seconds over which accepted requests are counted, for the rate to fall back to."""
@@ -181,8 +184,9 @@ class Pacer:
         self._in_flight = self._requests = self._refused = self._salvos = 0
         self._silent = False
         self._announced = False
-        self._rate = known.steady_rate or START_RATE
+        self._rate = known.steady_rate or math.inf
         self._slow_start = known.steady_rate is None
+        self._bare_answers = 0
         self._accepted: deque[float] = deque(maxlen=100_000)
 
     def delay(self, now: float) -> float:
@@ -191,7 +195,9 @@ class Pacer:
             return self._blocked_until - now
         if self._probing:
             return math.inf
-        if self._silent or self._needs_probe(now) or self._budget() > 0:
+        if self._silent:
+            return math.inf if self._slow_start and self._in_flight >= self._slow_start_level() else 0.0
+        if self._needs_probe(now) or self._budget() > 0:
             return 0.0
         return self._edge_by + MARGIN_S - now
 
@@ -288,7 +294,7 @@ class Pacer:
         rates = [self._settings.rate] if self._settings.rate is not None else []
         if self._settings.write_spacing_s > 0.0:
             rates.append(1.0 / self._settings.write_spacing_s)
-        if self._silent:
+        if self._silent and not self._slow_start:
             rates.append(self._rate)
         elif self._settings.pace is Pace.SMOOTH and (spread := self._spread(now)) is not None:
             rates.append(spread)
@@ -302,6 +308,9 @@ class Pacer:
         left_s = self._edge_from - now - 0.1 * self._longest_reset_s
         return max(budget, 1) / left_s if left_s > 0.0 else None
 
+    def _slow_start_level(self) -> float:
+        return math.inf if self._bare_answers >= SLOW_START_ANSWERS else min(SLOW_START, 1 + self._bare_answers)
+
     def _needs_probe(self, now: float) -> bool:
         return self._lowest is None or now >= self._edge_by + MARGIN_S
 
@@ -314,6 +323,8 @@ class Pacer:
     def _reason(self, now: float) -> str | None:
         if now < self._blocked_until:
             return "the server asked to wait"
+        if self._silent and self.delay(now) > 0.0:
+            return "slow start"
         if self._probing:
             return "the first answer" if not self._announced else "the first answer of the new window"
         if self.delay(now) > 0.0:
@@ -359,7 +370,8 @@ class Pacer:
         if not self._announced:
             self._silent = True
             self._accepted.append(now)
-            self._rate += GROWTH if self._slow_start else STEADY_GROWTH
+            self._bare_answers += 1
+            self._rate += STEADY_GROWTH
         elif self._bare_probes > (self._limit or 1):
             # The headers have vanished half way, and so many units are gone for certain.
             self._blocked_until, self._bare_probes = now + max(self._longest_reset_s, FIRST_PAUSE_S), 0

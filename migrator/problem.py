@@ -26,7 +26,7 @@ __all__ = [
     "strict_decoder",
 ]
 
-URI: Final = re.compile(r"https?://[^\s/?#\"'<>\\^`{|}@]+(?:[/?#][^\s\"<>\\^`{|}]*)?", re.IGNORECASE)
+URI: Final = r"^[hH][tT][tT][pP][sS]?://[^\s/?#\"'<>\\^`{|}@]+(?:[/?#][^\s\"<>\\^`{|}]*)?$"
 """An absolute http or https URL without blanks and quotes; nothing is normalised, since the text itself is sent."""
 
 Place = tuple[int, int]
@@ -112,13 +112,22 @@ def compile_schema(schema: Mapping[str, JSON]) -> jsonschema_rs.Validator:
     Raises:
         ValueError: it is no JSON Schema.
     """
+    options = jsonschema_rs.RegexOptions()
     return jsonschema_rs.validator_for(
-        dict(schema), validate_formats=True, formats={"uri": _is_uri}, offline=True, mask="the value"
+        _with_uris(schema), validate_formats=True, pattern_options=options, offline=True, mask="the value"
     )
 
 
-def _is_uri(text: str) -> bool:
-    return URI.fullmatch(text) is not None
+def _with_uris(schema: Any) -> Any:
+    """Make of the format `uri` a pattern of our own, which neither normalises nor lets blanks through."""
+    if isinstance(schema, Mapping):
+        inner = {name: _with_uris(value) for name, value in schema.items()}
+        if inner.get("format") == "uri" and "pattern" not in inner:
+            inner = {name: value for name, value in inner.items() if name != "format"} | {"pattern": URI}
+        return inner
+    if isinstance(schema, list | tuple):
+        return [_with_uris(entry) for entry in schema]
+    return schema
 
 
 def explain(errors: Iterable[jsonschema_rs.ValidationError]) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -161,14 +170,14 @@ MESSAGES: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "type": lambda kind: f"has to be of type {_listed(_types(kind))}",
     "enum": lambda kind: f"has to be {_listed(_options(kind))}",
     "const": lambda kind: f"has to be {kind.get('expected_value', 'another value')}",
-    "format": lambda kind: {"uri": "has to be an http or https URL without blanks"}.get(
-        kind["format"], f"has to be of the format {kind['format']}"
-    ),
+    "format": lambda kind: f"has to be of the format {kind['format']}",
     "maxLength": lambda kind: f"may have {kind['limit']} characters at the most",
     "minLength": lambda kind: f"has to have at least {kind['limit']} character{'s' if kind['limit'] != 1 else ''}",
     "maximum": lambda kind: f"may be {kind['limit']} at the most",
     "minimum": lambda kind: f"has to be at least {kind['limit']}",
-    "pattern": lambda kind: f"has to match {kind['pattern']}",
+    "pattern": lambda kind: (
+        "has to be an http or https URL without blanks" if kind["pattern"] == URI else f"has to match {kind['pattern']}"
+    ),
     "minProperties": lambda kind: f"has to have at least {kind['limit']} member{'s' if kind['limit'] != 1 else ''}",
     "minItems": lambda kind: f"has to have at least {kind['limit']} entr{'ies' if kind['limit'] != 1 else 'y'}",
     "uniqueItems": lambda _: "may not have an entry twice",

@@ -208,23 +208,9 @@ def summarise(
 ) -> Summary:
     """Sum a run up, from what its ledger says.
 
-    Args:
-        ledger: the truth about the items.
-        folder: the run's.
-        run: the run's id.
-        job: the job's name.
-        server: the origin that the requests went to.
-        items: items of the whole run.
-        started_ms: when this invocation began, in milliseconds since the epoch.
-        finished_ms: when it ended.
-        invocations: how often the run was started, this time included.
-        done_before: items that earlier invocations have finished.
-        resent: items sent again because they were in flight when an earlier invocation was killed.
-        quota: what the throttle saw.
-        exit_code: the process's.
-        stopped: why it stopped early.
-        resume_command: what goes on with the run.
-        failed_command: what sends the items of `failed.csv` again.
+    `items` counts the whole run's. The times are this invocation's, in milliseconds since the epoch; `invocations`
+    counts it in, `done_before` is how many items the earlier ones finished, and `resent` how many were in flight when
+    one of them was killed. `resume_command` goes on with the run, `failed_command` sends `failed.csv` again.
     """
     counts, errors = ledger.counts(), ledger.error_counts()
     elapsed_s = max(0, finished_ms - started_ms) / 1000

@@ -6,11 +6,11 @@ until its result is durable. So no more items than slots can have been sent with
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from random import Random
-from typing import Final, Protocol, assert_never
+from typing import Final, Protocol, TypeAlias, assert_never
 
 import anyio
 from anyio import CancelScope
@@ -47,6 +47,9 @@ INTERRUPTED: Final = ItemError(
 
 class InputChanged(Exception):  # noqa: N818  it reads as what it is
     """The items file is not what was checked any more."""
+
+
+BringToEnd: TypeAlias = Callable[[Request], Awaitable[None]]
 
 
 class Sender(Protocol):
@@ -171,16 +174,14 @@ class Run:
     async def drive(self, requests: Iterator[Request]) -> None:
         """Bring every request to its end: the canary alone, then the rest through all lanes."""
         with self._lanes:
-            await self._pool(islice(requests, self._canary))
+            await self._pool(islice(requests, self._canary), self.migrate)
             if self.stopped_by is None:
-                await self._pool(requests)
+                await self._pool(requests, self.migrate)
 
     async def rehearse(self, requests: Iterator[Request]) -> None:
         """Render every request and send none."""
-        for request in requests:
-            if self.stopped_by is not None:
-                return
-            await self._settle(self._unsent(request, Status.SKIPPED, None))
+        with self._lanes:
+            await self._pool(requests, self._skip)
 
     @property
     def settled(self) -> int:
@@ -217,14 +218,14 @@ class Run:
             stopping=self.stopped_by,
         )
 
-    async def _pool(self, requests: Iterable[Request]) -> None:
+    async def _pool(self, requests: Iterable[Request], bring_to_end: BringToEnd) -> None:
         send, receive = anyio.create_memory_object_stream[list[Request]](max_buffer_size=1)
         with receive:
             self._source = _Source(receive)
             async with anyio.create_task_group() as lanes:
                 lanes.start_soon(self._feed, requests, send)
                 for _ in range(self._throttle.lanes):
-                    lanes.start_soon(self._lane, self._source)
+                    lanes.start_soon(self._lane, self._source, bring_to_end)
 
     async def _feed(self, requests: Iterable[Request], batches: MemoryObjectSendStream[list[Request]]) -> None:
         """Render requests as fast as lanes take them, and no faster."""
@@ -238,10 +239,10 @@ class Run:
             except InputChanged as change:
                 self.stop(StopReason(StopKind.INPUT_CHANGED, str(change)))
 
-    async def _lane(self, source: _Source) -> None:
+    async def _lane(self, source: _Source, bring_to_end: BringToEnd) -> None:
         while self.stopped_by is None and (request := await source.take()) is not None:
             try:
-                await self.migrate(request)
+                await bring_to_end(request)
             except WaitTooLong as wait:
                 self.stop(StopReason(StopKind.QUOTA_WAIT, str(wait)))
             except LedgerError as error:
@@ -270,6 +271,8 @@ class Run:
                     await self._settle(row)
             match decision:
                 case Retry(delay_s, counted):
+                    if not request.idempotent:
+                        self._ledger.withdraw(request.item)
                     if not resent and isinstance(answer, Failure) and answer.dropped:
                         # The server gave up an idle connection just as it was used again: that is nobody's fault.
                         resent, delay_s = 1, 0.0
@@ -282,6 +285,9 @@ class Run:
                     return self.stop(fatal(outcome.error, item=request.item))
                 case never:
                     assert_never(never)
+
+    async def _skip(self, request: Request) -> None:
+        await self._settle(self._unsent(request, Status.SKIPPED, None))
 
     async def _begin(self, request: Request, attempt: int) -> None:
         """Note that the item is about to be sent, and wait for the disk where that decides whether it may be again."""
@@ -336,7 +342,7 @@ class Run:
             url=self._shown_url(request),
             http_status=answer.status if isinstance(answer, Reply) else None,
             attempts=attempts,
-            request_id=None if request_id is None else self._masker.server_text(request_id, request.secrets),
+            request_id=None if request_id is None else self._masker.token(request_id, request.secrets),
             finished_ms=round(answer.received.utc * 1000),
             duration_ms=round((answer.received.mono - answer.sent.mono) * 1000, 1),
             waited_ms=round(waited_s * 1000, 1),

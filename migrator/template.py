@@ -1,5 +1,6 @@
 """The request that an item becomes: a job's template, compiled once."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
@@ -15,6 +16,11 @@ from migrator.problem import compile_schema, explain
 from migrator.secret import Secret
 
 __all__ = ["Template"]
+
+PLAIN_SEGMENT: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*")
+"""What nearly every id is; such a one needs no closer look."""
+
+is_plain_segment: Final = PLAIN_SEGMENT.fullmatch
 
 NOTHING: Final = object()
 """What an absent value renders to: the member around it is left out."""
@@ -57,9 +63,7 @@ class Template:
     def request(self, item: Item) -> Request:
         """Return an item's request; the item has to be without problems."""
         values = item.values
-        path = "".join(
-            quote(_text(values[part.name]), safe="") if isinstance(part, Column) else part for part in self._path
-        )
+        path = "".join(part if isinstance(part, str) else _segment(values[part.name]) for part in self._path)
         body = self._render(values)
         key = "" if self._limiter_column is None else f"{values.get(self._limiter_column, '')}@"
         return Request(
@@ -72,6 +76,16 @@ class Template:
             limiter_key=key + self._origin,
             idempotent=self._idempotent,
         )
+
+    def is_fine(self, item: Item) -> bool:
+        """Tell whether an item can be sent; `problems` says why it cannot."""
+        values = item.values
+        for column in self._path_columns:
+            value = values.get(column)
+            if type(value) is not str or not is_plain_segment(value):
+                return False
+        body = self._render(values)
+        return body is not NOTHING and (self._limits is None or self._limits.is_valid(body))
 
     def problems(self, item: Item) -> Iterator[tuple[str | None, str]]:
         """Yield the column and the message of each thing that keeps an item from being sent."""
@@ -98,8 +112,8 @@ class Template:
         if isinstance(value, str):
             return self._compiled_text(value, place)
         if isinstance(value, Mapping):
-            members = [(name, self._compiled(member, (*place, name))) for name, member in value.items()]
-            return lambda values: _object(members, values)
+            members = {name: self._compiled(member, (*place, name)) for name, member in value.items()}
+            return _compiled_object(members, {name for name, member in value.items() if not _has_columns(member)})
         if isinstance(value, list):
             entries = [self._compiled(entry, (*place, index)) for index, entry in enumerate(value)]
             return lambda values: [one for entry in entries if (one := entry(values)) is not NOTHING]
@@ -111,7 +125,12 @@ class Template:
             self._places.setdefault(place, column)
         match parts:
             case (Column(name),):
-                return lambda values: _plain(values.get(name, NOTHING))
+
+                def filled(values: Mapping[str, Any]) -> Any:
+                    value = values.get(name, NOTHING)
+                    return value.reveal() if type(value) is Secret else value
+
+                return filled
             case (str(literal),):
                 return lambda _: literal
             case ():
@@ -134,9 +153,26 @@ class Template:
         return body or NOTHING
 
 
-def _object(members: list[tuple[str, Render]], values: Mapping[str, Any]) -> Any:
-    rendered = {name: value for name, render in members if (value := render(values)) is not NOTHING}
-    return rendered if rendered or not members else NOTHING
+def _compiled_object(members: Mapping[str, Render], constant: set[str]) -> Render:
+    """Return what renders an object: a copy of its constant members, with the others put into their places."""
+    frame = {name: render({}) if name in constant else None for name, render in members.items()}
+    filled = tuple((name, render) for name, render in members.items() if name not in constant)
+
+    def rendered(values: Mapping[str, Any]) -> Any:
+        body = frame.copy()
+        for name, render in filled:
+            value = render(values)
+            if value is NOTHING:
+                del body[name]
+            else:
+                body[name] = value
+        return body if body or not members else NOTHING
+
+    return rendered
+
+
+def _has_columns(value: Any) -> bool:
+    return any(True for _ in columns_in(value))
 
 
 def _plain(value: Any) -> Any:
@@ -158,11 +194,16 @@ def _joined(parts: tuple[str | Column, ...], values: Mapping[str, Any]) -> Any:
 
 
 def _text(value: Any) -> str:
+    if type(value) is str:
+        return value
     if isinstance(value, Secret):
         return value.reveal()
-    if isinstance(value, str):
-        return value
     return _encode(value).decode()
+
+
+def _segment(value: Any) -> str:
+    text = _text(value)
+    return text if is_plain_segment(text) else quote(text, safe="")
 
 
 def _unsafe_segment(value: Any) -> str | None:

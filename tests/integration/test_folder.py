@@ -45,9 +45,10 @@ def test_folders_are_private_all_the_way(tmp_path: Path) -> None:
     assert private_folder(made) == made
 
 
-def test_open_folder_is_refused(tmp_path: Path) -> None:
-    """A folder that others may read is refused, with the command that mends it."""
-    (tmp_path / "state").mkdir(mode=0o755)
+@pytest.mark.parametrize("bits", [0o755, 0o750, 0o701])
+def test_open_folder_is_refused(tmp_path: Path, bits: int) -> None:
+    """A folder that others, or the group, may enter is refused, with the command that mends it."""
+    (tmp_path / "state").mkdir(mode=bits)
 
     with pytest.raises(FolderError, match="chmod 700"):
         private_folder(tmp_path / "state")

@@ -1,0 +1,28 @@
+"""What a user can cause and mend: one kind of error, one message, one exit code."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from migrator.brakes import Exit
+from migrator.folder import FolderError
+from migrator.options import OptionError
+from migrator.source import SourceError
+
+__all__ = ["UserError", "user_errors"]
+
+
+class UserError(Exception):
+    """What a user can cause and mend; the text says what, where and what to do."""
+
+    def __init__(self, message: str, exit_code: Exit = Exit.USAGE) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Make one kind of error of all that a user can mend."""
+    try:
+        yield
+    except (SourceError, OptionError, FolderError) as error:
+        raise UserError(str(error)) from None
