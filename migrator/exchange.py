@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias, Union
+from typing import NamedTuple, TypeAlias, Union
 
 from migrator.secret import Secret
 
@@ -12,8 +12,7 @@ __all__ = ["JSON", "Answer", "Clock", "Failure", "FailureKind", "Instant", "Repl
 JSON: TypeAlias = Union[bool, int, float, str, "Sequence[JSON]", "Mapping[str, JSON]", None]
 
 
-@dataclass(frozen=True, slots=True)
-class Instant:
+class Instant(NamedTuple):
     """One reading of both clocks.
 
     Relative resets need the monotonic clock, epoch and date headers and records the other; read apart they drift.

@@ -420,7 +420,7 @@ def _lines(source: BinaryIO, name: str) -> Iterator[tuple[int, Any] | Problem]:
         try:
             text = raw.decode("utf-8-sig" if line == 1 else "utf-8")
             if text.strip():
-                yield line, read_json(text, parse_float=Decimal)
+                yield line, read_json(text.rstrip("\r\n"), parse_float=Decimal)
         except UnicodeDecodeError as error:
             yield Problem(name, line, error.start + 1, None, "holds a byte that is not UTF-8")
         except StrictJSONError as error:

@@ -34,7 +34,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 
 from migrator.quota import Quota
 
@@ -113,8 +113,7 @@ class PacerMemory:
     steady_rate: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ticket:
+class Ticket(NamedTuple):
     """A request that was let go."""
 
     sent: float

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, Final, NoReturn
 
 import jsonschema_rs
@@ -136,16 +137,19 @@ def explain(errors: Iterable[jsonschema_rs.ValidationError]) -> Iterator[tuple[t
         kind: dict[str, Any] = error.kind.as_dict()
         branches = kind.get("context")
         if error.kind.name in {"oneOf", "anyOf"} and branches:
-            # Of several forms the one is meant that fits best: whose findings are the deepest, and then the fewest.
-            best = min(branches, key=lambda found: (-max(map(_depth, found), default=0), len(found)))
-            yield from explain(best)
+            root = list(error.instance_path)
+            yield from explain(min(branches, key=partial(_misfit, root=root)))
         else:
             yield from _finding(tuple(error.instance_path), error.kind.name, kind)
 
 
-def _depth(error: jsonschema_rs.ValidationError) -> int:
-    wrong_form = error.kind.name in {"type", "const"}
-    return 2 * len(error.instance_path) - wrong_form
+def _misfit(found: Sequence[jsonschema_rs.ValidationError], *, root: list[str | int]) -> tuple[int, int, int]:
+    """Rank one of several forms: that one is meant whose kind is right, whose findings lie deep, and are few."""
+    wrong_kind = sum(
+        error.kind.name == "const" or (error.kind.name == "type" and list(error.instance_path) == root)
+        for error in found
+    )
+    return wrong_kind, -max((len(error.instance_path) for error in found), default=0), len(found)
 
 
 def _finding(
@@ -196,7 +200,7 @@ def _options(kind: Mapping[str, Any]) -> Sequence[Any]:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``; did you mean x?``, or nothing."""
-    close = get_close_matches(word, list(known), n=1, cutoff=0.7)
+    close = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
 
 

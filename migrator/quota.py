@@ -173,10 +173,10 @@ class QuotaReader:
     in a row contradict it; a single odd value is ignored.
     """
 
-    __slots__ = ("_contradictions", "_dialect", "_form", "_last")
+    __slots__ = ("_contradictions", "_dialect", "_form", "_last", "_learned")
 
     def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
+        self._dialect = self._learned = dialect
         self._form = dialect.reset
         self._contradictions = 0
         self._last: tuple[float, float] | None = None
@@ -188,12 +188,11 @@ class QuotaReader:
 
     def read(self, headers: Mapping[str, str], *, at: Instant) -> Quota | None:
         """Return what an answer says of the rate limit, or None where it says nothing that can be used."""
-        if self._dialect.reset is not ResetForm.AUTO:
-            return parse_quota(headers, at=at, dialect=self._dialect)
-        name, text = _reset_header(headers, self._dialect)
-        if text is not None and NUMBER.fullmatch(text.strip()):
-            self._learn(name, float(text), headers, at)
-        quota = parse_quota(headers, at=at, dialect=replace(self._dialect, reset=self._form))
+        if self._dialect.reset is ResetForm.AUTO:
+            name, text = _reset_header(headers, self._dialect)
+            if text is not None and NUMBER.fullmatch(text.strip()):
+                self._learn(name, float(text), headers, at)
+        quota = parse_quota(headers, at=at, dialect=self._learned)
         if quota is not None and self._contradictions:
             return replace(quota, reset_s=None)
         return quota
@@ -203,11 +202,16 @@ class QuotaReader:
         if seen is None or seen is self._form:
             self._contradictions = 0
         elif self._form is ResetForm.AUTO:
-            self._form = seen
+            self._hold(seen)
         else:
             self._contradictions += 1
             if self._contradictions >= CONTRADICTIONS:
-                self._form, self._contradictions, self._last = seen, 0, None
+                self._contradictions, self._last = 0, None
+                self._hold(seen)
+
+    def _hold(self, form: ResetForm) -> None:
+        self._form = form
+        self._learned = replace(self._dialect, reset=form)
 
     def _seen(self, name: str, value: float, headers: Mapping[str, str], at: Instant) -> ResetForm | None:
         """Return what this value looks like, or None where it fits the form that is held."""

@@ -149,6 +149,7 @@ class Run:
     ) -> None:
         self.name = name
         self.stopped_by: StopReason | None = None
+        self.abandoned = False
         self._options = options
         self._total = total
         self._counts = Counter(done)
@@ -199,6 +200,7 @@ class Run:
 
     def abandon(self) -> None:
         """Give up what is in flight; its items count as not finished. Results that have come in are still recorded."""
+        self.abandoned = True
         self._lanes.cancel()
 
     def statistics(self) -> RunStatistics:
@@ -308,14 +310,12 @@ class Run:
         )
 
     async def _settle(self, row: Row) -> None:
-        """Record an item's end; from here on it counts. A stop does not interrupt it, or a result would be lost."""
-        with CancelScope(shield=True):
-            await self._ledger.settle(row)
+        """Record an item's end; from here on it counts. The ledger has it even if the wait for the disk is given up."""
+        await self._ledger.settle(row)
         self._journal.item(row)
         self._counts[row.status] += 1
         self._settled += 1
-        now = self._clock().mono
-        self._progressed = now
+        now = self._progressed = self._clock().mono
         self._finishes.append(now)
         self._throttle.set_pending(self._total - self._counts.total())
         if not row.provisional and (reason := self._brakes.settled(row.status, row.error)) is not None:

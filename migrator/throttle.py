@@ -87,15 +87,19 @@ class ThrottleStatistics:
 class _Gate:
     """The turnstile of one limiter key."""
 
-    __slots__ = ("limiter", "lock", "pacer", "rate", "reader", "scope")
+    __slots__ = ("limiter", "lock", "pacer", "rate", "reader", "scope", "useful")
 
     def __init__(self, pacer: Pacer, reader: QuotaReader) -> None:
         self.pacer = pacer
         self.reader = reader
         self.lock = anyio.Lock(fast_acquire=True)
         self.limiter = AsyncLimiter(FASTEST, 1.0)
-        self.rate = FASTEST
+        self.rate = self.useful = FASTEST
         self.scope = anyio.CancelScope()
+
+    def is_open(self, rate: float) -> bool:
+        """Tell whether a request may pass the aiolimiter at once."""
+        return abs(rate - self.rate) <= RETUNE * self.rate and self.limiter.has_capacity()
 
     async def pace(self, rate: float) -> None:
         """Wait at the aiolimiter, replacing it first where the rate has changed."""
@@ -221,8 +225,15 @@ class Throttle:
             gate = self._gates[limiter_key] = _Gate(pacer, QuotaReader(self._dialect))
         return gate
 
-    async def _enter(self, gate: _Gate) -> Ticket | None:
+    async def _enter(self, gate: _Gate, now: float) -> Ticket | None:
         """Wait for the key's turn, the pacer, the aiolimiter and a slot; return None once the throttle is stopped."""
+        if not gate.lock.locked() and self._may_send(gate, now):
+            rate = self._rate(gate, now)
+            if gate.is_open(rate):
+                # Nobody queues and nothing has to be waited for: no other task runs before the ticket is taken.
+                await gate.limiter.acquire()
+                self._in_flight += 1
+                return gate.pacer.sent(now)
         async with gate.lock:
             while not self._stopped.is_set():
                 now = self._clock().mono
@@ -237,18 +248,22 @@ class Throttle:
                 # The limiter may have taken its time: an answer may have closed the gate meanwhile. The permit is then
                 # lost, which is harmless.
                 now = self._clock().mono
-                if gate.pacer.delay(now) > 0.0 or self._in_flight >= self._concurrency.level or self._stopped.is_set():
-                    continue
-                self._in_flight += 1
-                return gate.pacer.sent(now)
+                if self._may_send(gate, now):
+                    self._in_flight += 1
+                    return gate.pacer.sent(now)
         return None
+
+    def _may_send(self, gate: _Gate, now: float) -> bool:
+        return self._in_flight < self._concurrency.level and not self._stopped.is_set() and gate.pacer.delay(now) <= 0.0
 
     def _rate(self, gate: _Gate, now: float) -> float:
         rate = gate.pacer.rate(now)
         latency_s = self._concurrency.latency_s
-        useful = USEFUL * self._concurrency.level / latency_s if latency_s else FASTEST
-        # A power of two, since the latency moves with every answer and each change makes a new limiter.
-        useful = min(FASTEST, 2.0 ** math.ceil(math.log2(useful)))
+        useful = min(FASTEST, USEFUL * self._concurrency.level / latency_s) if latency_s else FASTEST
+        if gate.useful / 2.0 <= useful <= gate.useful * 2.0:
+            # The latency moves with every answer, and each change of rate makes a new limiter.
+            useful = gate.useful
+        gate.useful = useful
         return useful if rate is None else min(rate, useful)
 
     async def _wait(self, gate: _Gate, delay_s: float, now: float) -> None:
@@ -328,9 +343,10 @@ class Permit:
 
     async def __aenter__(self) -> Self:
         started = self._throttle._clock().mono  # noqa: SLF001  a permit is the throttle's own hand
-        self._ticket = await self._throttle._enter(self._gate)  # noqa: SLF001
-        self.granted = self._ticket is not None
-        self.waited_s = self._throttle._clock().mono - started  # noqa: SLF001
+        self._ticket = await self._throttle._enter(self._gate, started)  # noqa: SLF001
+        if self._ticket is not None:
+            self.granted = True
+            self.waited_s = self._ticket.sent - started
         return self
 
     def answered(self, answer: Answer) -> Quota | None:

@@ -1,0 +1,188 @@
+"""The whole input is checked before the first request, rendered as it would be sent."""
+
+import io
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from migrator.check import Verdict, check
+from migrator.items import Form, Item, read_items
+from migrator.job import Job, builtin_template, load_job
+from migrator.template import Template
+
+ENV = {"CONFLUENT_CLOUD_API_KEY": "KEY", "CONFLUENT_CLOUD_API_SECRET": "secret-value"}
+
+
+def integrations() -> Job:
+    """Return the built-in template."""
+    return builtin_template("confluent-integration", env=ENV, read_file=str)
+
+
+def own(request: dict[str, Any], **changes: Any) -> Job:
+    """Return a job on a server of its own."""
+    document = {"name": "j", "api": {"base_url": "http://127.0.0.1/base/"}, "request": request, "key": "id", **changes}
+    return load_job(json.dumps(document), source="job.json", env={}, read_file=str)
+
+
+def verdict(text: str, job: Job, form: Form = Form.CSV, limit: int | None = None) -> Verdict:
+    """Check a text."""
+    return check(io.BytesIO(text.encode()), form=form, job=job, name="f", limit=limit)
+
+
+def requests(text: str, job: Job, form: Form = Form.CSV) -> list[tuple[str, Any]]:
+    """Return the URL and the body of each item."""
+    template = Template.compile(job)
+    found = []
+    for item in read_items(io.BytesIO(text.encode()), form=form, job=job, name="f"):
+        assert isinstance(item, Item), item
+        request = template.request(item)
+        found.append((request.url, None if request.body is None else json.loads(request.body)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ("i-1," + "x" * 65 + ",,,", "display_name: may have 64 characters at the most"),
+        ("i-1,n,Slack,,", "target.webhook_url: is missing"),
+        ("i-1,n,,https://x.example/h,", "target.kind: is missing"),
+        ("i-1,n,Webhook,https://x.example/h,", "target.url: is missing"),
+        ("i-1,n,RoleEmail,,", "target.kind: has to be Slack, MsTeams or Webhook"),
+        ("i-1,n,Slack,hooks.slack.example,", "target.webhook_url: has to be an http or https URL without blanks"),
+        ("i-1,n,Slack, https://x.example/h,", "target.webhook_url: has to be an http or https URL without blanks"),
+        ("i-1,,,,", "has nothing to send: every value is empty"),
+        (".,n,,,", "id: is part of the path, and may not be . or .."),
+        ("..,n,,,", "id: is part of the path, and may not be . or .."),
+    ],
+)
+def test_limits_of_the_api(row: str, problem: str) -> None:
+    """What the API would refuse, or silently ignore, is found beforehand and named by its column."""
+    found = verdict(f"id,display_name,target.kind,target.webhook_url,target.url\n{row}\n", integrations())
+
+    assert any(problem in str(one) for one in found.problems), found.problems
+    assert all(one.line == 2 for one in found.problems)
+
+
+def test_unknown_field() -> None:
+    """A misspelt field would get 200 and change nothing: it is an error here."""
+    found = verdict("id,display_nmae\ni-1,x\n", integrations())
+
+    assert [str(one) for one in found.problems] == ["f:2: display_nmae: is not known"]
+
+
+def test_repeated_keys() -> None:
+    """A key that stands there twice is named with both lines."""
+    found = verdict("id,display_name\na,x\nb,x\na,y\n", integrations())
+
+    assert [str(one) for one in found.problems] == ["f:4: id: is the key of line 2 already"]
+
+
+def test_many_problems_are_counted() -> None:
+    """The first hundred problems are shown, the rest is counted."""
+    found = verdict("id,display_name\n" + "".join(f"{n},{'x' * 70}\n" for n in range(250)), integrations())
+
+    assert (len(found.problems), found.problem_count) == (100, 250)
+
+
+def test_limit() -> None:
+    """Rows behind the limit are not looked at."""
+    assert verdict("id,display_name\na,x\nb,\n", integrations(), limit=1).problem_count == 0
+
+
+@pytest.mark.parametrize(("text", "form"), [("id,a\n", Form.CSV), ("[]", Form.JSON), ("\n\n", Form.JSONL)])
+def test_no_items(text: str, form: Form) -> None:
+    """A file without items is a problem."""
+    assert verdict(text, own({"method": "PATCH", "path": "/{id}", "body": {"a": "{a}"}}), form).problem_count == 1
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=12))
+def test_every_repetition_is_found(keys: list[str]) -> None:
+    """There are as many problems as rows whose key stood there before."""
+    text = "id,display_name\n" + "".join(f"{key},x\n" for key in keys)
+
+    assert verdict(text, integrations()).problem_count == len(keys) - len(set(keys))
+
+
+def test_rendering() -> None:
+    """Placeholders take the value with its type alone, as text inside a longer string; braces are doubled."""
+    request = {
+        "method": "PUT",
+        "path": "/v1/{id}/x",
+        "body": {
+            "n": "{n}",
+            "text": "no {n} of {id}",
+            "literal": "{{n}}",
+            "list": ["{n}", 1],
+            "deep": {"gone": "{gone}"},
+        },
+    }
+    job = own(request, item_schema={"properties": {"n": {"type": "integer"}}})
+
+    ((url, body),) = requests("id,n,gone\na b/c?d,5,\n", job)
+
+    assert url == "http://127.0.0.1/base/v1/a%20b%2Fc%3Fd/x"
+    assert body == {"n": 5, "text": "no 5 of a b/c?d", "literal": "{n}", "list": [5, 1]}
+
+
+def test_all_columns_nest() -> None:
+    """Without a body every column but those in the path goes into it, dotted names nest."""
+    rows = requests("id,a.b,a.c,d\n1,x,,y\n", own({"method": "PATCH", "path": "/{id}"}))
+
+    assert rows == [("http://127.0.0.1/base/1", {"a": {"b": "x"}, "d": "y"})]
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1).filter(lambda t: t.strip(".")))
+def test_one_segment(value: str) -> None:
+    """Any value stays one segment of the path, as it was."""
+    from urllib.parse import unquote
+
+    rows = json.dumps({"id": value, "a": 1})
+
+    ((url, _),) = requests(rows, own({"method": "PATCH", "path": "/x/{id}/y", "body": {"a": "{a}"}}), Form.JSONL)
+
+    assert url.startswith("http://127.0.0.1/base/x/")
+    assert url.count("/") == 6
+    assert unquote(url.split("/")[5]) == value
+
+
+def test_urls_in_bodies_are_left_alone() -> None:
+    """A URL value is sent byte for byte."""
+    url = "https://x.example:443/a%2Fb/../c?sp=%2Ftriggers&sig=x"
+
+    ((_, body),) = requests(f"id,a\n1,{url}\n", own({"method": "PATCH", "path": "/{id}", "body": {"a": "{a}"}}))
+
+    assert body == {"a": url}
+
+
+def test_digits_are_kept() -> None:
+    """Numbers reach the body with their digits."""
+    job = own({"method": "PATCH", "path": "/{id}", "body": {"a": "{a}"}})
+    template = Template.compile(job)
+    source = io.BytesIO(b'{"id": "1", "a": 1.10}\n{"id": "2", "a": 18446744073709551617}\n')
+
+    bodies = [
+        template.request(item).body
+        for item in read_items(source, form=Form.JSONL, job=job, name="f")
+        if isinstance(item, Item)
+    ]
+
+    assert bodies == [b'{"a":1.10}', b'{"a":18446744073709551617}']
+
+
+def test_limiter_key_by_column() -> None:
+    """A column may give each of its values a quota of its own."""
+    api = {"base_url": "http://127.0.0.1", "rate_limit": {"key": "column:org"}}
+    job = own({"method": "PATCH", "path": "/{id}", "body": {"a": "{a}"}}, api=api)
+    template = Template.compile(job)
+    source = io.BytesIO(b"id,a,org\n1,x,p\n2,x,q\n")
+
+    keys = [
+        template.request(item).limiter_key
+        for item in read_items(source, form=Form.CSV, job=job, name="f")
+        if isinstance(item, Item)
+    ]
+
+    assert keys == ["p@http://127.0.0.1", "q@http://127.0.0.1"]

@@ -1,0 +1,214 @@
+"""Items are read as they are written, and what cannot be read is named with its line."""
+
+import csv
+import io
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from migrator.items import Form, Item, flatten, read_cells, read_items
+from migrator.job import Job, load_job
+from migrator.problem import Problem
+from migrator.secret import Secret
+
+
+def job(**changes: Any) -> Job:
+    """Return a job of two columns."""
+    document: dict[str, Any] = {
+        "name": "j",
+        "api": {"base_url": "http://127.0.0.1"},
+        "request": {"method": "PATCH", "path": "/{id}", "body": {"a": "{a}"}},
+        "key": "id",
+    }
+    return load_job(json.dumps(document | changes), source="job.json", env={}, read_file=str)
+
+
+def read(data: bytes, form: Form = Form.CSV, **changes: Any) -> tuple[list[Item], list[str]]:
+    """Return the items and the problems, as texts."""
+    found = list(read_items(io.BytesIO(data), form=form, job=job(**changes), name="f"))
+    return [one for one in found if isinstance(one, Item)], [str(one) for one in found if isinstance(one, Problem)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"id,a\n1,x\n2,y\n", id="plain"),
+        pytest.param(b"\xef\xbb\xbfid,a\r\n1,x\r\n2,y\r\n", id="BOM and CRLF"),
+        pytest.param(b"id;a\n1;x\n2;y\n", id="semicolon"),
+        pytest.param(b"id\ta\n1\tx\n2\ty", id="tab, no newline at the end"),
+        pytest.param(b'"id","a"\n"1","x"\n\n"2","y"\n\n', id="quoted, blank lines"),
+        pytest.param(b"a,id,_status\nx,1,old\ny,2,old\n", id="other order, own columns of an earlier run"),
+    ],
+)
+def test_forms_of_csv(data: bytes) -> None:
+    """Every common form of CSV gives the same items."""
+    items, problems = read(data)
+
+    assert problems == []
+    assert [(item.number, item.key, item.values["a"]) for item in items] == [(1, "1", "x"), (2, "2", "y")]
+
+
+def test_quoted_newlines_keep_line_numbers() -> None:
+    """A cell of several lines does not shift the lines of the rows behind it."""
+    items, problems = read(b'id,a\n1,"x\ny"\n2,z\n3\n')
+
+    assert [(item.line, item.values["a"]) for item in items] == [(2, "x\ny"), (4, "z")]
+    assert problems == ["f:5: has 1 cells, the header has 2"]
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"", "f:1: is empty; the first line has to name the columns"),
+        (b"id,a,id\n", "f:1: id: is the name of two columns"),
+        (b"id,\n", "f:1: column 2 has no name"),
+        (b"id,b\n1,x\n", "f:1: a: is a column that the job names, and is missing"),
+        (b"id,a,aa\n1,x,y\n", "f:1: aa: is a column that the job does not know; did you mean a?"),
+        (b"id,a\n1,x,y\n", "f:2: has 3 cells, the header has 2"),
+        (b"id,a\n1,\xff\n", "f:2:3: holds a byte that is not UTF-8"),
+        (b"id,a\n1,\0\n", "f:2:3: holds a NUL byte"),
+        (
+            b'id,a\n1,"x\n2,y\n',
+            "f:2: a quote that opens in this row is not closed; a quote inside a cell is written twice",
+        ),
+        (b'id,a\n1,"x"y\n', "f:2: a quote inside a cell has to be written twice, and the whole cell put in quotes"),
+        (b"id,a\n,x\n", "f:2: id: is the key, and may not be empty"),
+    ],
+)
+def test_problems_of_csv(data: bytes, problem: str) -> None:
+    """What is wrong with a table is said with its line."""
+    assert problem in read(data)[1]
+
+
+def test_reading_goes_on_behind_a_bad_row() -> None:
+    """One bad row does not hide the next."""
+    items, problems = read(b'id,a\n1\n2,x\n3,"a"b\n4,y\n')
+
+    assert [item.number for item in items] == [2, 4]
+    assert len(problems) == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "form", "problem"),
+    [
+        (b"[1]", Form.JSON, "f:1: an item has to be a JSON object"),
+        (b"{}", Form.JSON, "f:1:1: has to be a JSON array of objects"),
+        (b'[{"id": "1"}\n {"id": "2"}]', Form.JSON, "f:2:2: is no valid JSON: expected a comma or the array's closing"),
+        (b'[{"id": "1"},\n{"id": x}]', Form.JSON, "f:2:8: is no valid JSON"),
+        (b'[{"id": "1"}] x', Form.JSON, "f:1:15: there is text behind the array"),
+        (b'[{"id": NaN}]', Form.JSON, "holds NaN, which is no JSON number"),
+        (b'[{"id": "1", "id": "2"}]', Form.JSON, "has the member 'id' twice in one object"),
+        (b'[{"id": "\xff"}]', Form.JSON, "holds a byte that is not UTF-8"),
+        (b"[]", Form.JSON, "f:1: holds no items"),
+        (b"", Form.JSON, "has to be a JSON array"),
+        (b'{"id": "1", "a": 1}\n{"id"\n', Form.JSONL, "f:2:6: is no valid JSON"),
+        (b'{"id": "1", "b": 1}\n', Form.JSONL, "f:1: b: is a column that the job does not know"),
+        (b'"x"\n', Form.JSONL, "f:1: an item has to be a JSON object"),
+    ],
+)
+def test_problems_of_json(data: bytes, form: Form, problem: str) -> None:
+    """What is wrong with a JSON document is said with its line."""
+    assert any(problem in found for found in read(data, form)[1])
+
+
+def test_numbers_are_kept_exactly() -> None:
+    """Numbers of any size keep their digits."""
+    text = b'{"id": 18446744073709551617, "a": 1.10}\n'
+
+    (item,), problems = read(text, Form.JSONL)
+
+    assert problems == []
+    assert (item.key, item.values["a"]) == ("18446744073709551617", Decimal("1.10"))
+
+
+def test_cells_are_read_by_type() -> None:
+    """A CSV cell is read by the type that the item's schema names, and by nothing else."""
+    schema = {"properties": {"a": {"type": "integer"}}}
+
+    items, problems = read(b"id,a\n1,5\n2, 5\n3,5.0\n4,18446744073709551617\n5,yes\n", item_schema=schema)
+
+    assert [item.values["a"] for item in items] == [5, 18446744073709551617]
+    assert problems == [f"f:{line}: a: has to be of type integer" for line in (3, 4, 6)]
+
+
+@pytest.mark.parametrize(
+    ("empty", "values"), [("omit", {"id": "1"}), ("null", {"id": "1", "a": None}), ("string", {"id": "1", "a": ""})]
+)
+def test_empty_cells(empty: str, values: dict[str, object]) -> None:
+    """An empty cell becomes what the job says."""
+    (item,), _ = read(b"id,a\n1,\n", empty=empty)
+
+    assert item.values == values
+
+
+def test_secrets_are_a_type_from_the_reader_on() -> None:
+    """The value of a secret column is a secret; one that is no text is refused."""
+    (item,), problems = read(b'{"id": "1", "a": "x"}\n{"id": "2", "a": 5}\n', Form.JSONL, secrets=["a"])
+
+    assert item.values["a"] == Secret("x")
+    assert problems == ["f:2: a: is a secret, and has to be a string"]
+
+
+names = st.text(st.characters(codec="utf-8", exclude_characters="\0."), min_size=1, max_size=5)
+
+
+@given(st.recursive(st.integers() | st.text(), lambda inner: st.dictionaries(names, inner, min_size=1, max_size=3)))
+def test_flattening_keeps_every_leaf(value: Any) -> None:
+    """Nested members keep their values under dotted names."""
+
+    def leaves(inner: Any) -> int:
+        return sum(leaves(member) for member in inner.values()) if isinstance(inner, dict) else 1
+
+    assert len(flatten({"x": value})) == leaves({"x": value})
+
+
+@given(st.binary(max_size=300), st.sampled_from(Form))
+def test_any_bytes(data: bytes, form: Form) -> None:
+    """Whatever is in a file, reading ends with items and problems, and never with an error."""
+    items, problems = read(data, form)
+
+    assert all(item.key for item in items)
+    assert items or problems or form is not Form.JSON
+
+
+cells = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+
+
+@given(st.lists(st.tuples(st.uuids().map(str), cells), min_size=1, max_size=8), st.sampled_from(",;\t"))
+def test_csv_round_trip(rows: list[tuple[str, str]], delimiter: str) -> None:
+    """What Python's csv writes is read back, cell by cell."""
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=delimiter).writerows([("id", "a"), *rows])
+    data = text.getvalue().encode()
+
+    items, problems = read(data, empty="string")
+    columns, found = read_cells(io.BytesIO(data), form=Form.CSV, name="f")
+
+    assert problems == []
+    assert [(item.key, item.values["a"]) for item in items] == rows
+    assert (columns, [tuple(one) for _, one in found]) == (["id", "a"], rows)
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.sampled_from(["a", "b.c", "d"]), st.text() | st.integers(), max_size=3),
+        min_size=1,
+        max_size=20,
+    ),
+    st.booleans(),
+)
+def test_json_round_trip(rows: list[dict[str, Any]], pretty: bool) -> None:
+    """What Python's json writes is read back, as an array over several pieces or as lines."""
+    documents = [{"id": str(number), **row, "pad": "x" * 7000} for number, row in enumerate(rows, start=1)]
+    array = json.dumps(documents, indent=1 if pretty else None).encode()
+    lines = "\n".join(json.dumps(document) for document in documents).encode()
+    open_job = {"request": {"method": "PATCH", "path": "/{id}"}}
+
+    for data, form in ((array, Form.JSON), (lines, Form.JSONL)):
+        items, problems = read(data, form, **open_job)
+        assert problems == []
+        assert [dict(item.values) for item in items] == documents

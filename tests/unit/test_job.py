@@ -1,0 +1,196 @@
+"""Job files become jobs, or every problem that they have, with its place."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from migrator.job import AuthKind, JobError, builtin_template, is_loopback, load_job, unsafe_url
+from migrator.problem import locate, read_json
+from migrator.secret import Secret
+
+ENV = {"CONFLUENT_CLOUD_API_KEY": "KEY", "CONFLUENT_CLOUD_API_SECRET": "secret-value"}
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    """Return a job file's document."""
+    return {
+        "name": "rotate",
+        "api": "confluent-cloud",
+        "request": {"method": "PATCH", "path": "/x/{id}", "body": {"a": "{a}"}},
+        "key": "id",
+        **changes,
+    }
+
+
+def files(name: str) -> str:
+    """Return the content of a file."""
+    if name == "token.txt":
+        return "from-a-file\n"
+    raise FileNotFoundError(2, "No such file or directory")
+
+
+def load(text: str | dict[str, Any]) -> Any:
+    """Load a job file."""
+    raw = text if isinstance(text, str) else json.dumps(text, indent=2)
+    return load_job(raw, source="job.json", env=ENV, read_file=files)
+
+
+def problems(text: str | dict[str, Any]) -> list[str]:
+    """Return the problems of a job file, as texts."""
+    with pytest.raises(JobError) as error:
+        load(text)
+    return [str(problem) for problem in error.value.problems]
+
+
+def test_built_in_profile() -> None:
+    """The profile's credentials come from the environment, the secret as a secret."""
+    job = load(document())
+
+    assert job.api.base_url == "https://api.confluent.cloud"
+    assert (job.api.auth.kind, job.api.auth.username) == (AuthKind.BASIC, "KEY")
+    assert job.api.auth.secret == Secret("secret-value")
+    assert job.request.idempotent
+
+
+def test_own_profile() -> None:
+    """A profile of one's own may take values from files and variables, which are secrets."""
+    api = {
+        "base_url": "https://api.example/",
+        "auth": {"type": "bearer", "token": "${file:token.txt}"},
+        "headers": {"X-Version": "2", "X-Key": "${CONFLUENT_CLOUD_API_KEY}"},
+        "rate_limit": {"dialect": "epoch", "write_spacing": "500ms", "key": "column:org"},
+    }
+
+    profile = load(document(api=api)).api
+
+    assert profile.base_url == "https://api.example"
+    assert profile.auth.secret == Secret("from-a-file")
+    assert profile.headers == {"X-Version": "2", "X-Key": Secret("KEY")}
+    assert (profile.write_spacing_s, profile.limiter_column) == (0.5, "org")
+
+
+@pytest.mark.parametrize(("method", "idempotent"), [("PATCH", True), ("PUT", True), ("DELETE", True), ("POST", False)])
+def test_idempotence(method: str, idempotent: bool) -> None:
+    """A method's idempotence is assumed, and the job may declare otherwise."""
+    request = {"method": method, "path": "/{id}"}
+
+    assert load(document(request=request)).request.idempotent is idempotent
+    assert load(document(request={**request, "idempotent": not idempotent})).request.idempotent is not idempotent
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"name": "x",\n  "api" }', "job.json:2:9: is no valid JSON"),
+        ('{"name": "x", "name": "y"}', "job.json: has the member 'name' twice in one object"),
+        (document(nmae="x"), "job.json:12:11: nmae: is not known; did you mean name?"),
+        ({"name": "x"}, "api: is missing"),
+        (
+            document(api="confluent"),
+            "api: is no built-in profile: there is confluent-cloud; did you mean confluent-cloud?",
+        ),
+        (document(request={"method": "FETCH", "path": "/"}), "request.method: has to be PATCH, PUT, POST or DELETE"),
+        (document(request={"method": "PATCH", "path": "/{id"}), "request.path: has a single brace at character 2"),
+        (document(secrets=["id"]), "key: names the secret id, but keys are shown"),
+        (document(item_schema={"type": "strin"}), "item_schema: is no valid JSON Schema"),
+        (document(api={"base_url": "ftp://x"}), "api.base_url"),
+        (document(api={"base_url": "${NOT_SET}"}), "the variable NOT_SET is not set"),
+        (document(api={"base_url": "https://x", "headers": {"A": "${file:gone}"}}), "the file gone: No such file"),
+        (document(api={"base_url": "https://x", "headers": {"A": "b\r\nC: d"}}), "may not hold line breaks"),
+        (document(api={"base_url": "http://x", "auth": {"type": "bearer", "token": "t"}}), "is plain HTTP"),
+        (document(api={"base_url": "https://u:p@x"}), "may not hold credentials"),
+        (document(api={"base_url": "https://x", "auth": {"type": "bearer"}}), "api.auth.token: is missing"),
+    ],
+)
+def test_problems(text: str | dict[str, Any], problem: str) -> None:
+    """What is wrong with a job file is said with its place and what is allowed."""
+    found = problems(text)
+
+    assert any(problem in one for one in found), found
+
+
+def test_all_problems_at_once() -> None:
+    """A job file's problems are told together."""
+    assert len(problems(document(name=5, key=[], empty="maybe"))) == 3
+
+
+def test_values_are_not_quoted() -> None:
+    """A message never quotes a value, which may be a secret."""
+    api = {"base_url": "https://x", "auth": {"type": "bearer", "token": ["s3cr3t"]}}
+
+    assert "s3cr3t" not in " ".join(problems(document(api=api)))
+
+
+def test_built_in_template() -> None:
+    """The built-in template goes with an items file; an unknown one is refused."""
+    job = builtin_template("confluent-integration", env=ENV, read_file=files)
+
+    assert job.secrets == {"target.webhook_url", "target.url"}
+    with pytest.raises(JobError, match="did you mean confluent-integration"):
+        builtin_template("confluent-integratoin", env=ENV, read_file=files)
+
+
+def test_digest_holds_what_decides_requests() -> None:
+    """The digest changes with the request, and not with options or the secret's value."""
+    assert load(document()).digest == load(document(run={"canary": 5}, description="x")).digest
+    assert load(document()).digest != load(document(key="a")).digest
+
+
+@pytest.mark.parametrize("host", ["localhost", "a.localhost", "127.0.0.1", "127.8.9.1", "::1"])
+def test_loopback(host: str) -> None:
+    """This machine's names and addresses are known."""
+    assert is_loopback(host)
+    assert not is_loopback("127.0.0.1.example")
+
+
+def test_unsafe_urls() -> None:
+    """Credentials go over plain HTTP to this machine alone."""
+    assert unsafe_url("http://127.0.0.1:80", credentials=True) is None
+    assert unsafe_url("http://x.example", credentials=False) is None
+    assert unsafe_url("http://x.example", credentials=True) is not None
+    assert unsafe_url("https://[::1", credentials=False) is not None
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(max_size=8), json_values, max_size=4) | json_values)
+def test_any_document(value: Any) -> None:
+    """Whatever stands in a job file, it is a job or a list of problems."""
+    try:
+        load(json.dumps(value))
+    except JobError as error:
+        assert error.problems  # noqa: PT017  either end is right
+
+
+@given(st.text(max_size=60))
+def test_any_text(text: str) -> None:
+    """Whatever text a job file is, it ends in problems and no other error."""
+    try:
+        load(text)
+    except JobError as error:
+        assert error.problems  # noqa: PT017  either end is right
+
+
+@given(st.dictionaries(st.text(max_size=4), json_values, min_size=1, max_size=4), st.data())
+def test_places(value: dict[str, Any], data: st.DataObject) -> None:
+    """A member is found where it stands in the text."""
+    name = data.draw(st.sampled_from(sorted(value)))
+    text = json.dumps(value, indent=2)
+
+    line, column = locate(text, (name,))
+
+    rest = "\n".join(text.splitlines()[line - 1 :])[column - 1 :]
+    assert json.JSONDecoder().raw_decode(rest)[0] == value[name]
+
+
+def test_strict_json_keeps_integers() -> None:
+    """Integers of any size are kept."""
+    assert read_json("[18446744073709551617]") == [2**64 + 1]
