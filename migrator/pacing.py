@@ -114,11 +114,21 @@ class PacerMemory:
 
 
 class Ticket(NamedTuple):
-    """A request that was let go."""
+    """A request that was let go.
+
+    Attributes:
+        sent: when.
+        probe: whether it went alone, to see what there is.
+        epoch: refusals so far; those in flight together are of one epoch.
+        window: windows opened so far.
+        answers: answers of the window so far, which the server has counted before this request.
+    """
 
     sent: float
     probe: bool
     epoch: int
+    window: int
+    answers: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,10 +180,12 @@ class Pacer:
         self._lowest: int | None = None
         self._lowest_at = -math.inf
         self._edge_from = self._edge_by = -math.inf
-        self._newest = -math.inf
+        self._newest = self._opened = -math.inf
         self._recent: deque[tuple[float, int]] = deque(maxlen=REMEMBERED)
         self._late_s = known.late_s
         self._longest_reset_s = known.longest_reset_s
+        self._first = self._answers = self._windows = 0
+        self._moving = False
         self._probing = False
         self._bare_probes = 0
         self._blocked_until = -math.inf
@@ -206,7 +218,7 @@ class Pacer:
         self._probing = self._probing or probe
         self._in_flight += 1
         self._requests += 1
-        return Ticket(sent=now, probe=probe, epoch=self._epoch)
+        return Ticket(now, probe, self._epoch, self._windows, self._answers)
 
     def cancelled(self, ticket: Ticket) -> None:
         """Take back a request that was let go and never sent."""
@@ -239,7 +251,8 @@ class Pacer:
         caused = self._lowest is not None and quota.remaining > self._lowest and ticket.sent >= self._lowest_at
         if self._lowest is None or was_probe or edge_from > self._edge_by or caused:
             self._open_window(quota.remaining, overtaken, now, caused=caused)
-            self._edge_from, self._edge_by, self._newest = edge_from, edge_by, ticket.sent
+            self._edge_from, self._edge_by = edge_from, edge_by
+            self._newest = self._opened = ticket.sent
         else:
             self._narrow(ticket, quota.remaining, edge_from, edge_by, now)
         if was_probe:
@@ -347,15 +360,23 @@ class Pacer:
         if caused and self._lowest is not None:
             bounds.append(self._lowest)
         self._lowest, self._lowest_at = max(bounds), now
+        self._first, self._answers = remaining, 0
+        self._windows += 1
 
     def _narrow(self, ticket: Ticket, remaining: int, edge_from: float, edge_by: float, now: float) -> None:
         """Take a further report of the same window, which can only lower the rest and sharpen the edge."""
-        if self._lowest is not None and remaining <= self._lowest and edge_by >= self._edge_from:
+        self._answers += ticket.window == self._windows
+        # What was sent before the window was opened may have been counted in the one before, and its reset tells.
+        same = ticket.sent >= self._opened or edge_by >= self._edge_from
+        if self._lowest is not None and remaining <= self._lowest and same:
             self._lowest, self._lowest_at = remaining, now
         if ticket.sent < self._newest:
             return
         self._newest = ticket.sent
-        if max(self._edge_from, edge_from) <= min(self._edge_by, edge_by):
+        if ticket.window == self._windows and remaining >= self._first - ticket.answers:
+            # More is left than if nothing had come back: quota trickles in, and the reset moves on with it.
+            self._moving = True
+        if not self._moving and max(self._edge_from, edge_from) <= min(self._edge_by, edge_by):
             self._edge_from, self._edge_by = max(self._edge_from, edge_from), min(self._edge_by, edge_by)
         else:
             self._edge_from, self._edge_by = edge_from, edge_by
