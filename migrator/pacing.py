@@ -37,6 +37,7 @@ from random import Random
 from typing import Final, NamedTuple
 
 from migrator.quota import Quota
+from migrator.refill import Refill
 
 __all__ = ["Pace", "Pacer", "PacerMemory", "PacerSettings", "PacerStatistics", "Ticket"]
 
@@ -186,6 +187,7 @@ class Pacer:
         self._longest_reset_s = known.longest_reset_s
         self._first = self._answers = self._windows = 0
         self._moving = False
+        self._refill = Refill()
         self._probing = False
         self._bare_probes = 0
         self._blocked_until = -math.inf
@@ -210,7 +212,7 @@ class Pacer:
             return math.inf if self._slow_start and self._in_flight >= self._slow_start_level() else 0.0
         if self._needs_probe(now) or self._budget() > 0:
             return 0.0
-        return self._edge_by + MARGIN_S - now
+        return max(0.0, min(self._edge_by, self._refill.next_at()) + MARGIN_S - now)
 
     def sent(self, now: float) -> Ticket:
         """Note that a request goes now, which `delay` has allowed."""
@@ -218,6 +220,7 @@ class Pacer:
         self._probing = self._probing or probe
         self._in_flight += 1
         self._requests += 1
+        self._refill.sent(now)
         return Ticket(now, probe, self._epoch, self._windows, self._answers)
 
     def cancelled(self, ticket: Ticket) -> None:
@@ -242,6 +245,7 @@ class Pacer:
         self._limit = quota.limit or self._limit
         overtaken = [left for at, left in self._recent if at > ticket.sent]
         self._recent.append((now, quota.remaining))
+        self._learn_refill(quota, now, unseen=self._in_flight + len(overtaken))
         if ticket.epoch != self._epoch or (self._probing and not was_probe):
             # Sent before the refusal or before the probe: it says nothing of the window that is to be opened.
             return
@@ -268,6 +272,7 @@ class Pacer:
         if first:
             self._salvos += 1
             self._learn_from_refusal(ticket, quota, now)
+            self._refill.disprove()
             self._epoch += 1
             self._probing = False
             self._lowest = None
@@ -363,6 +368,18 @@ class Pacer:
         self._first, self._answers = remaining, 0
         self._windows += 1
 
+    def _learn_refill(self, quota: Quota, now: float, *, unseen: int) -> None:
+        if quota.limit and quota.remaining is not None and quota.reset_s is not None:
+            self._refill.answered(
+                limit=quota.limit,
+                remaining=quota.remaining,
+                reset_s=quota.reset_s,
+                resolution_s=quota.resolution_s,
+                late_s=max(quota.late_s, min(self._late_s, quota.resolution_s)),
+                now=now,
+                unseen=unseen,
+            )
+
     def _narrow(self, ticket: Ticket, remaining: int, edge_from: float, edge_by: float, now: float) -> None:
         """Take a further report of the same window, which can only lower the rest and sharpen the edge."""
         self._answers += ticket.window == self._windows
@@ -414,7 +431,7 @@ class Pacer:
             accepted = len(self._accepted) / span_s
             self._rate = max(SLOWEST_RATE, DECREASE * min(self._rate, max(accepted, SLOWEST_RATE)))
             self._slow_start = False
-        elif ticket.probe and self._announced:
+        elif self._announced and (ticket.probe or self._refill.known):
             self._late_s = max(self._late_s, quota.resolution_s if quota is not None else 1.0)
         elif self._announced and (quota is None or not quota.remaining):
             most = max(1.0, LARGEST_RESERVE * (self._limit or 0))

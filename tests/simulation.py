@@ -152,11 +152,13 @@ class Simulation:
         stands = self._limiter.peek(now)
         if stands.remaining > self._undelivered:
             return 0.0
-        return max(stands.retry_after_s, 1e-6) if not self._undelivered else 1e-3
+        return math.inf if self._undelivered else max(stands.retry_after_s, 1e-6)
 
     def _arrive(self, now: float, ticket: Any, back_s: float) -> None:
         self._undelivered -= 1
         verdict = self._limiter.take(now)
+        if self.client is None:
+            self._at(now, self._send)
         headers: dict[str, str] = {}
         if self.world.style is not None:
             told = limit_headers(

@@ -39,7 +39,8 @@ class Fixed:
     def delay(self, now: float) -> float:
         """Return the seconds until the bucket has room."""
         level = max(0.0, self._level - (now - self._at) * self._rate)
-        return max(0.0, (level + 1.0 - self._most) / self._rate)
+        over = level + 1.0 - self._most
+        return over / self._rate if over > 1e-6 else 0.0
 
     def sent(self, now: float) -> None:
         """Fill the bucket by one."""
