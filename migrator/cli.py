@@ -292,7 +292,11 @@ def sandbox(**typed: Any) -> None:
             )
         except ValueError as error:
             raise click.UsageError(f"sandbox takes {error}") from None
-    asyncio.run(app.serve(settings, port=typed["port"], announce=lambda url: click.echo(f"listening on {url}")))
+    try:
+        asyncio.run(app.serve(settings, port=typed["port"], announce=lambda url: click.echo(f"listening on {url}")))
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise click.UsageError(f"port {typed['port']} cannot be listened on: {reason}") from None
 
 
 def _milliseconds(text: str) -> float:

@@ -360,8 +360,13 @@ class Pacer:
         return ticket.sent + quota.reset_s - quota.resolution_s, now + quota.reset_s + late_s
 
     def _open_window(self, remaining: int, overtaken: list[int], now: float, *, caused: bool) -> None:
-        """Take the first report of a window; answers that overtook it may have been counted after it."""
-        bounds = [remaining - len(overtaken), min(remaining, *overtaken) if overtaken else remaining]
+        """Take the first report of a window, and of what can be said of its rest the most.
+
+        The lowest of the report and those that overtook it is a bound by the proof above, whichever window they are
+        of. So is the report less all that may have been counted after it, were it answered since or is it in flight.
+        """
+        bounds = [min(remaining, *overtaken) if overtaken else remaining]
+        bounds.append(remaining - len(overtaken) - self._in_flight)
         if caused and self._lowest is not None:
             bounds.append(self._lowest)
         self._lowest, self._lowest_at = max(bounds), now

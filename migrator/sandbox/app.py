@@ -1,34 +1,43 @@
-"""The sandbox's server: routes, credentials, limits, faults and statistics over aiohttp.
+"""The sandbox's server: routes, credentials, limits and statistics over aiohttp.
 
 It answers as Confluent Cloud's reference does, in what hurts as well: 403 for an unknown id, unknown members ignored, a
-429 without a body, and a refusal for concurrency while `remaining` is above zero.
+429 without a body, a refusal for concurrency while `remaining` is above zero, and rate-limit headers only where the
+reference declares them: on success (but for a test message's 204) and on 429.
 """
 
 import asyncio
 import base64
 import hmac
+import math
 import signal
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
-from random import Random
 from time import monotonic, time
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import unquote
+from weakref import WeakSet
 
 import msgspec
 from aiohttp import web
 
-from migrator.sandbox.limits import Algorithm, Limiter, ResetStyle, Rounding, limit_headers, make_limiter
-from migrator.sandbox.store import Refusal, Store, check_test
+from migrator.sandbox.faults import Chance, Dropped, Fault, Faults, Kind, Sleep, misbehave
+from migrator.sandbox.limits import Algorithm, Limiter, ResetStyle, Rounding, Verdict, limit_headers, make_limiter
+from migrator.sandbox.store import Complaint, Refusal, Store, check_test
 
-__all__ = ["Algorithm", "ResetStyle", "Rounding", "Sandbox", "Settings", "serve"]
+__all__ = ["Algorithm", "ResetStyle", "Rounding", "Sandbox", "Settings", "Statistics", "serve"]
 
 ROOT: Final = "/notifications/v1/integrations"
-ERRORS: Final = (500, 502, 503)
+METHODS: Final = {ROOT: "GET, POST", ROOT + ":test": "POST"}
+"""What the paths without an id take."""
+
 JSON_TYPE: Final = "application/json"
+
+NONE: Final[Mapping[str, str]] = {}
+
+_Response = TypeVar("_Response", bound=web.StreamResponse)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -71,18 +80,63 @@ class Settings:
     api_key: str | None = None
     api_secret: str | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what makes no server; the text of the ValueError goes on from "the sandbox takes"."""
+        if not (self.window_s > 0 and math.isfinite(self.window_s)):
+            raise ValueError("a window of more than 0 s")
+        if not 0 <= self.error_rate <= 1:
+            raise ValueError("an error rate from 0 to 100%")
+        if not (0 <= self.latency_s < math.inf and 0 <= self.jitter_s < math.inf):
+            raise ValueError("a latency and a jitter of 0 s or more")
+        if min(self.items, self.limit, self.concurrency_limit) < 0:
+            raise ValueError("items and limits of 0 or more")
+        if self.api_secret is not None and self.api_key is None:
+            raise ValueError("an API secret only with its API key")
+
 
 @dataclass(slots=True)
 class Statistics:
-    """What the sandbox saw."""
+    """What the sandbox saw.
+
+    Attributes:
+        statuses: requests by the status of their answer, or "dropped".
+        attempts: requests to write, by id, whatever became of them.
+        writes: writes that took effect, by id.
+        highest_rate: most requests in any second.
+        in_flight: requests now.
+        highest_in_flight: most requests at a time.
+    """
 
     statuses: Counter[str] = field(default_factory=Counter)
     attempts: Counter[str] = field(default_factory=Counter)
     writes: Counter[str] = field(default_factory=Counter)
-    second: deque[float] = field(default_factory=deque)
     highest_rate: int = 0
     in_flight: int = 0
     highest_in_flight: int = 0
+    _second: deque[float] = field(default_factory=deque)
+
+    def arrived(self, now: float) -> None:
+        """Count a request in; `now` in seconds."""
+        self.in_flight += 1
+        self.highest_in_flight = max(self.highest_in_flight, self.in_flight)
+        second = self._second
+        second.append(now)
+        while second[0] <= now - 1.0:
+            second.popleft()
+        self.highest_rate = max(self.highest_rate, len(second))
+
+    def document(self) -> dict[str, Any]:
+        """Return it all for JSON."""
+        return {
+            "requests": self.statuses.total(),
+            "by_status": self.statuses,
+            "refused": self.statuses["429"],
+            "attempts": self.attempts,
+            "writes": self.writes,
+            "highest_rate": self.highest_rate,
+            "in_flight": self.in_flight,
+            "highest_in_flight": self.highest_in_flight,
+        }
 
 
 class Sandbox:
@@ -92,17 +146,30 @@ class Sandbox:
         settings: what it is to be like.
         clock: seconds of a monotonic clock.
         utc: seconds since the epoch.
+        sleep: waits for so many seconds.
     """
 
     def __init__(
-        self, settings: Settings, *, clock: Callable[[], float] = monotonic, utc: Callable[[], float] = time
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = monotonic,
+        utc: Callable[[], float] = time,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._utc = utc
-        self._random = Random(settings.seed)  # noqa: S311  faults to order have to be repeatable
+        self._sleep = sleep
         self._ids = count(1)
-        self._faults: list[dict[str, Any]] = []
+        self._doomed: WeakSet[asyncio.Transport] = WeakSet()
+        self._chance = Chance(
+            seed=settings.seed,
+            latency_s=settings.latency_s,
+            jitter_s=settings.jitter_s,
+            error_rate=settings.error_rate,
+        )
+        self.faults = Faults()
         self.statistics = Statistics()
         self.store = Store(settings.items, now=self._now())
         self._limiter: Limiter | None = None
@@ -112,216 +179,199 @@ class Sandbox:
             self._limiter = make_limiter(
                 settings.algorithm, limit=settings.limit, window_s=settings.window_s, start=start
             )
-        self._authorization: str | None = None
+        self._authorization: bytes | None = None
         if settings.api_key is not None:
             pair = f"{settings.api_key}:{settings.api_secret or ''}".encode()
-            self._authorization = "Basic " + base64.b64encode(pair).decode()
+            self._authorization = b"Basic " + base64.b64encode(pair)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request."""
         path = request.rel_url.raw_path
         if path.startswith("/_sandbox/"):
             return await self._control(request, path)
-        stats = self.statistics
-        stats.in_flight += 1
-        stats.highest_in_flight = max(stats.highest_in_flight, stats.in_flight)
+        statistics = self.statistics
+        statistics.arrived(self._clock())
+        response: web.StreamResponse
         try:
-            self._note_rate()
             response = await self._answer(request, path)
+            seen = str(response.status)
+        except Dropped:
+            if request.transport is not None:
+                request.transport.abort()
+            response, seen = web.Response(), "dropped"
         finally:
-            stats.in_flight -= 1
-        stats.statuses[str(response.status)] += 1
+            statistics.in_flight -= 1
+        statistics.statuses[seen] += 1
         return response
 
-    def _note_rate(self) -> None:
-        second, now = self.statistics.second, self._clock()
-        second.append(now)
-        while second[0] <= now - 1.0:
-            second.popleft()
-        self.statistics.highest_rate = max(self.statistics.highest_rate, len(second))
-
     async def _answer(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        headers = {"X-Request-Id": f"req-{next(self._ids):08d}"}
-        body = await request.read()
-        given = request.headers.get("Authorization", "")
-        if self._authorization is not None and not hmac.compare_digest(given, self._authorization):
-            challenge = 'Basic error="invalid_key", error_description="The API Key is invalid"'
-            return self._refused(
-                Refusal(401, "user_unauthenticated", "Authentication Required", "Valid credentials must be provided"),
-                {**headers, "WWW-Authenticate": challenge},
-            )
-        crowded = 0 < self._settings.concurrency_limit < self.statistics.in_flight
-        if self._limiter is not None:
-            verdict = self._limiter.peek(self._clock()) if crowded else self._limiter.take(self._clock())
-            headers |= limit_headers(
-                verdict,
-                style=self._settings.reset,
-                utc=self._utc(),
-                window_s=self._settings.window_s,
-                rounding=self._settings.rounding,
-            )
-            if not verdict.allowed:
-                return web.Response(status=429, headers=headers)
-        if crowded:
-            return web.Response(status=429, headers=headers)
-        await self._delay()
-        key = path.removeprefix(ROOT + "/") if path.startswith(ROOT + "/") else ""
-        fault = self._fault(unquote(key))
-        if fault is not None:
-            return await self._misbehave(request, fault, body, headers)
-        if self._settings.error_rate and self._random.random() < self._settings.error_rate:
-            status = self._random.choice(ERRORS)
-            return self._refused(Refusal(status, "out_of_gas", "Oops", "Something went wrong."), headers)
+        if self._doomed and request.transport in self._doomed:
+            raise Dropped
+        exchange = _Exchange(request, path, request_id=f"req-{next(self._ids):08d}")
+        exchange.body = await request.read()
         try:
-            return self._route(request, path, unquote(key), body, headers)
+            self._authenticate(request)
+            if exchange.key and request.method in {"PATCH", "DELETE"}:
+                self.statistics.attempts[exchange.key] += 1
+            if not self._admit(exchange):
+                return web.Response(status=429, headers=exchange.headers | exchange.limit_headers)
+            response = await self._work(exchange)
         except Refusal as refusal:
-            return self._refused(refusal, headers)
+            response = self._refused(refusal, exchange)
+        return response if response.prepared else exchange.finish(response)
 
-    async def _delay(self) -> None:
+    def _authenticate(self, request: web.BaseRequest) -> None:
+        given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
+        if self._authorization is not None and not hmac.compare_digest(given, self._authorization):
+            complaint = Complaint("Valid credentials must be provided")
+            raise Refusal(401, "user_unauthenticated", "Authentication Required", complaint)
+
+    def _admit(self, exchange: "_Exchange") -> bool:
+        """Count a request against the limits; note the headers that tell of them."""
+        crowded = 0 < self._settings.concurrency_limit < self.statistics.in_flight
+        if self._limiter is None:
+            return not crowded
+        now = self._clock()
+        verdict = self._limiter.peek(now) if crowded else self._limiter.take(now)
+        exchange.limit_headers = self._tell(verdict)
+        return verdict.allowed and not crowded
+
+    def _tell(self, verdict: Verdict) -> dict[str, str]:
         settings = self._settings
-        if settings.latency_s or settings.jitter_s:
-            await asyncio.sleep(settings.latency_s + self._random.random() * settings.jitter_s)
+        return limit_headers(
+            verdict, style=settings.reset, utc=self._utc(), window_s=settings.window_s, rounding=settings.rounding
+        )
 
-    def _route(
-        self, request: web.BaseRequest, path: str, key: str, body: bytes, headers: dict[str, str]
-    ) -> web.StreamResponse:
-        match request.method:
-            case "PATCH" if key:
-                return self._update(key, body, headers)
-            case "GET" if key:
-                return _json(200, self._known(key), headers)
-            case "DELETE" if key:
-                self._known(key)
-                del self.store.integrations[key]
-                return web.Response(status=204, headers=headers)
-            case "GET" if path == ROOT:
-                return self._list(request, headers)
-            case "POST" if path == ROOT:
-                created = self.store.create(_decoded(body), now=self._now())
-                headers["Location"] = created["metadata"]["self"]
-                return _json(201, created, headers)
-            case "POST" if path == ROOT + ":test":
-                check_test(_decoded(body))
-                return web.Response(status=204, headers={"X-Request-Id": headers["X-Request-Id"]})
+    async def _work(self, exchange: "_Exchange") -> web.StreamResponse:
+        """Take the time that it takes, and do what is asked or what is ordered instead."""
+        delay_s = self._chance.delay_s()
+        if delay_s:
+            await self._sleep(delay_s)
+        request = exchange.request
+        fault = self.faults.take(method=request.method, path=exchange.path, key=exchange.key)
+        if fault is not None:
+            return await self._misbehave(fault, exchange)
+        status = self._chance.error()
+        if status is not None:
+            raise Refusal(status, "out_of_gas", "Oops", Complaint("Something went wrong."))
+        return self._route(exchange)
+
+    async def _misbehave(self, fault: Fault, exchange: "_Exchange") -> web.StreamResponse:
+        exchange.headers.update(fault.headers)
+        request = exchange.request
+        if fault.fault is Kind.CLOSE_IDLE and request.transport is not None:
+            self._doomed.add(request.transport)
+        return await misbehave(fault, request, answer=lambda: exchange.finish(self._route(exchange)), sleep=self._sleep)
+
+    def _route(self, exchange: "_Exchange") -> web.Response:
+        match exchange.request.method, exchange.path:
+            case "PATCH" | "GET" | "DELETE" as method, _ if exchange.key:
+                return self._one(method, exchange)
+            case "GET", path if path == ROOT:
+                return self._list(exchange.request)
+            case "POST", path if path == ROOT:
+                created = self.store.create(_decoded(exchange.body), now=self._now())
+                self.statistics.writes[created["id"]] += 1
+                return _json(201, created, {"Location": created["metadata"]["self"]})
+            case "POST", path if path == ROOT + ":test":
+                check_test(_decoded(exchange.body))
+                return web.Response(status=204)
+            case _, path if exchange.key or path in METHODS:
+                raise Refusal(405, None, "Method Not Allowed")
             case _:
-                raise Refusal(404, "not_found", "Not Found", "There is no such resource.")
+                raise Refusal(404, None, "Not Found")
 
-    def _known(self, key: str) -> dict[str, Any]:
-        found = self.store.integrations.get(key)
-        if found is None:
+    def _one(self, method: str, exchange: "_Exchange") -> web.Response:
+        """Read or write one integration."""
+        key, store = exchange.key, self.store
+        if key not in store.integrations:
             if self._settings.unknown_status == 404:
-                raise Refusal(404, "not_found", "Not Found", "")
-            raise Refusal(403, "forbidden_access", "", "Forbidden Access")
-        return found
-
-    def _update(self, key: str, body: bytes, headers: dict[str, str]) -> web.StreamResponse:
-        self.statistics.attempts[key] += 1
-        self._known(key)
-        updated = self.store.update(key, _decoded(body), now=self._now())
+                raise Refusal(404, None, "Not Found")
+            raise Refusal(403, "forbidden_access", None, Complaint("Forbidden Access"))
+        if method == "GET":
+            return _json(200, store.integrations[key])
+        if method == "DELETE":
+            store.delete(key)
+            response = web.Response(status=204)
+        else:
+            response = _json(200, store.update(key, _decoded(exchange.body), now=self._now()))
         self.statistics.writes[key] += 1
-        return _json(200, updated, headers)
+        return response
 
-    def _list(self, request: web.BaseRequest, headers: dict[str, str]) -> web.StreamResponse:
-        size = request.rel_url.query.get("page_size", "100")
-        if not size.isdecimal() or not 1 <= int(size) <= 250:
-            raise Refusal(400, "invalid_page_size", "Bad Request", "page_size has to be from 1 to 250.")
-        found, token = self.store.page(after=request.rel_url.query.get("page_token", ""), size=int(size))
-        metadata: dict[str, Any] = {"total_size": len(self.store.integrations)}
+    def _list(self, request: web.BaseRequest) -> web.Response:
+        query = request.rel_url.query
+        found, token = self.store.page(size=query.get("page_size"), token=query.get("page_token"))
+        here = f"http://{request.host}{ROOT}"
+        metadata: dict[str, Any] = {"first": here, "total_size": len(self.store.integrations)}
         if token is not None:
-            metadata["next"] = f"http://{request.host}{ROOT}?page_size={size}&page_token={token}"
+            metadata["next"] = f"{here}?page_token={token}"
         listed = {"api_version": "notifications/v1", "kind": "IntegrationList", "metadata": metadata, "data": found}
-        return _json(200, listed, headers)
+        return _json(200, listed)
 
-    def _refused(self, refusal: Refusal, headers: dict[str, str]) -> web.StreamResponse:
-        request_id = headers["X-Request-Id"]
-        error: dict[str, Any]
+    def _refused(self, refusal: Refusal, exchange: "_Exchange") -> web.Response:
+        headers = {}
+        if refusal.status == 401:
+            headers["WWW-Authenticate"] = 'Basic error="invalid_key", error_description="The API Key is invalid"'
+        if refusal.status == 405:
+            headers["Allow"] = METHODS.get(exchange.path, "GET, PATCH, DELETE")
+        if refusal.location is not None:
+            headers["Location"] = refusal.location
         if self._settings.new_envelope:
-            error = {"code": refusal.code.upper(), "message": refusal.detail, "timestamp": self._now()}
-            return _json(refusal.status, {"status": refusal.status, "error": error, "requestId": request_id}, headers)
-        named = {"id": request_id, "status": str(refusal.status), "code": refusal.code}
-        words = {"title": refusal.title, "detail": refusal.detail}
-        source = {"pointer": refusal.pointer} if refusal.pointer else {}
-        error = {**named, **{name: text for name, text in words.items() if text}, "source": source}
-        return _json(refusal.status, {"errors": [error]}, headers)
-
-    def _fault(self, key: str) -> dict[str, Any] | None:
-        """Return the fault that is ordered for an id, and count it."""
-        for fault in self._faults:
-            if fault.get("match") in {key, "*"} and fault.get("times", 1) > 0:
-                fault["times"] = fault.get("times", 1) - 1
-                return fault
-        return None
-
-    async def _misbehave(  # noqa: C901  one case a fault
-        self, request: web.BaseRequest, fault: dict[str, Any], body: bytes, headers: dict[str, str]
-    ) -> web.StreamResponse:
-        headers.update(fault.get("headers", {}))
-        match fault.get("fault"):
-            case "reset":
-                if fault.get("applied"):
-                    self._route(request, request.rel_url.raw_path, fault["match"], body, headers)
-                if request.transport is not None:
-                    request.transport.abort()
-                return web.Response(status=fault.get("status", 500), headers=headers)
-            case "stall":
-                await asyncio.sleep(fault.get("seconds", 3600.0))
-                return web.Response(status=500, headers=headers)
-            case "truncate":
-                headers["Content-Length"] = "1000"
-                response = web.StreamResponse(status=200, headers={**headers, "Content-Type": JSON_TYPE})
-                await response.prepare(request)
-                await response.write(b'{"id": "')
-                if request.transport is not None:
-                    request.transport.close()
-                return response
-            case "huge":
-                return web.Response(status=200, body=b" " * (2 << 20), content_type=JSON_TYPE, headers=headers)
-            case "garbage":
-                return web.Response(status=200, text="<html>not what you wanted</html>", headers=headers)
-            case "redirect":
-                return web.Response(status=fault.get("status", 302), headers={**headers, "Location": fault["location"]})
-            case "echo":
-                detail = f"The property is not valid: {body.decode(errors='replace')}"
-                return self._refused(Refusal(422, "invalid_configuration", "Validation Failed", detail), headers)
-            case "close":
-                response = self._route(request, request.rel_url.raw_path, unquote(fault["match"]), body, headers)
-                response.force_close()
-                return response
-            case _:
-                status = fault.get("status", 500)
-                text = fault.get("text", "Something went wrong.")
-                return self._refused(Refusal(status, fault.get("code", "ordered"), "Ordered fault", text), headers)
+            document = refusal.new_envelope(request_id=exchange.request_id, path=exchange.path, now=self._now())
+        else:
+            document = refusal.envelope(request_id=exchange.request_id)
+        return _json(refusal.status, document, headers)
 
     async def _control(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        if request.method == "POST" and path == "/_sandbox/faults":
-            self._faults = msgspec.json.decode(await request.read(), type=list[dict[str, Any]])
-            return web.Response(status=204)
-        if request.method == "GET" and path == "/_sandbox/stats":
-            stats = self.statistics
-            document = {
-                "requests": stats.statuses.total(),
-                "by_status": stats.statuses,
-                "refused": stats.statuses["429"],
-                "attempts": stats.attempts,
-                "writes": stats.writes,
-                "highest_rate": stats.highest_rate,
-                "highest_in_flight": stats.highest_in_flight,
-            }
-            return _json(200, document, {})
-        return web.Response(status=404)
+        """Take orders and tell what was seen: neither limited nor counted, open to everybody on this machine."""
+        match request.method, path:
+            case "POST", "/_sandbox/faults":
+                try:
+                    self.faults.order(await request.read())
+                except msgspec.DecodeError as error:
+                    return web.Response(status=400, text=f"{error}\n")
+                return web.Response(status=204)
+            case "GET", "/_sandbox/faults":
+                return _json(200, self.faults.left())
+            case "GET", "/_sandbox/stats":
+                return _json(200, self.statistics.document())
+            case _:
+                return web.Response(status=404)
 
     def _now(self) -> str:
         return datetime.fromtimestamp(self._utc(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class _Exchange:
+    """A request on its way, and the headers that its answer shall have."""
+
+    __slots__ = ("body", "headers", "key", "limit_headers", "path", "request", "request_id")
+
+    def __init__(self, request: web.BaseRequest, path: str, *, request_id: str) -> None:
+        self.request = request
+        self.path = path
+        self.key = unquote(path[len(ROOT) + 1 :]) if path.startswith(ROOT + "/") else ""
+        self.body = b""
+        self.request_id = request_id
+        self.headers = {"X-Request-Id": request_id}
+        self.limit_headers: dict[str, str] = {}
+
+    def finish(self, response: _Response) -> _Response:
+        """Put the headers on an answer; those that a fault orders come last."""
+        if response.status < 300 and self.path != ROOT + ":test":
+            response.headers.update(self.limit_headers)
+        response.headers.update(self.headers)
+        return response
 
 
 def _decoded(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError):
-        raise Refusal(400, "invalid_json", "Bad Request", "The body is no valid JSON.") from None
+        raise Refusal(400, "invalid_json", "Bad Request", Complaint("The body is no valid JSON.")) from None
 
 
-def _json(status: int, document: Any, headers: dict[str, str]) -> web.Response:
+def _json(status: int, document: Any, headers: Mapping[str, str] = NONE) -> web.Response:
     return web.Response(status=status, body=_encode(document), headers={**headers, "Content-Type": JSON_TYPE})
 
 
@@ -337,11 +387,11 @@ async def serve(settings: Settings, *, port: int, announce: Callable[[str], None
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    runner = web.ServerRunner(web.Server(Sandbox(settings).handle, access_log=None))
+    server = web.Server(Sandbox(settings).handle, access_log=None)
+    runner = web.ServerRunner(server, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", port, shutdown_timeout=0.1)
-        await site.start()
+        await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
         announce(f"http://127.0.0.1:{runner.addresses[0][1]}")
         await stopped.wait()
     finally:

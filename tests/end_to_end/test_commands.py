@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,8 @@ def test_start_is_lazy() -> None:
         (["run", "job.json", "--rate", "fast"], "--rate takes a rate such as 50/s"),
         (["run", "job.json", "--bogus"], "No such option"),
         (["sandbox", "--error-rate", "often"], "sandbox takes a percentage"),
+        (["sandbox", "--window", "nan"], "sandbox takes a window of more than 0 s"),
+        (["sandbox", "--api-secret", "x"], "sandbox takes an API secret only with its API key"),
     ],
 )
 def test_wrong_use(workplace: Workplace, arguments: list[str], message: str) -> None:
@@ -60,6 +63,16 @@ def test_wrong_use(workplace: Workplace, arguments: list[str], message: str) -> 
 
     assert done.code == 2
     assert message in done.err
+    assert "Traceback" not in done.err
+
+
+def test_port_in_use(workplace: Workplace) -> None:
+    """A port that somebody else listens on is said to be so."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = workplace.run("sandbox", "--port", str(taken.getsockname()[1]))
+
+    assert done.code == 2
+    assert "cannot be listened on: Address already in use" in done.err
     assert "Traceback" not in done.err
 
 
