@@ -200,7 +200,7 @@ class _Launch:
             reader = stack.enter_context(read_ledger(self._place / "ledger.db"))
             await self._prepare(ledger, reader, started)
             journal = stack.enter_context(self._journal(clock))
-            throttle = self._throttle(clock)
+            throttle = await stack.enter_async_context(self._throttle(clock))
             client = await stack.enter_async_context(
                 Client.open(
                     self._job.api,

@@ -1,18 +1,21 @@
 """The throttle: waits as the pacers say, owns the aiolimiters and the slots.
 
-Each limiter key has a turnstile: a lock that is first come, first served. Only the head of its queue looks at the pacer
-and waits at the aiolimiter. So waiters keep their order (aiolimiter serves small amounts first), and the limiter can be
-*replaced* when the rate changes: its rate is fixed when it is made (changing `max_rate` leaves the drip as it was and
-changing `time_period` has no effect, aiolimiter issue 98), and here never more than one task, the one that
-replaces it, waits on the old one. A new limiter starts with a full bucket, so a change of rate grants no burst.
+Each limiter key has a gate, and each gate a queue that is first come, first served, and a keeper: the one task that
+looks at the pacer, waits at the aiolimiter and lets the head of the queue go. So waiters keep their order (aiolimiter
+serves small amounts first), and the limiter can be *replaced* when the rate changes: its rate is fixed when it is made
+(changing `max_rate` leaves the drip as it was and changing `time_period` has no effect, aiolimiter issue 98), and
+never more than one task, the one that replaces it, waits on the old one. A new limiter starts with a full bucket, so a
+change of rate grants no burst. A request that need not wait passes the gate without its keeper.
 """
 
+import asyncio
 import math
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 import anyio
 from aiolimiter import AsyncLimiter
@@ -84,18 +87,39 @@ class ThrottleStatistics:
     waited_s: Mapping[str, float]
 
 
+Turn: TypeAlias = "asyncio.Future[Ticket | None]"
+"""A place in a queue; None is the answer once the throttle is stopped."""
+
+
 class _Gate:
     """The turnstile of one limiter key."""
 
-    __slots__ = ("limiter", "lock", "pacer", "rate", "reader", "scope", "useful")
+    __slots__ = ("called", "limiter", "pacer", "queue", "rate", "reader", "scope", "useful")
 
     def __init__(self, pacer: Pacer, reader: QuotaReader) -> None:
         self.pacer = pacer
         self.reader = reader
-        self.lock = anyio.Lock(fast_acquire=True)
+        self.queue: deque[Turn] = deque()
+        self.called = anyio.Event()
         self.limiter = AsyncLimiter(FASTEST, 1.0)
         self.rate = self.useful = FASTEST
         self.scope = anyio.CancelScope()
+
+    def head(self) -> "Turn | None":
+        """Return who is next; those that were cancelled have left."""
+        queue = self.queue
+        while queue and queue[0].done():
+            del queue[0]
+        return queue[0] if queue else None
+
+    async def until_called(self, delay_s: float) -> None:
+        """Wait until something has changed, or for so long."""
+        self.called = anyio.Event()
+        if math.isinf(delay_s):
+            await self.called.wait()
+            return
+        with anyio.move_on_after(delay_s):
+            await self.called.wait()
 
     def is_open(self, rate: float) -> bool:
         """Tell whether a request may pass the aiolimiter at once."""
@@ -116,7 +140,7 @@ class _Gate:
 
 
 class Throttle:
-    """Gives leave to send, for any number of limiter keys that share the slots.
+    """Gives leave to send, for any number of limiter keys that share the slots; an asynchronous context manager.
 
     Args:
         settings: what the user and the profile say of the pace.
@@ -148,10 +172,20 @@ class Throttle:
         self._gates: dict[str, _Gate] = {}
         self._concurrency = Concurrency(concurrency)
         self._in_flight = 0
-        self._changed = anyio.Event()
-        self._watched = False
         self._stopped = anyio.Event()
         self._waited_s: dict[str, float] = {}
+        self._keepers = anyio.create_task_group()
+
+    async def __aenter__(self) -> Self:
+        await self._keepers.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._keepers.cancel_scope.cancel()
+        # Whatever ends the run is not the keepers': they would wrap it in a group.
+        await self._keepers.__aexit__(None, None, None)
 
     @property
     def lanes(self) -> int:
@@ -165,8 +199,9 @@ class Throttle:
     def stop(self) -> None:
         """Let everybody who waits go on at once, without leave to send."""
         self._stopped.set()
-        self._wake()
         for gate in self._gates.values():
+            while (turn := gate.head()) is not None:
+                turn.set_result(None)
             gate.scope.cancel()
 
     async def sleep(self, delay_s: float) -> None:
@@ -223,35 +258,50 @@ class Throttle:
         if gate is None:
             pacer = Pacer(self._settings, rng=self._rng, memory=self._memory)
             gate = self._gates[limiter_key] = _Gate(pacer, QuotaReader(self._dialect))
+            self._keepers.start_soon(self._keep, gate)
         return gate
 
     async def _enter(self, gate: _Gate, now: float) -> Ticket | None:
         """Wait for the key's turn, the pacer, the aiolimiter and a slot; return None once the throttle is stopped."""
-        if not gate.lock.locked() and self._may_send(gate, now):
-            rate = self._rate(gate, now)
-            if gate.is_open(rate):
-                # Nobody queues and nothing has to be waited for: no other task runs before the ticket is taken.
-                await gate.limiter.acquire()
-                self._in_flight += 1
-                return gate.pacer.sent(now)
-        async with gate.lock:
-            while not self._stopped.is_set():
-                now = self._clock().mono
-                delay_s = gate.pacer.delay(now)
-                if delay_s > 0.0:
-                    await self._wait(gate, delay_s, now)
-                    continue
-                if self._in_flight >= self._concurrency.level:
-                    await self._until_changed(math.inf)
-                    continue
+        if gate.head() is None and self._may_send(gate, now) and gate.is_open(self._rate(gate, now)):
+            # Nobody queues and nothing has to be waited for: no other task runs before the ticket is taken.
+            await gate.limiter.acquire()
+            return self._let_go(gate, now)
+        if self._stopped.is_set():
+            return None
+        turn: Turn = asyncio.get_running_loop().create_future()
+        gate.queue.append(turn)
+        gate.called.set()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            # The keeper may have let us go in the same moment.
+            if not turn.cancelled() and turn.exception() is None and (ticket := turn.result()) is not None:
+                gate.pacer.cancelled(ticket)
+                self._in_flight -= 1
+                self._call_keepers()
+            raise
+
+    async def _keep(self, gate: _Gate) -> None:
+        """Let the queue of a key go, one by one: the whole life of its keeper."""
+        while True:
+            now = self._clock().mono
+            if gate.head() is None or self._in_flight >= self._concurrency.level:
+                await gate.until_called(math.inf)
+            elif (delay_s := gate.pacer.delay(now)) > 0.0:
+                await self._wait(gate, delay_s, now)
+            else:
                 await gate.pace(self._rate(gate, now))
                 # The limiter may have taken its time: an answer may have closed the gate meanwhile. The permit is then
                 # lost, which is harmless.
                 now = self._clock().mono
-                if self._may_send(gate, now):
-                    self._in_flight += 1
-                    return gate.pacer.sent(now)
-        return None
+                turn = gate.head()
+                if turn is not None and self._may_send(gate, now):
+                    turn.set_result(self._let_go(gate, now))
+
+    def _let_go(self, gate: _Gate, now: float) -> Ticket:
+        self._in_flight += 1
+        return gate.pacer.sent(now)
 
     def _may_send(self, gate: _Gate, now: float) -> bool:
         return self._in_flight < self._concurrency.level and not self._stopped.is_set() and gate.pacer.delay(now) <= 0.0
@@ -269,22 +319,17 @@ class Throttle:
     async def _wait(self, gate: _Gate, delay_s: float, now: float) -> None:
         reason = gate.pacer.statistics(now).waiting_for or "pace"
         if self._max_wait_s < delay_s < math.inf:
-            raise WaitTooLong(delay_s, reason)
-        await self._until_changed(delay_s)
+            while (turn := gate.head()) is not None:
+                turn.set_exception(WaitTooLong(delay_s, reason))
+            return
+        await gate.until_called(delay_s)
         self._waited_s[reason] = self._waited_s.get(reason, 0.0) + self._clock().mono - now
 
-    async def _until_changed(self, delay_s: float) -> None:
-        self._watched = True
-        changed = self._changed
-        with anyio.move_on_after(delay_s):
-            await changed.wait()
-
-    def _wake(self) -> None:
-        """Let the heads of the queues look again; an event is made anew only when somebody has waited."""
-        if self._watched:
-            self._watched = False
-            self._changed.set()
-            self._changed = anyio.Event()
+    def _call_keepers(self) -> None:
+        """Let those look again for whom somebody waits: an answer or a slot may let them go."""
+        for gate in self._gates.values():
+            if gate.queue:
+                gate.called.set()
 
     def _answered(self, gate: _Gate, ticket: Ticket, answer: Answer) -> Quota | None:
         """Tell the pacer and the concurrency what an answer says."""
@@ -355,7 +400,7 @@ class Permit:
             return None
         self._told = True
         quota = self._throttle._answered(self._gate, self._ticket, answer)  # noqa: SLF001
-        self._throttle._wake()  # noqa: SLF001
+        self._throttle._call_keepers()  # noqa: SLF001
         return quota
 
     async def __aexit__(
@@ -367,7 +412,7 @@ class Permit:
             # Cancelled, or never sent: nobody knows whether the server has counted it.
             self._gate.pacer.lost(self._ticket)
         self._throttle._in_flight -= 1  # noqa: SLF001
-        self._throttle._wake()  # noqa: SLF001
+        self._throttle._call_keepers()  # noqa: SLF001
 
 
 def _left(one: PacerStatistics) -> float:
