@@ -1,0 +1,384 @@
+"""The throttle with its real pacers, aiolimiters and tasks, in virtual time, against the sandbox's own limiters."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Coroutine
+from random import Random
+from typing import Any
+
+import anyio
+import pytest
+import virtual_time
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from migrator.exchange import Clock, Failure, FailureKind, Reply, Stage
+from migrator.pacing import Pace, PacerSettings
+from migrator.quota import Dialect
+from migrator.sandbox.limits import Algorithm, Limiter, ResetStyle, Rounding, limit_headers, make_limiter
+from migrator.throttle import Permit, Throttle, WaitTooLong
+
+
+class Server:
+    """A server with a quota for each limiter key; time passes in its round trips alone."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        limit: int = 10,
+        window_s: float = 10.0,
+        algorithm: Algorithm = Algorithm.FIXED,
+        latency_s: float = 0.05,
+        told: bool = True,
+    ) -> None:
+        self.accepted: dict[str, list[float]] = {}
+        self.refused = self.in_flight = self.most_in_flight = 0
+        self._clock, self._latency_s, self._told = clock, latency_s, told
+        self._window_s = window_s
+        self._limiters: defaultdict[str, Limiter] = defaultdict(
+            lambda: make_limiter(algorithm, limit=limit, window_s=window_s)
+        )
+
+    async def send(self, key: str) -> Reply:
+        """Answer after a round trip."""
+        sent = self._clock()
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        await anyio.sleep(self._latency_s / 2)
+        now = self._clock()
+        verdict = self._limiters[key].take(now.mono)
+        headers = {}
+        if self._told:
+            style, up = ResetStyle.RELATIVE, Rounding.UP
+            told = limit_headers(verdict, style=style, utc=now.utc, window_s=self._window_s, rounding=up)
+            headers = {name.lower(): value for name, value in told.items()}
+        if verdict.allowed:
+            self.accepted.setdefault(key, []).append(now.mono)
+        else:
+            self.refused += 1
+        await anyio.sleep(self._latency_s / 2)
+        self.in_flight -= 1
+        status = 200 if verdict.allowed else 429
+        return Reply(status=status, headers=headers, body=b"", sent=sent, received=self._clock())
+
+
+def throttle(clock: Clock, *, concurrency: int | None = 8, max_wait_s: float = 3600.0, **pace: Any) -> Throttle:
+    """Return a throttle with a seeded source of jitter."""
+    return Throttle(
+        settings=PacerSettings(**pace),
+        dialect=Dialect(),
+        concurrency=concurrency,
+        clock=clock,
+        rng=Random(1),
+        max_wait_s=max_wait_s,
+    )
+
+
+async def one(sender: Throttle, server: Server, key: str = "key") -> None:
+    """Send until one request is taken."""
+    while True:
+        async with sender.permit(key) as permit:
+            if not permit.granted:
+                return
+            answer = await server.send(key)
+            permit.answered(answer)
+        if answer.status == 200:
+            return
+
+
+async def many(sender: Throttle, server: Server, counts: dict[str, int]) -> None:
+    """Send so many requests of each key, all at once."""
+    async with anyio.create_task_group() as tasks:
+        for key, count in counts.items():
+            for _ in range(count):
+                tasks.start_soon(one, sender, server, key)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    algorithm=st.sampled_from([Algorithm.FIXED, Algorithm.FIRST, Algorithm.SLIDING, Algorithm.COUNTER]),
+    limit=st.integers(1, 40),
+    latency_s=st.sampled_from([0.001, 0.05, 0.7]),
+    concurrency=st.sampled_from([1, 3, 16, None]),
+    count=st.integers(1, 90),
+    pace=st.sampled_from(Pace),
+)
+def test_all_are_sent_and_none_is_refused(
+    algorithm: Algorithm, limit: int, latency_s: float, concurrency: int | None, count: int, pace: Pace
+) -> None:
+    """Whatever the quota, every request goes, none is refused, and no more are in flight than there are slots."""
+
+    async def main(clock: Clock) -> Server:
+        server = Server(clock, algorithm=algorithm, limit=limit, latency_s=latency_s)
+        async with throttle(clock, concurrency=concurrency, pace=pace) as sender:
+            await many(sender, server, {"key": count})
+            assert sender.statistics().in_flight == 0
+        return server
+
+    server = virtual_time.run(main)
+
+    assert len(server.accepted["key"]) == count
+    assert server.refused == 0
+    assert server.most_in_flight <= (concurrency or 64)
+
+
+def test_each_key_has_its_own_quota() -> None:
+    """Keys are served side by side: ten quotas take no longer than one."""
+
+    async def spend(keys: int) -> tuple[float, Server]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, virtual_time.VirtualTimeLoop)
+        began = loop.time()
+        server = Server(loop.clock, limit=10, window_s=10.0)
+        async with throttle(loop.clock, concurrency=16) as sender:
+            await many(sender, server, {f"key {number}": 35 for number in range(keys)})
+        return loop.time() - began, server
+
+    alone_s, _ = virtual_time.run(lambda _: spend(1))
+    together_s, server = virtual_time.run(lambda _: spend(10))
+
+    assert together_s < alone_s + 2.0
+    assert server.refused == 0
+
+
+def test_a_key_without_quota_starves_no_other() -> None:
+    """While one key waits for its window, another one's requests pass, in their turn."""
+
+    async def main(clock: Clock) -> Server:
+        server = Server(clock, limit=5, window_s=1000.0)
+        async with throttle(clock, concurrency=4) as sender, anyio.create_task_group() as tasks:
+            for _ in range(50):
+                tasks.start_soon(one, sender, server, "long")
+            await anyio.sleep(1.0)
+            await many(sender, server, {"short": 5})
+            assert clock().mono < 10.0
+            sender.stop()
+        return server
+
+    server = virtual_time.run(main)
+
+    assert (len(server.accepted["long"]), len(server.accepted["short"])) == (5, 5)
+
+
+def test_first_come_first_served() -> None:
+    """Requests of a key go in the order in which they asked."""
+
+    async def main(clock: Clock) -> list[int]:
+        server, order = Server(clock, limit=3, window_s=5.0), []
+        async with throttle(clock, concurrency=1) as sender, anyio.create_task_group() as tasks:
+
+            async def take(number: int) -> None:
+                async with sender.permit("key") as permit:
+                    order.append(number)
+                    permit.answered(await server.send("key"))
+
+            for number in range(12):
+                tasks.start_soon(take, number)
+                await anyio.sleep(0.001)
+        return order
+
+    assert virtual_time.run(main) == list(range(12))
+
+
+@pytest.mark.parametrize(("rate", "spacing_s"), [(5.0, 0.0), (None, 0.2)])
+def test_own_ceiling(rate: float | None, spacing_s: float) -> None:
+    """A rate of the user's, or the spacing that an API asks for, holds over any stretch of time but for its burst."""
+
+    async def main(clock: Clock) -> list[float]:
+        server = Server(clock, limit=10_000, window_s=60.0, latency_s=0.01)
+        async with throttle(clock, rate=rate, write_spacing_s=spacing_s) as sender:
+            await many(sender, server, {"key": 60})
+        return server.accepted["key"]
+
+    times = virtual_time.run(main)
+
+    for start in range(0, 60, 7):
+        for end in range(start + 1, 60):
+            assert end - start <= 5.0 * (times[end] - times[start]) + 2.001
+
+
+def test_refusal_pauses_everybody() -> None:
+    """After a 429 with Retry-After nothing goes until then, and one request alone is the first."""
+
+    async def main(clock: Clock) -> list[float]:
+        times: list[float] = []
+
+        async def answer(permit: Permit) -> None:
+            times.append(clock().mono)
+            sent = clock()
+            await anyio.sleep(0.1)
+            limited = len(times) <= 4
+            headers = {"retry-after": "30"} if limited else {}
+            permit.answered(
+                Reply(status=429 if limited else 200, headers=headers, body=b"", sent=sent, received=clock())
+            )
+
+        async def item(sender: Throttle) -> None:
+            async with sender.permit("key") as permit:
+                await answer(permit)
+
+        async with throttle(clock) as sender, anyio.create_task_group() as tasks:
+            for _ in range(12):
+                tasks.start_soon(item, sender)
+        return times
+
+    times = virtual_time.run(main)
+
+    assert times[0] < 1.0
+    assert all(at >= 30.0 for at in times[1:])
+    assert times[2] >= times[1] + 0.1
+
+
+def test_too_long_a_wait() -> None:
+    """A wait beyond the user's limit is refused, with its length, and not slept."""
+
+    async def main(clock: Clock) -> tuple[float, float]:
+        server = Server(clock, limit=2, window_s=7200.0)
+        async with throttle(clock, max_wait_s=3600.0) as sender:
+            await one(sender, server)
+            await one(sender, server)
+            with pytest.raises(WaitTooLong, match="longer than --max-wait") as caught:
+                await one(sender, server)
+        return caught.value.wait_s, clock().mono
+
+    wait_s, now = virtual_time.run(main)
+
+    assert 7190.0 < wait_s < 7210.0
+    assert now < 10.0
+
+
+def test_stop_lets_everybody_go_on() -> None:
+    """A stop ends every wait without leave to send, at the pacer, at the aiolimiter and for a slot."""
+
+    async def main(clock: Clock) -> tuple[list[bool], float]:
+        granted = []
+
+        async def ask(sender: Throttle, key: str) -> None:
+            async with sender.permit(key) as permit:
+                granted.append(permit.granted)
+                await anyio.sleep(5.0)
+
+        async with throttle(clock, concurrency=2, rate=0.01) as sender, anyio.create_task_group() as tasks:
+            for number in range(6):
+                tasks.start_soon(ask, sender, f"key {number % 3}")
+            await anyio.sleep(1.0)
+            sender.stop()
+            await anyio.sleep(0.0)
+            assert granted.count(False) == 4
+            tasks.start_soon(ask, sender, "another")
+        return granted, clock().mono
+
+    granted, now = virtual_time.run(main)
+
+    assert granted == [True, True, False, False, False, False, False]
+    assert now < 7.0
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    victims=st.lists(st.integers(0, 19), max_size=12, unique=True),
+    after_s=st.floats(0.0, 12.0),
+    seed=st.integers(0, 2**16),
+)
+def test_cancellation_gives_the_permit_back(victims: list[int], after_s: float, seed: int) -> None:
+    """Requests that are cancelled at any moment leave no slot taken, no budget below zero and nobody waiting."""
+
+    async def main(clock: Clock) -> None:
+        server, rng = Server(clock, limit=4, window_s=5.0), Random(seed)
+        async with throttle(clock, concurrency=3) as sender:
+
+            async def item(scope: anyio.CancelScope) -> None:
+                with scope:
+                    await one(sender, server)
+
+            async with anyio.create_task_group() as tasks:
+                scopes = [anyio.CancelScope() for _ in range(20)]
+                for scope in scopes:
+                    tasks.start_soon(item, scope)
+                await anyio.sleep(after_s)
+                for victim in victims:
+                    scopes[victim].cancel()
+                    if rng.random() < 0.5:
+                        await anyio.sleep(rng.random())
+            stands = sender.statistics()
+            assert stands.in_flight == 0
+            assert (stands.remaining or 0) >= 0
+            await many(sender, server, {"key": 8})
+
+    virtual_time.run(main)
+
+
+def test_lost_answers_do_not_stop_the_key() -> None:
+    """A probe that never comes back is followed by another one."""
+
+    async def main(clock: Clock) -> int:
+        server, failures = Server(clock, limit=5), 3
+
+        async def item(sender: Throttle) -> None:
+            nonlocal failures
+            async with sender.permit("key") as permit:
+                if failures:
+                    failures -= 1
+                    sent = clock()
+                    await anyio.sleep(1.0)
+                    kind, stage = FailureKind.TIMEOUT, Stage.READ
+                    permit.answered(
+                        Failure(kind=kind, stage=stage, maybe_sent=True, message="", sent=sent, received=clock())
+                    )
+                else:
+                    permit.answered(await server.send("key"))
+
+        async with throttle(clock) as sender, anyio.create_task_group() as tasks:
+            for _ in range(9):
+                tasks.start_soon(item, sender)
+        return len(server.accepted["key"])
+
+    assert virtual_time.run(main) == 6
+
+
+def test_what_was_waited_for() -> None:
+    """The statistics say for how long nothing could go, and why."""
+
+    async def main(clock: Clock) -> Any:
+        server = Server(clock, limit=5, window_s=60.0)
+        async with throttle(clock) as sender:
+            await many(sender, server, {"key": 12})
+            return sender.statistics()
+
+    stands = virtual_time.run(main)
+
+    assert stands.limit == 5
+    assert stands.requests == 12
+    assert sum(stands.waited_s.values()) == pytest.approx(120.0, abs=3.0)
+    assert max(stands.waited_s, key=lambda reason: stands.waited_s[reason]) == "quota used up"
+
+
+@given(st.integers(1, 5))
+@settings(max_examples=5, deadline=None)
+def test_without_a_limit_nothing_is_waited_for(slots: int) -> None:
+    """A server that tells of no limit is sent to as fast as the slots allow."""
+
+    async def main(clock: Clock) -> float:
+        server = Server(clock, limit=10**6, told=False, latency_s=0.1)
+        async with throttle(clock, concurrency=slots) as sender:
+            await many(sender, server, {"key": 500})
+        return clock().mono
+
+    assert virtual_time.run(main) == pytest.approx(500 * 0.1 / slots, rel=0.1)
+
+
+def test_an_error_in_the_run_is_not_wrapped() -> None:
+    """What ends the run comes out as it is, and not in a group of the keepers' making."""
+
+    async def failing() -> None:
+        raise LookupError
+
+    async def main(clock: Clock) -> None:
+        step: Coroutine[Any, Any, None] = failing()
+        async with throttle(clock) as sender:
+            await one(sender, Server(clock))
+            await step
+
+    with pytest.raises(LookupError):
+        virtual_time.run(main)
