@@ -38,6 +38,7 @@ from typing import Final, NamedTuple
 
 from migrator.quota import Quota
 from migrator.refill import Refill
+from migrator.spent import Spent
 
 __all__ = ["Pace", "Pacer", "PacerMemory", "PacerSettings", "PacerStatistics", "Ticket"]
 
@@ -60,11 +61,14 @@ REMEMBERED: Final = 256
 NO_RESET_S: Final = 1.0
 """Seconds until the next probe of an API that tells what is left, but not until when."""
 
-STEADY_GROWTH: Final = 0.02
-DECREASE: Final = 0.7
+DECREASE: Final = 0.85
+QUICK_GROWTH: Final = 0.005
+NEAR: Final = 0.05
+SLOW_GROWTH: Final = 0.0005
 SLOWEST_RATE: Final = 1 / 60
-"""Requests per second without headers, once a refusal has shown that there is a limit: each answer adds a fiftieth, a
-refusal takes three tenths of what was accepted of late."""
+"""The rate without headers, once a refusal has shown that there is a limit. The ceiling is what was accepted of late; a
+refusal puts the rate at 85 % of it, and each answer adds half a hundredth of it, but only a tenth of that within 5 % of
+it, where each attempt at more ends in a refusal (RFC 9438 does so with windows of data)."""
 
 SLOW_START: Final = 16
 SLOW_START_ANSWERS: Final = 200
@@ -188,6 +192,7 @@ class Pacer:
         self._first = self._answers = self._windows = 0
         self._moving = False
         self._refill = Refill()
+        self._spent = Spent()
         self._probing = False
         self._bare_probes = 0
         self._blocked_until = -math.inf
@@ -195,9 +200,9 @@ class Pacer:
         self._epoch = 0
         self._learned_reserve = 0.0
         self._in_flight = self._requests = self._refused = self._salvos = 0
-        self._silent = False
+        self._silent, self._silent_since = False, 0.0
         self._announced = False
-        self._rate = known.steady_rate or math.inf
+        self._rate = self._ceiling = known.steady_rate or math.inf
         self._slow_start = known.steady_rate is None
         self._bare_answers = 0
         self._accepted: deque[float] = deque(maxlen=100_000)
@@ -206,17 +211,19 @@ class Pacer:
         """Return the seconds until the next request may go: 0 for now, infinity where only an answer can tell."""
         if now < self._blocked_until:
             return self._blocked_until - now
-        if self._probing:
-            return math.inf
         if self._silent:
-            return math.inf if self._slow_start and self._in_flight >= self._slow_start_level() else 0.0
-        if self._needs_probe(now) or self._budget() > 0:
+            return math.inf if self._probing or self._in_flight >= self._slow_start_level() else 0.0
+        if not self._probing and (self._needs_probe(now) or self._budget() > 0):
             return 0.0
-        return max(0.0, min(self._edge_by, self._refill.next_at()) + MARGIN_S - now)
+        next_at = self._spent.next_at(self._in_flight) if self._counts_itself() else math.inf
+        if not self._probing:
+            edge = self._edge_by if now < self._edge_by + MARGIN_S else math.inf
+            next_at = min(next_at, edge, self._refill.next_at())
+        return max(0.0, next_at + MARGIN_S - now)
 
     def sent(self, now: float) -> Ticket:
         """Note that a request goes now, which `delay` has allowed."""
-        probe = not self._silent and self._needs_probe(now)
+        probe = not self._silent and not self._probing and self._needs_probe(now)
         self._probing = self._probing or probe
         self._in_flight += 1
         self._requests += 1
@@ -246,6 +253,16 @@ class Pacer:
         overtaken = [left for at, left in self._recent if at > ticket.sent]
         self._recent.append((now, quota.remaining))
         self._learn_refill(quota, now, unseen=self._in_flight + len(overtaken))
+        longest_s = self._longest_reset_s + self._late_s
+        self._spent.answered(
+            limit=self._limit,
+            remaining=quota.remaining,
+            longest_reset_s=longest_s,
+            windows=self._windows,
+            sent=ticket.sent,
+            now=now,
+            in_flight=self._in_flight,
+        )
         if ticket.epoch != self._epoch or (self._probing and not was_probe):
             # Sent before the refusal or before the probe: it says nothing of the window that is to be opened.
             return
@@ -271,8 +288,9 @@ class Pacer:
             self._limit = quota.limit or self._limit
         if first:
             self._salvos += 1
-            self._learn_from_refusal(ticket, quota, now)
+            self._learn_from_refusal(ticket, quota, retry_after_s, now)
             self._refill.disprove()
+            self._spent.disprove()
             self._epoch += 1
             self._probing = False
             self._lowest = None
@@ -326,10 +344,18 @@ class Pacer:
         return max(budget, 1) / left_s if left_s > 0.0 else None
 
     def _slow_start_level(self) -> float:
-        return math.inf if self._bare_answers >= SLOW_START_ANSWERS else min(SLOW_START, 1 + self._bare_answers)
+        if not self._slow_start or self._bare_answers >= SLOW_START_ANSWERS:
+            return math.inf
+        return min(SLOW_START, 1 + self._bare_answers)
 
     def _needs_probe(self, now: float) -> bool:
-        return self._lowest is None or now >= self._edge_by + MARGIN_S
+        if self._lowest is None:
+            return True
+        # Where our own count lets requests go, those in flight may have gone over the edge already.
+        return now >= self._edge_by + MARGIN_S and not (self._counts_itself() and self._in_flight)
+
+    def _counts_itself(self) -> bool:
+        return self._spent.known and not self._refill.known
 
     def _budget(self) -> int:
         return math.floor((self._lowest or 0) - self._in_flight - self._reserve())
@@ -410,10 +436,12 @@ class Pacer:
         self._ended(ticket)
         self._spend_one()
         if not self._announced:
-            self._silent = True
+            if not self._silent:
+                self._silent, self._silent_since = True, now
             self._accepted.append(now)
             self._bare_answers += 1
-            self._rate += STEADY_GROWTH
+            near = abs(self._rate - self._ceiling) <= NEAR * self._ceiling
+            self._rate += self._ceiling * (SLOW_GROWTH if near else QUICK_GROWTH)
         elif self._bare_probes > (self._limit or 1):
             # The headers have vanished half way, and so many units are gone for certain.
             self._blocked_until, self._bare_probes = now + max(self._longest_reset_s, FIRST_PAUSE_S), 0
@@ -428,14 +456,18 @@ class Pacer:
         if self._lowest is not None:
             self._lowest -= 1
 
-    def _learn_from_refusal(self, ticket: Ticket, quota: Quota | None, now: float) -> None:
+    def _learn_from_refusal(self, ticket: Ticket, quota: Quota | None, retry_after_s: float | None, now: float) -> None:
         if self._silent:
             while self._accepted and self._accepted[0] < now - ACCEPTED_S:
                 self._accepted.popleft()
-            span_s = max(1.0, min(ACCEPTED_S, now - self._accepted[0])) if self._accepted else 1.0
-            accepted = len(self._accepted) / span_s
-            self._rate = max(SLOWEST_RATE, DECREASE * min(self._rate, max(accepted, SLOWEST_RATE)))
+            # What was accepted is the quota of the time until now and of that which has to be waited for.
+            span_s = min(ACCEPTED_S, now - self._silent_since) + (retry_after_s or 0.0)
+            accepted = len(self._accepted) / max(1.0, span_s)
+            self._ceiling = max(SLOWEST_RATE, min(self._rate, accepted))
+            self._rate = max(SLOWEST_RATE, DECREASE * self._ceiling)
             self._slow_start = False
+        elif self._announced and self._counts_itself() and not ticket.probe:
+            return
         elif self._announced and (ticket.probe or self._refill.known):
             self._late_s = max(self._late_s, quota.resolution_s if quota is not None else 1.0)
         elif self._announced and (quota is None or not quota.remaining):

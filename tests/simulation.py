@@ -4,17 +4,21 @@ import heapq
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from itertools import count
 from random import Random
 from typing import Any, Protocol
 
 from migrator.exchange import Instant
-from migrator.pacing import Pacer
+from migrator.pacing import Pacer, Ticket
 from migrator.quota import Dialect, Quota, QuotaReader, parse_retry_after
 from migrator.sandbox.limits import Algorithm, ResetStyle, Rounding, limit_headers, make_limiter
+from migrator.throttle import BURST_S, LEAST_BURST
 
 EPOCH = 1_795_435_200.0
 """The server's clock at the beginning, in seconds since the epoch."""
+
+RESOLUTION_S = 1e-6
 
 LONGEST = 10**7
 """Seconds after which a simulation is called stuck."""
@@ -171,6 +175,7 @@ class Simulation:
             headers = {name.lower(): value for name, value in told.items()}
         elif not verdict.allowed:
             headers["retry-after"] = str(max(1, math.ceil(verdict.retry_after_s)))
+        headers["date"] = formatdate(EPOCH + now, usegmt=True)
         if not self.world.retry_after:
             headers.pop("retry-after", None)
         if verdict.allowed:
@@ -211,10 +216,47 @@ class Simulation:
         self._at(now + self._rng.expovariate(rate), self._rival)
 
 
+class Paced:
+    """A pacer, and the even pace that the throttle's aiolimiter makes of its rate."""
+
+    def __init__(self, pacer: Pacer) -> None:
+        self._pacer = pacer
+        self._level = self._drained = 0.0
+
+    def delay(self, now: float) -> float:
+        """Return the seconds until both let a request go."""
+        rate = self._pacer.rate(now)
+        pause_s = 0.0
+        if rate is not None:
+            burst = max(LEAST_BURST, math.ceil(rate * BURST_S))
+            self._level = max(0.0, self._level - (now - self._drained) * rate)
+            pause_s = max(0.0, (self._level + 1.0 - burst) / rate)
+        self._drained = now
+        return max(self._pacer.delay(now), pause_s if pause_s > RESOLUTION_S else 0.0)
+
+    def sent(self, now: float) -> Ticket:
+        """Note that a request goes."""
+        self._level += 1.0
+        return self._pacer.sent(now)
+
+    def answered(self, ticket: Ticket, quota: Quota | None, now: float) -> None:
+        """Note an answer."""
+        self._pacer.answered(ticket, quota, now)
+
+    def refused(self, ticket: Ticket, quota: Quota | None, retry_after_s: float | None, now: float) -> None:
+        """Note a refusal."""
+        self._pacer.refused(ticket, quota, retry_after_s, now)
+
+    def lost(self, ticket: Ticket) -> None:
+        """Note that no answer came."""
+        self._pacer.lost(ticket)
+
+
 def simulate(world: World, client: Client, *, items: int, slots: int, seed: int) -> Outcome:
     """Run a job."""
     if isinstance(client, Pacer):
         client.pending = items
+        client = Paced(client)
     return Simulation(world, client, items=items, slots=slots, seed=seed).run()
 
 
