@@ -55,10 +55,12 @@ class Client:
             reuse_connections: False for requests that are not idempotent: a connection that the server closes just
                 as it is used again would leave them in doubt, and a fresh one cannot be stale.
         """
+        # aiohttp's own context is made when it is imported; this one heeds SSL_CERT_FILE as it is now.
+        trust = ssl.create_default_context() if profile.base_url.startswith("https:") else True
         connector = (
-            aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S)
+            aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=trust)
             if reuse_connections
-            else aiohttp.TCPConnector(limit=0, force_close=True)
+            else aiohttp.TCPConnector(limit=0, force_close=True, ssl=trust)
         )
         timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(LONGEST_CONNECT_S, timeout_s))
         async with aiohttp.ClientSession(

@@ -44,7 +44,7 @@ from migrator.report import (
     write_result_files,
     write_summary,
 )
-from migrator.run import DRAIN_S, InputChanged, Run
+from migrator.run import BATCH, DRAIN_S, InputChanged, Run
 from migrator.secret import Fingerprinter, Masker
 from migrator.source import Source
 from migrator.template import Template
@@ -57,6 +57,9 @@ FLUSH_S: Final = 0.5
 
 STATE_ITEMS: Final = 16
 """Items between two looks at whether somebody writes to their file; a look takes as long as rendering three."""
+
+LOOKAHEAD: Final = 20_000
+"""Requests that are read ahead where items draw on many quotas: 20 MB, and four keys of 5,000 items each in a row."""
 
 REMEDIES: Final = {
     StopKind.CREDENTIALS: "mend the credentials",
@@ -224,6 +227,7 @@ class _Launch:
                 rng=SystemRandom(),
                 doubtful=doubtful,
                 secret_path=self._template.path_has_secret,
+                lookahead=BATCH if self._job.api.limiter_column is None else LOOKAHEAD,
             )
             journal.event("run.started", items=self._total, server=self._base_url, resent=len(doubtful))
             await self._drive(run, journal, self._requests(reader))

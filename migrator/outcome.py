@@ -5,7 +5,7 @@ those of Confluent Cloud's API guide and of RFC 9110.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
@@ -15,6 +15,7 @@ import msgspec
 
 from migrator.envelope import ErrorKind, ItemError, Mask, read_error, start_of_body
 from migrator.exchange import JSON, Answer, Failure, FailureKind, Reply, Request
+from migrator.quota import parse_retry_after
 
 __all__ = [
     "Decision",
@@ -220,26 +221,26 @@ def decide(outcome: Outcome, *, attempt: int, policy: RetryPolicy, rng: Random) 
     return Settle(outcome)
 
 
-def differences(sent: JSON, got: JSON, pointer: str = "") -> list[str]:
+def differences(sent: JSON, got: JSON) -> list[str]:
     """Return the JSON Pointers (RFC 6901) of what was sent and is not held; what a service masks is passed over.
 
     A member that was sent as null may be absent, and the answer may hold more than was sent.
     """
-    if isinstance(sent, Mapping):
-        if not isinstance(got, Mapping):
-            return [pointer or "/"]
-        found = []
+    return [place for place, masked in _compared(sent, got, "") if not masked]
+
+
+def _compared(sent: JSON, got: JSON, pointer: str) -> Iterator[tuple[str, bool]]:
+    """Yield what differs, and whether that is because the service shows a mask."""
+    if isinstance(sent, Mapping) and isinstance(got, Mapping):
         for name, value in sent.items():
             below = f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
             if name in got:
-                found += differences(value, got[name], below)
+                yield from _compared(value, got[name], below)
             elif value is not None:
-                found.append(below)
-        return found
-    if isinstance(got, str) and isinstance(sent, str) and sent != got and MASKED.fullmatch(got):
-        return []
-    same_type = isinstance(sent, bool) == isinstance(got, bool)
-    return [] if same_type and sent == got else [pointer or "/"]
+                yield below, False
+    elif isinstance(sent, bool) != isinstance(got, bool) or sent != got:
+        masked = isinstance(got, str) and isinstance(sent, str) and MASKED.fullmatch(got) is not None
+        yield pointer or "/", masked
 
 
 def _no_answer(request: Request, failure: Failure) -> Outcome:
@@ -272,9 +273,11 @@ def _success(request: Request, reply: Reply, verify: Verify) -> Outcome:
             message=f"the server answered {reply.status}, but the body {what}: whether it took cannot be told",
         )
         return Outcome(status=Status.FAILED, error=error, transient=request.idempotent and not reply.truncated)
-    missing = differences(msgspec.json.decode(request.body), got)
+    compared = list(_compared(msgspec.json.decode(request.body), got, ""))
+    missing = [place for place, masked in compared if not masked]
     if not missing:
-        return Outcome(status=Status.SUCCEEDED, verified=True)
+        # Where the service shows a mask, what it holds cannot be told.
+        return Outcome(status=Status.SUCCEEDED, verified=None if compared else True)
     error = ItemError(
         kind=ErrorKind.MISMATCH,
         status=reply.status,
@@ -298,7 +301,10 @@ def _redirected(reply: Reply) -> ItemError:
 def _server_trouble(request: Request, reply: Reply, mask: Mask) -> Outcome:
     error = read_error(reply, mask, KINDS.get(reply.status, ErrorKind.SERVER))
     if request.idempotent or reply.status in SAFE_AFTER_5XX:
-        return Outcome(status=Status.FAILED, error=error, transient=reply.status not in NEVER_RETRIED)
+        wish = reply.headers.get("retry-after")
+        floor_s = None if wish is None else parse_retry_after(wish, at=reply.received, date=reply.headers.get("date"))
+        transient = reply.status not in NEVER_RETRIED
+        return Outcome(status=Status.FAILED, error=error, transient=transient, retry_after_s=floor_s)
     return Outcome(status=Status.IN_DOUBT if reply.status in UNKNOWN_AFTER else Status.FAILED, error=error)
 
 

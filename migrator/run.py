@@ -19,6 +19,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from migrator.brakes import Brakes, StopKind, StopReason, fatal
 from migrator.envelope import ErrorKind, ItemError
 from migrator.exchange import Answer, Clock, Failure, Reply, Request
+from migrator.fair import FairQueue
 from migrator.journal import Journal
 from migrator.ledger import Ledger, LedgerError, Row
 from migrator.options import RunOptions
@@ -90,25 +91,49 @@ class RunStatistics:
 
 
 class _Source:
-    """Requests for lanes: taken one by one, handed over in batches."""
+    """Requests for lanes: taken one by one, handed over in batches, read ahead so far that each key has its turn."""
 
-    def __init__(self, batches: MemoryObjectReceiveStream[list[Request]]) -> None:
+    def __init__(self, batches: MemoryObjectReceiveStream[list[Request]], *, lanes: int, lookahead: int) -> None:
         self._batches = batches
-        self._ready: deque[Request] = deque()
+        self._ready = FairQueue(lanes)
+        self._lookahead = lookahead
+        self._ended = self._watched = False
+        self._freed = anyio.Event()
 
     async def take(self) -> Request | None:
-        """Return the next request, or None at the end."""
-        while not self._ready:
-            try:
-                self._ready.extend(await self._batches.receive())
-            except (anyio.EndOfStream, anyio.ClosedResourceError):
+        """Return the next request, or None where there is nothing left for this lane to do."""
+        while (request := self._ready.take()) is None:
+            if self._ended:
+                # What is left is of keys that have all the lanes of their share; those will take it.
                 return None
-        return self._ready.popleft()
+            if len(self._ready) >= self._lookahead:
+                self._watched = True
+                await self._freed.wait()
+                continue
+            try:
+                for one in await self._batches.receive():
+                    self._ready.put(one)
+            except (anyio.EndOfStream, anyio.ClosedResourceError):
+                self._end()
+        return request
+
+    def done(self, request: Request) -> None:
+        """Give the lane back to the others."""
+        self._ready.done(request)
+        if self._watched:
+            self._watched = False
+            self._freed.set()
+            self._freed = anyio.Event()
 
     def close(self) -> None:
         """Let the feeder and every lane go."""
         self._ready.clear()
         self._batches.close()
+        self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._freed.set()
 
 
 class Run:
@@ -128,6 +153,7 @@ class Run:
         rng: the source of jitter.
         doubtful: items that were being sent when an earlier invocation died.
         secret_path: whether a URL's path holds a secret.
+        lookahead: requests that are read ahead, so that many limiter keys can be served side by side.
     """
 
     def __init__(
@@ -146,6 +172,7 @@ class Run:
         rng: Random,
         doubtful: frozenset[int] = frozenset(),
         secret_path: bool = False,
+        lookahead: int = BATCH,
     ) -> None:
         self.name = name
         self.stopped_by: StopReason | None = None
@@ -162,6 +189,7 @@ class Run:
         self._rng = rng
         self._doubtful = doubtful
         self._secret_path = secret_path
+        self._lookahead = lookahead
         self._policy = RetryPolicy(max_attempts=options.max_attempts)
         canary = max(0, options.canary - done[Status.SUCCEEDED] - done[Status.UNCHANGED])
         self._canary = canary
@@ -223,7 +251,7 @@ class Run:
     async def _pool(self, requests: Iterable[Request], bring_to_end: BringToEnd) -> None:
         send, receive = anyio.create_memory_object_stream[list[Request]](max_buffer_size=1)
         with receive:
-            self._source = _Source(receive)
+            self._source = _Source(receive, lanes=self._throttle.lanes, lookahead=self._lookahead)
             async with anyio.create_task_group() as lanes:
                 lanes.start_soon(self._feed, requests, send)
                 for _ in range(self._throttle.lanes):
@@ -249,6 +277,8 @@ class Run:
                 self.stop(StopReason(StopKind.QUOTA_WAIT, str(wait)))
             except LedgerError as error:
                 self.stop(StopReason(StopKind.LEDGER, str(error)))
+            finally:
+                source.done(request)
 
     async def migrate(self, request: Request) -> None:
         """Bring one item to its end: the whole way, in order."""

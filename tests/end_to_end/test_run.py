@@ -445,3 +445,55 @@ def test_terminal_display(workplace: Workplace, start_sandbox: StartSandbox) -> 
     assert done.returncode == 0
     assert "waiting: quota used up" in done.stdout
     assert "12 succeeded" in done.stdout
+
+
+def test_quota_wait_over_max_wait(workplace: Workplace, start_sandbox: StartSandbox) -> None:
+    """A wait for quota beyond --max-wait ends the run, resumable, and says how long it would have been."""
+    workplace.write_job(12)
+    with start_sandbox("--items", "20", "--limit", "5", "--window", "3600", "--algorithm", "first") as sandbox:
+        done = run(workplace, sandbox, "--max-wait", "10m")
+        assert sandbox.stats()["refused"] == 0
+
+    assert done.code == 3
+    assert "--max-wait" in done.out
+    assert workplace.summary()["counts"]["succeeded"] == 5
+    assert workplace.summary()["stopped"]["reason"] == "wait for quota too long"
+
+
+def test_keys_with_quotas_of_their_own(workplace: Workplace, start_sandbox: StartSandbox) -> None:
+    """Items of a column's values are paced each by their own quota, though the file is sorted by it."""
+    workplace.write_job(
+        60,
+        api={
+            "name": "many",
+            "base_url": "http://127.0.0.1:9",
+            "auth": {
+                "type": "basic",
+                "username": "${CONFLUENT_CLOUD_API_KEY}",
+                "password": "${CONFLUENT_CLOUD_API_SECRET}",
+            },
+            "rate_limit": {"key": "column:org"},
+        },
+    )
+    rows = [f"i-{n:05d},{webhook(n)},org-{(n - 1) // 20}" for n in range(1, 61)]
+    (workplace.folder / "items.csv").write_text("\n".join(["id,webhook_url,org", *rows, ""]))
+    with start_sandbox("--items", "60", "--limit", "0") as sandbox:
+        done = run(workplace, sandbox, "--concurrency", "4")
+
+    assert done.code == 0
+    assert {record["key"] for record in workplace.results()} == {f"i-{n:05d}" for n in range(1, 61)}
+    first = {(record["item"] - 1) // 20 for record in workplace.results()[:12]}
+    assert first == {0, 1, 2}
+
+
+def test_server_error_that_says_when_to_come_again(workplace: Workplace, sandbox: SandboxProcess) -> None:
+    """A 5xx is tried again, and not before its Retry-After."""
+    workplace.write_job(3)
+    sandbox.order({"match": "i-00002", "fault": "status", "status": 500, "headers": {"Retry-After": "2"}})
+
+    done = run(workplace, sandbox)
+
+    assert done.code == 0
+    record = next(record for record in workplace.results() if record["key"] == "i-00002")
+    assert record["attempts"] == 2
+    assert record["waited_ms"] >= 2000

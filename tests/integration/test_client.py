@@ -1,0 +1,332 @@
+"""One attempt over a real socket: what goes over the wire, and what every kind of bad server makes of it."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import trustme
+from hostile_server import Connection, Serve, answer, hostile
+
+from migrator import __version__
+from migrator.client import LONGEST_BODY, Client
+from migrator.exchange import Answer, Failure, FailureKind, Instant, Reply, Request, Stage
+from migrator.job import ApiProfile, Auth, AuthKind
+from migrator.secret import Secret
+
+pytestmark = pytest.mark.anyio
+
+BODY = b'{"target":{"kind":"Slack","webhook_url":"https://hooks.slack.example/services/secret-part"}}'
+
+
+def clock() -> Instant:
+    """Read both clocks."""
+    return Instant(time.monotonic(), time.time())
+
+
+@asynccontextmanager
+async def client(url: str, *, timeout_s: float = 5.0, reuse: bool = True) -> AsyncIterator[Client]:
+    """Open a client with credentials."""
+    auth = Auth(kind=AuthKind.BASIC, username="KEY", secret=Secret("s3cret"))
+    profile = ApiProfile(name="test", base_url=url, auth=auth)
+    async with Client.open(profile, timeout_s=timeout_s, clock=clock, reuse_connections=reuse) as opened:
+        yield opened
+
+
+def request(url: str, path: str = "/items/1", method: str = "PATCH") -> Request:
+    """Return a request."""
+    return Request(item=1, key="1", method=method, url=url + path, body=BODY)
+
+
+async def send(serve: Serve, path: str = "/items/1", *, timeout_s: float = 5.0) -> tuple[Answer, list[Connection]]:
+    """Send one request to a server."""
+    async with hostile(serve) as (url, connections), client(url, timeout_s=timeout_s) as opened:
+        return await opened.send(request(url, path)), connections
+
+
+def once(data: bytes) -> Serve:
+    """Answer the first request of a connection with bytes, and keep it open."""
+
+    async def serve(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(data)
+        await asyncio.sleep(30)
+
+    return serve
+
+
+@pytest.mark.parametrize(
+    "path", ["/items/1", "/items/a%2Fb", "/items/%2E%2E", "/items/a%3Fx%3D1", "/items/a%20b+c", "/items/%C3%A9:1"]
+)
+async def test_the_url_goes_as_it_is(path: str) -> None:
+    """No library's idea of a nicer URL changes what was rendered."""
+    _, (connection,) = await send(once(answer()), path)
+
+    assert connection.requests[0][0].startswith(f"PATCH {path} HTTP/1.1\r\n")
+
+
+async def test_headers_and_body() -> None:
+    """The body goes byte by byte, with the headers of a JSON API and of an honest client."""
+    _, (connection,) = await send(once(answer()))
+
+    head, body = connection.requests[0]
+    assert body == BODY
+    for line in (
+        "Content-Type: application/json",
+        "Accept: application/json",
+        f"User-Agent: migrator/{__version__}",
+        "Authorization: Basic S0VZOnMzY3JldA==",
+    ):
+        assert f"\r\n{line}\r\n" in head
+
+
+async def test_reply() -> None:
+    """An answer's status, headers in lower case with repeated ones joined, and body."""
+    got, _ = await send(once(answer(b'{"a":1}', status="422 No", headers="X-A: 1\r\nx-a: 2\r\nX-Request-Id: r\r\n")))
+
+    assert isinstance(got, Reply)
+    assert (got.status, got.body, got.truncated) == (422, b'{"a":1}', False)
+    assert (got.headers["x-a"], got.headers["x-request-id"]) == ("1, 2", "r")
+
+
+@pytest.mark.parametrize("status", [307, 308])
+async def test_redirect_to_the_same_origin_is_followed_once(status: int) -> None:
+    """A 307 or 308 to the same origin is followed with method and body, and a second one is the answer."""
+
+    async def serve(connection: Connection) -> None:
+        while True:
+            await connection.request()
+            await connection.send(answer(b"", status=f"{status} Go", headers="Location: /other\r\n"))
+
+    got, (connection,) = await send(serve)
+
+    assert isinstance(got, Reply)
+    assert got.status == status
+    assert [head.split()[:2] for head, _ in connection.requests] == [["PATCH", "/items/1"], ["PATCH", "/other"]]
+    assert {body for _, body in connection.requests} == {BODY}
+
+
+@pytest.mark.parametrize(
+    ("status", "location"),
+    [
+        (307, "{other}/items/1"),
+        (308, "http://localhost:9/x"),
+        (307, "https://127.0.0.1/x"),
+        (301, "/other"),
+        (302, "/other"),
+        (303, "/other"),
+        (307, "http://[bad"),
+        (307, ""),
+    ],
+)
+async def test_other_redirects_are_not_followed(status: int, location: str) -> None:
+    """Neither credentials nor body go to another origin, and no PATCH becomes a GET."""
+    async with hostile(once(answer())) as (other, others):
+        headers = f"Location: {location.format(other=other)}\r\n"
+        got, (connection,) = await send(once(answer(b"", status=f"{status} Go", headers=headers)))
+
+    assert isinstance(got, Reply)
+    assert got.status == status
+    assert len(connection.requests) == 1
+    assert others == []
+
+
+async def closed(connection: Connection) -> None:
+    """Close without an answer."""
+    await connection.request()
+
+
+async def reset(connection: Connection) -> None:
+    """Reset without an answer."""
+    await connection.request()
+    await connection.reset()
+
+
+async def reset_in_head(connection: Connection) -> None:
+    """Reset in the middle of the head."""
+    await connection.request()
+    await connection.send(b"HTTP/1.1 200 OK\r\nContent-Le")
+    await connection.reset()
+
+
+async def cut_body(connection: Connection) -> None:
+    """Close in the middle of the body."""
+    await connection.request()
+    await connection.send(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"a":')
+
+
+async def cut_chunks(connection: Connection) -> None:
+    """Close before the last chunk."""
+    await connection.request()
+    await connection.send(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"a":\r\n')
+
+
+@pytest.mark.parametrize(
+    ("serve", "kind"),
+    [
+        (closed, FailureKind.CONNECTION),
+        (reset, FailureKind.CONNECTION),
+        (reset_in_head, FailureKind.CONNECTION),
+        (cut_body, FailureKind.PROTOCOL),
+        (cut_chunks, FailureKind.PROTOCOL),
+        (once(b"SSH-2.0-OpenSSH_9.6\r\n"), FailureKind.PROTOCOL),
+        (once(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), FailureKind.PROTOCOL),
+        (once(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"), FailureKind.PROTOCOL),
+        (once(b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 20_000 + b"\r\n\r\n"), FailureKind.PROTOCOL),
+    ],
+    ids=["closed", "reset", "reset in head", "cut body", "cut chunks", "no HTTP", "bad chunk", "bad length", "long"],
+)
+async def test_broken_answers(serve: Serve, kind: FailureKind) -> None:
+    """Whatever the server does after it has the request, it may have acted on it; and no word of ours quotes a URL."""
+    got, _ = await send(serve)
+
+    assert isinstance(got, Failure)
+    assert (got.kind, got.maybe_sent) == (kind, True)
+    assert "http:" not in got.message
+    assert "secret" not in repr(got)
+
+
+async def silence(connection: Connection) -> None:
+    """Say nothing."""
+    await connection.request()
+    await asyncio.sleep(30)
+
+
+async def drip(connection: Connection) -> None:
+    """Send a byte at a time, for ever."""
+    await connection.request()
+    await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    while True:
+        await connection.send(b" ")
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("serve", [silence, drip, once(b"HTTP/1.1 200"), once(b"HTTP/1.1 200 OK\r\n\r\n")])
+async def test_time_out(serve: Serve) -> None:
+    """A server that stalls, at whatever stage, or drips for ever, runs into the time-out of the whole request."""
+    got, _ = await send(serve, timeout_s=0.3)
+
+    assert isinstance(got, Failure)
+    assert (got.kind, got.stage, got.maybe_sent) == (FailureKind.TIMEOUT, Stage.READ, True)
+
+
+async def test_connection_refused() -> None:
+    """A server that is not there cannot have seen the request."""
+    async with hostile(silence) as (url, _):
+        pass
+    async with client(url) as opened:
+        got = await opened.send(request(url))
+
+    assert isinstance(got, Failure)
+    assert (got.kind, got.stage, got.maybe_sent) == (FailureKind.CONNECTION, Stage.CONNECT, False)
+    assert "refused" in got.message
+
+
+async def test_unknown_name() -> None:
+    """A name that does not exist is said to be so."""
+    url = "http://does-not-exist.invalid"
+    async with client(url) as opened:
+        got = await opened.send(request(url))
+
+    assert isinstance(got, Failure)
+    assert (got.stage, got.maybe_sent) == (Stage.CONNECT, False)
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_huge_answer(told: bool) -> None:
+    """Of an endless answer a megabyte is read, whether its length is told or not."""
+
+    async def serve(connection: Connection) -> None:
+        await connection.request()
+        length = f"Content-Length: {10 * LONGEST_BODY}" if told else "Connection: close"
+        await connection.send(f"HTTP/1.1 200 OK\r\n{length}\r\n\r\n".encode())
+        while True:
+            await connection.send(b"x" * 65536)
+
+    got, _ = await send(serve)
+
+    assert isinstance(got, Reply)
+    assert (len(got.body), got.truncated) == (LONGEST_BODY, True)
+
+
+async def test_http_1_0_without_keep_alive() -> None:
+    """An old server that closes after each answer is served as well."""
+
+    async def serve(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.0 200 OK\r\n\r\n{}")
+
+    async with hostile(serve) as (url, connections), client(url) as opened:
+        answers = [await opened.send(request(url)) for _ in range(3)]
+
+    assert [one.body for one in answers if isinstance(one, Reply)] == [b"{}"] * 3
+    assert len(connections) == 3
+
+
+async def test_connections_are_kept() -> None:
+    """Requests in a row share a connection, unless that is not wanted."""
+
+    async def serve(connection: Connection) -> None:
+        while True:
+            await connection.request()
+            await connection.send(answer())
+
+    async with hostile(serve) as (url, connections), client(url) as opened:
+        for _ in range(3):
+            await opened.send(request(url))
+        assert len(connections) == 1
+        async with client(url, reuse=False) as fresh:
+            for _ in range(3):
+                await fresh.send(request(url))
+        assert len(connections) == 4
+
+
+async def test_idle_connection_that_the_server_closes() -> None:
+    """A connection that is closed just as it is used again is told apart, so that it costs the item no attempt."""
+
+    async def serve(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(answer())
+        if connection.number == 1:
+            await connection.request()
+            await connection.reset()
+
+    async with hostile(serve) as (url, _), client(url) as opened:
+        assert isinstance(await opened.send(request(url)), Reply)
+        got = await opened.send(request(url))
+
+    assert isinstance(got, Failure)
+    assert got.dropped
+
+
+@pytest.mark.parametrize("fault", ["unknown authority", "other name", "expired"])
+async def test_wrong_certificate(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate that is not to be trusted ends it, before anything was sent, and says why."""
+    authority, name = trustme.CA(), "other.example" if fault == "other name" else "127.0.0.1"
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC) if fault == "expired" else None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name, not_after=long_ago).configure_cert(context)
+    if fault != "unknown authority":
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    async with hostile(once(answer()), tls=context) as (url, connections), client(url) as opened:
+        got = await opened.send(request(url))
+
+    assert isinstance(got, Failure)
+    assert (got.stage, got.maybe_sent, got.certificate) == (Stage.TLS, False, True)
+    assert "certificate" in got.message
+    assert all(not connection.requests for connection in connections)
+
+
+async def test_right_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate of an authority that the machine trusts is accepted."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    async with hostile(once(answer()), tls=context) as (url, _), client(url) as opened:
+        assert isinstance(await opened.send(request(url)), Reply)
