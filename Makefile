@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint format bench bench-throttle clean
+.PHONY: help install demo test lint format bench bench-throttle soak fuzz clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,13 @@ bench: install ## measure throughput, memory and start-up, as ratios within one 
 
 bench-throttle: install ## compare the throttle with others, on simulated servers
 	$(BIN)/python tests/benchmarks/bench_throttle.py
+
+soak: install ## repeat faults of every kind, then one large run; writes docs/reliability.md
+	$(BIN)/python tests/soak.py
+
+fuzz: install ## let atheris try the readers of CSV, job files and rate-limit headers, a minute each
+	$(BIN)/pip install --quiet atheris || true
+	$(BIN)/python tests/fuzz/fuzz.py --seconds 60
 
 clean: ## remove what the other targets built
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

@@ -1,13 +1,23 @@
 """What stops a run: a run that goes wrong must end early, with a reason, and can be resumed."""
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import Final
 
 from migrator.envelope import ErrorKind, ItemError
 from migrator.options import Threshold
 from migrator.outcome import Status
 
-__all__ = ["Brakes", "Exit", "StopKind", "StopReason", "fatal"]
+__all__ = ["Brakes", "Breaker", "Exit", "StopKind", "StopReason", "fatal"]
+
+
+DOWN: Final = 10
+"""Bad answers in a row that make a server down, if they are of so many items."""
+
+DOWN_ITEMS: Final = 5
+
+LONGEST_HOLD_S: Final = 10.0
 
 
 class Exit(IntEnum):
@@ -28,11 +38,17 @@ class StopKind(StrEnum):
 
     CREDENTIALS = "credentials refused"
     UNREACHABLE = "server unreachable"
+    OUTAGE = "server down"
     FAILURES = "too many failures"
     CANARY = "canary failed"
     QUOTA_WAIT = "wait for quota too long"
     INPUT_CHANGED = "items file changed"
     LEDGER = "ledger cannot be written"
+    FILES = "files cannot be written"
+    UNREADABLE = "server cannot be read"
+    DEADLINE = "deadline reached"
+    STAGE = "stage not passed"
+    CONTROL = "stopped by migrator ctl"
     SIGINT = "interrupted"
     SIGTERM = "terminated"
 
@@ -91,6 +107,55 @@ class Brakes:
 
     def __repr__(self) -> str:
         return f"<brakes: {self._failed} of {self._finished} failed>"
+
+
+class Breaker:
+    """Watches for a server that has gone down: holds everything, lets one probe through, and gives up in the end.
+
+    A server that was never reached in this invocation is none that has gone down: there the item's own attempts decide.
+    Nor is one that cannot cope with the items that are left, which may be their own fault.
+
+    Args:
+        max_outage_s: seconds without a good answer after which it is given up.
+
+    Attributes:
+        open: whether the server seems to be down.
+    """
+
+    __slots__ = ("_bad", "_items", "_last_good", "_max_outage_s", "_probes", "open")
+
+    def __init__(self, max_outage_s: float) -> None:
+        self._max_outage_s = max_outage_s
+        self._last_good: float | None = None
+        self._bad = self._probes = 0
+        self._items: set[int] = set()
+        self.open = False
+
+    def good(self, now: float) -> None:
+        """Note an answer that shows the server at work."""
+        self._last_good, self._bad, self._probes, self.open = now, 0, 0, False
+        self._items.clear()
+
+    def bad(self, item: int, now: float, *, pending: int) -> float:
+        """Note a 5xx, a time-out or a broken connection; return for how long nothing is to be sent, in seconds.
+
+        The hold doubles with each probe that fails, up to ten seconds; infinity says to give up.
+
+        Args:
+            item: the one that was answered so.
+            now: seconds of the monotonic clock.
+            pending: items that are not finished, this one included.
+        """
+        self._bad += 1
+        self._items.add(item)
+        self.open = self._bad >= DOWN and len(self._items) >= DOWN_ITEMS and pending > len(self._items)
+        if self._last_good is None or not self.open:
+            self.open = False
+            return 0.0
+        if now - self._last_good >= self._max_outage_s:
+            return math.inf
+        self._probes += 1
+        return min(LONGEST_HOLD_S, 2.0 ** min(self._probes - 1, 10))
 
 
 def fatal(error: ItemError | None, *, item: int) -> StopReason:

@@ -47,8 +47,16 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and leave with the contract's exit code."""
+    _fill_streams()
     with _errors():
         sys.exit(cli.main(standalone_mode=False, prog_name="migrator") or 0)
+
+
+def _fill_streams() -> None:
+    """Open what a starter has closed: else the next file that is opened would be taken for a standard stream."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123  it lives as long as we
 
 
 @contextmanager
@@ -86,9 +94,13 @@ def _message(error: Exception) -> int:
         count = len(error.problems)
         click.echo(f"migrator: the job file has {count} problem{'s' if count != 1 else ''}; nothing was sent", err=True)
         return EXIT_USAGE
+    while isinstance(error, ExceptionGroup) and error.subgroup(UserError) is not None:
+        error = error.exceptions[0]
     if isinstance(error, UserError):
         click.echo(f"migrator: {error}", err=True)
         return error.exit_code
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
     # An exception's text may quote a URL or a body, so the frames alone are shown.
     frames = "".join(traceback.format_tb(error.__traceback__))
     click.echo(
@@ -122,13 +134,26 @@ RUN_OPTIONS: Final = (
     click.option("--timeout", metavar="S", help="One request, all in all. [30]"),
     click.option("--canary", metavar="N", help="First N items; go on only if all succeeded. [1]"),
     click.option("--limit", metavar="N", help="Only the first N items."),
-    click.option("--verify", metavar="none|response", help="Compare the answer with what was sent. [response]"),
+    click.option("--stages", metavar="LIST", help="Go on by steps, such as 1,10%,50%,100%; ask in between."),
+    click.option(
+        "--verify", metavar="none|response|read", help="Compare what the server holds with what was sent. [response]"
+    ),
+    click.option("--only-changed", is_flag=True, help="Read first; skip an item that is as wanted already."),
+    click.option("--since-last", is_flag=True, help="Skip an item whose request is as the last that succeeded."),
+    click.option("--keep-before", is_flag=True, help="Keep what each write replaces, encrypted, for a rollback."),
+    click.option("--key-file", metavar="FILE", help="The key for that; else $MIGRATOR_KEY."),
+    click.option("--plan", metavar="FILE", help="Apply a plan; refuse an item that has changed since."),
+    click.option("--deadline", metavar="HH:MM|T", help="Begin nothing new after that; can be resumed."),
+    click.option("--max-outage", metavar="T", help="Give up a server that went down after that. [5m]"),
+    click.option("--allow-commands", is_flag=True, help="Let the job file run commands (gate, notify)."),
     click.option("--dry-run", is_flag=True, help="Everything but the requests."),
     click.option("--fresh", is_flag=True, help="Do not resume; start a new run."),
     click.option("--yes", is_flag=True, help="Do not ask."),
     click.option("--state", metavar="DIR", help="Where runs are kept. [$MIGRATOR_STATE, else .migrator]"),
     click.option("--if-running", metavar="fail|skip|wait", help="Another run of this job is under way. [fail]"),
     click.option("--redact-files", is_flag=True, help="Mask secrets in succeeded.csv and failed.csv too."),
+    click.option("--metrics-file", metavar="F", help="Prometheus text file, for the node exporter's collector."),
+    click.option("--quiet", is_flag=True, help="Print nothing where all is well."),
     click.option("--progress", metavar="auto|bar|plain|none", help="How progress is shown. [auto]"),
     click.option("--log-format", metavar="auto|console|json", help="Events on standard error. [auto]"),
     click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error. [info]"),
@@ -154,18 +179,45 @@ def run(job: str, items: str | None, template: str | None, *, as_json: bool, **t
     Exit codes: 0 all succeeded; 1 some failed or are in doubt; 2 not valid, nothing was sent; 3 stopped early, can be
     resumed; 4 another run of this job is under way; 130 and 143 interrupted, can be resumed.
     """
-    from migrator import launch, options, source  # noqa: PLC0415
+    from migrator import launch, options, work  # noqa: PLC0415
     from migrator.errors import user_errors  # noqa: PLC0415
 
     with user_errors():
-        found, origin = source.find(job, items=items, template=template, env=os.environ, stdin=sys.stdin.buffer)
+        found, origin = _found(job, items, template, allow_commands=bool(typed["allow_commands"]))
         chosen = options.resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source)
         verdict = _checked(found, origin, limit=chosen.limit)
         if verdict.problem_count:
             return EXIT_USAGE
-        ending = launch.launch(launch.Order(job=found, source=origin, options=chosen, verdict=verdict))
-    click.echo(ending.document() if as_json else ending.text())
-    return int(ending.exit_code)
+        ending = launch.launch(work.job_work(found, origin, verdict, chosen), chosen)
+    return _ended(ending, as_json=as_json, quiet=chosen.quiet)
+
+
+def _found(job: str, items: str | None, template: str | None, *, allow_commands: bool = False) -> Any:
+    from migrator import source  # noqa: PLC0415
+
+    allowed = allow_commands or os.environ.get("MIGRATOR_ALLOW_COMMANDS", "").lower() in {"1", "true", "yes", "on"}
+    return source.find(
+        job, items=items, template=template, env=os.environ, stdin=sys.stdin.buffer, allow_commands=allowed
+    )
+
+
+def _ended(ending: Any, *, as_json: bool, quiet: bool) -> int:
+    """Print how a run ended, and return its exit code."""
+    code = int(ending.exit_code)
+    if as_json or not (quiet and code == 0):
+        _say(ending.document() if as_json else ending.text())
+    return code
+
+
+def _say(text: str) -> None:
+    """Print a result; a standard output that takes nothing is no reason to hide how it went."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        click.echo(f"migrator: standard output: {error.strerror}", err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python would complain once more at exit
 
 
 @cli.command(cls=Examples, example="migrator check rotate-slack-webhooks.json")
@@ -175,11 +227,10 @@ def check(job: str, items: str | None, template: str | None, *, as_json: bool) -
     """Check every row and show the problems with file, line and column; no network."""
     import msgspec  # noqa: PLC0415
 
-    from migrator import source  # noqa: PLC0415
     from migrator.errors import user_errors  # noqa: PLC0415
 
     with user_errors():
-        found, origin = source.find(job, items=items, template=template, env=os.environ, stdin=sys.stdin.buffer)
+        found, origin = _found(job, items, template)
     verdict = _checked(found, origin, limit=None)
     if as_json:
         problems = [

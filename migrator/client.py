@@ -33,12 +33,16 @@ class Client:
     """Sends requests over one keep-alive session.
 
     Args:
-        session: made by `open`.
+        session: made by `open`; keeps connections alive.
+        fresh: the same, with a new connection for each request; None where the first does so already.
         clock: reads both clocks.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, *, clock: Clock) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, *, fresh: aiohttp.ClientSession | None = None, clock: Clock
+    ) -> None:
         self._session = session
+        self._fresh = fresh
         self._clock = clock
 
     @classmethod
@@ -57,40 +61,55 @@ class Client:
         """
         # aiohttp's own context is made when it is imported; this one heeds SSL_CERT_FILE as it is now.
         trust = ssl.create_default_context() if profile.base_url.startswith("https:") else True
-        connector = (
-            aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=trust)
-            if reuse_connections
-            else aiohttp.TCPConnector(limit=0, force_close=True, ssl=trust)
-        )
         timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(LONGEST_CONNECT_S, timeout_s))
-        async with aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers=session_headers(profile),
-            timeout=timeout,
-        ) as session:
-            yield cls(session, clock=clock)
+        headers = session_headers(profile)
+
+        def session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+            return aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=headers, timeout=timeout
+            )
+
+        async with session(aiohttp.TCPConnector(limit=0, force_close=True, ssl=trust)) as fresh:
+            if not reuse_connections:
+                yield cls(fresh, clock=clock)
+                return
+            alive = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=trust)
+            async with session(alive) as keeping:
+                yield cls(keeping, fresh=fresh, clock=clock)
 
     async def send(self, request: Request) -> Answer:
         """Make one attempt.
 
         A redirect with 307 or 308 to the same origin is followed once, as Confluent's API guide asks of its clients;
         any other is the caller's answer, since credentials and body must not travel to another host.
+
+        A server may give up an idle connection just as it is used again. It has then read nothing of the request, which
+        goes out once more on a new connection (RFC 9112, section 9.3.1).
         """
         sent = self._clock()
         url = URL(request.url, encoded=True)
         try:
-            reply = await self._exchange(request, url, sent)
-            if reply.status in {307, 308}:
-                target = _same_origin(url, reply.headers.get("location", ""))
-                if target is not None:
-                    reply = await self._exchange(request, target, sent)
+            try:
+                return await self._exchange_redirected(self._session, request, url, sent)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                if self._fresh is None or isinstance(error, aiohttp.ClientConnectorError):
+                    raise
+                return await self._exchange_redirected(self._fresh, request, url, sent)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return _failure(error, sent, self._clock())
+
+    async def _exchange_redirected(
+        self, session: aiohttp.ClientSession, request: Request, url: URL, sent: Instant
+    ) -> Reply:
+        reply = await self._exchange(session, request, url, sent)
+        if reply.status in {307, 308}:
+            target = _same_origin(url, reply.headers.get("location", ""))
+            if target is not None:
+                reply = await self._exchange(session, request, target, sent)
         return reply
 
-    async def _exchange(self, request: Request, url: URL, sent: Instant) -> Reply:
-        async with self._session.request(request.method, url, data=request.body, allow_redirects=False) as response:
+    async def _exchange(self, session: aiohttp.ClientSession, request: Request, url: URL, sent: Instant) -> Reply:
+        async with session.request(request.method, url, data=request.body, allow_redirects=False) as response:
             length = response.content_length
             if length is not None and length <= LONGEST_BODY and "Content-Encoding" not in response.headers:
                 body, truncated = await response.read(), False
@@ -209,7 +228,6 @@ def _failure(error: Exception, sent: Instant, now: Instant) -> Failure:
         maybe_sent=found.maybe_sent,
         message=f"{found.message}: {reason}" if reason else found.message,
         certificate=isinstance(error, aiohttp.ClientConnectorCertificateError),
-        dropped=isinstance(error, aiohttp.ServerDisconnectedError),
         sent=sent,
         received=now,
     )

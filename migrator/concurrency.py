@@ -68,6 +68,12 @@ class Concurrency:
         elif self.level < self._worth(allowed_rate):
             self.level += 1
 
+    def fix(self, level: int | None) -> None:
+        """Set the number of slots, within those that there were lanes made for; None lets it find its own level."""
+        self._fixed = level is not None
+        if level is not None:
+            self.level = min(level, self.most)
+
     def troubled(self, now: float) -> None:
         """Note a server error or a broken connection."""
         if not self._fixed:

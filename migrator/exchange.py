@@ -102,8 +102,6 @@ class Failure:
         maybe_sent: False only where the server cannot have seen the request.
         message: what happened, without any secret, URL or body.
         certificate: the server's certificate was not accepted, which no further attempt can mend.
-        dropped: the connection was closed before the first byte of an answer, as happens to one that is used again
-            just as the server gives it up.
         sent: when the attempt began.
         received: when it was given up.
     """
@@ -113,7 +111,6 @@ class Failure:
     maybe_sent: bool
     message: str
     certificate: bool = False
-    dropped: bool = False
     sent: Instant
     received: Instant
 

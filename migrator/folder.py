@@ -14,6 +14,8 @@ from typing import IO, Final
 __all__ = [
     "FolderError",
     "find_run",
+    "job_name_in_id",
+    "job_of",
     "new_run_id",
     "open_private",
     "private_folder",
@@ -133,9 +135,20 @@ def read_key(state: Path) -> bytes:
 
 def new_run_id(job_name: str, utc: float) -> str:
     """Return ``<job-name>-<UTC yyyymmddThhmmssZ>-<4 hex>``; what a file's name cannot hold becomes a hyphen."""
-    name = NOT_IN_A_NAME.sub("-", job_name)[:LONGEST_NAME].strip(".-") or "job"
+    name = job_name_in_id(job_name)
     started = datetime.fromtimestamp(utc, UTC).strftime("%Y%m%dT%H%M%SZ")
     return f"{name}-{started}-{secrets.token_hex(2)}"
+
+
+def job_name_in_id(job_name: str) -> str:
+    """Return a job's name as a run's id has it."""
+    return NOT_IN_A_NAME.sub("-", job_name)[:LONGEST_NAME].strip(".-") or "job"
+
+
+def job_of(place: Path) -> str | None:
+    """Return the job's name in a run's id."""
+    found = RUN_ID.fullmatch(place.name)
+    return found["job"] if found else None
 
 
 def runs(state: Path) -> list[Path]:

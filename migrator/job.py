@@ -12,6 +12,8 @@ from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import jmespath
+import jmespath.exceptions
 import jsonschema_rs
 
 from migrator.exchange import JSON
@@ -24,14 +26,20 @@ __all__ = [
     "ApiProfile",
     "Auth",
     "AuthKind",
+    "Collection",
     "Empty",
     "Job",
     "JobError",
+    "Preflight",
+    "ReadFile",
     "RequestTemplate",
+    "RunCommand",
+    "builtin_profile",
     "builtin_template",
     "is_loopback",
     "job_schema",
     "load_job",
+    "no_commands",
     "unsafe_url",
 ]
 
@@ -41,6 +49,12 @@ IDEMPOTENT: Final = frozenset({"PATCH", "PUT", "DELETE"})
 """Methods that set absolute values; PATCH by the job's declaration, the others by RFC 9110, section 9.2.2."""
 
 ReadFile = Callable[[str], str]
+RunCommand = Callable[[str], str]
+
+
+def no_commands(_command: str) -> str:
+    """Refuse every command, which is what a job file from elsewhere deserves."""
+    raise OSError("is not run: commands in a job file need --allow-commands")
 
 
 class AuthKind(StrEnum):
@@ -78,6 +92,40 @@ class Auth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Collection:
+    """The list of all records of an API, page by page.
+
+    Attributes:
+        path: the first page's, with its query.
+        items: where a page has its records, in JMESPath.
+        next: where it has the next page's URL, in JMESPath; None where there is one page.
+        item: a record's own path, with its members as placeholders.
+        columns: the members that are exported; a dotted name nests.
+        secrets: those of them that are never shown.
+    """
+
+    path: str
+    items: str
+    next: str | None
+    item: str
+    columns: tuple[str, ...] = ()
+    secrets: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preflight:
+    """A look at the new webhooks before they are written.
+
+    Attributes:
+        column: which holds them.
+        server: a stand-in for their own server.
+    """
+
+    column: str
+    server: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApiProfile:
     """An API.
 
@@ -90,6 +138,8 @@ class ApiProfile:
         write_spacing_s: seconds between two requests, where it asks for that.
         limiter_column: the column whose value has a quota of its own.
         limits: JSON Schema of a request's body, by ``METHOD path``.
+        readable: whether a GET of a request's own URL returns the record.
+        collection: the list of all records, where there is one.
     """
 
     name: str
@@ -100,6 +150,8 @@ class ApiProfile:
     write_spacing_s: float = 0.0
     limiter_column: str | None = None
     limits: Mapping[str, Mapping[str, JSON]] = field(default_factory=dict)
+    readable: bool = False
+    collection: Collection | None = None
 
     def credentials(self) -> list[Secret]:
         """Return every secret that requests carry in their headers."""
@@ -133,6 +185,10 @@ class Job:
         empty: what an empty CSV cell becomes.
         items: the items file, relative to the job file, or the items.
         run: options of the run, as they are written.
+        keep_before: whether the state before each write is kept.
+        preflight: the look at the new webhooks, if one is wanted.
+        gate: the command that decides after each stage.
+        notify: who is told, as `notice.read_targets` takes it, with variables and files filled in.
         source: the job file's name.
         digest: SHA-256 of what decides which requests are sent; no variable's value is in it.
     """
@@ -147,6 +203,10 @@ class Job:
     empty: Empty = Empty.OMIT
     items: str | tuple[Mapping[str, JSON], ...] | None = None
     run: Mapping[str, JSON] = field(default_factory=dict)
+    keep_before: bool = False
+    preflight: Preflight | None = None
+    gate: tuple[str, ...] = ()
+    notify: tuple[Mapping[str, Any], ...] = ()
     source: str = ""
     digest: str = ""
 
@@ -196,7 +256,9 @@ def _built_in_names(*, templates: bool) -> list[str]:
     )
 
 
-def builtin_template(name: str, *, env: Mapping[str, str], read_file: ReadFile) -> Job:
+def builtin_template(
+    name: str, *, env: Mapping[str, str], read_file: ReadFile, run_command: RunCommand = no_commands
+) -> Job:
     """Return a built-in job file, which goes with an items file.
 
     Raises:
@@ -209,10 +271,27 @@ def builtin_template(name: str, *, env: Mapping[str, str], read_file: ReadFile) 
             name, known
         )
         raise JobError((Problem(name, None, None, None, message),))
-    return load_job(text, source=f"template {name}", env=env, read_file=read_file)
+    return load_job(text, source=f"template {name}", env=env, read_file=read_file, run_command=run_command)
 
 
-def load_job(text: str, *, source: str, env: Mapping[str, str], read_file: ReadFile) -> Job:
+def builtin_profile(
+    name: str, *, env: Mapping[str, str], read_file: ReadFile, run_command: RunCommand = no_commands
+) -> ApiProfile:
+    """Return a built-in profile.
+
+    Raises:
+        JobError: there is none of that name, or a variable that it needs is not set.
+    """
+    loader = _Loader("", name, env, read_file, run_command)
+    profile = loader.profile(name)
+    if loader.problems:
+        raise JobError(tuple(loader.problems))
+    return profile
+
+
+def load_job(
+    text: str, *, source: str, env: Mapping[str, str], read_file: ReadFile, run_command: RunCommand = no_commands
+) -> Job:
     """Return the job that a job file describes.
 
     Args:
@@ -220,6 +299,7 @@ def load_job(text: str, *, source: str, env: Mapping[str, str], read_file: ReadF
         source: the file's name, for messages.
         env: the variables that ``${NAME}`` stands for.
         read_file: returns the content of the file that ``${file:PATH}`` names; raises OSError.
+        run_command: returns what the command of ``${command:…}`` prints; raises OSError.
 
     Raises:
         JobError: with every problem that was found.
@@ -229,7 +309,7 @@ def load_job(text: str, *, source: str, env: Mapping[str, str], read_file: ReadF
     except StrictJSONError as error:
         line, column = error.place or (None, None)
         raise JobError((Problem(source, line, column, None, error.message),)) from None
-    loader = _Loader(text, source, env, read_file)
+    loader = _Loader(text, source, env, read_file, run_command)
     loader.check(_validator().iter_errors(document))
     if loader.problems:
         raise JobError(tuple(loader.problems))
@@ -242,12 +322,15 @@ def load_job(text: str, *, source: str, env: Mapping[str, str], read_file: ReadF
 class _Loader:
     """Turns one document into a job, collecting problems on the way."""
 
-    def __init__(self, text: str, source: str, env: Mapping[str, str], read_file: ReadFile) -> None:
+    def __init__(
+        self, text: str, source: str, env: Mapping[str, str], read_file: ReadFile, run_command: RunCommand
+    ) -> None:
         self.problems: list[Problem] = []
         self._text = text
         self._source = source
         self._env = env
         self._read_file = read_file
+        self._run_command = run_command
 
     def check(self, errors: Iterator[jsonschema_rs.ValidationError]) -> None:
         """Take down what a JSON Schema finds."""
@@ -276,7 +359,7 @@ class _Loader:
         return Job(
             name=document["name"],
             description=document.get("description", ""),
-            api=self._profile(document["api"]),
+            api=self.profile(document["api"]),
             request=RequestTemplate(
                 method=request["method"],
                 path=request["path"],
@@ -290,9 +373,20 @@ class _Loader:
             empty=Empty(document.get("empty", Empty.OMIT)),
             items=tuple(items) if isinstance(items, list) else items,
             run=document.get("run", {}),
+            keep_before=document.get("before") == "read",
+            preflight=_preflight(document.get("preflight")),
+            gate=tuple(document.get("gate", ())),
+            notify=tuple(self._notice(place, one) for place, one in enumerate(document.get("notify", ()))),
             source=self._source,
             digest=hashlib.sha256(json.dumps(digest, sort_keys=True).encode()).hexdigest(),
         )
+
+    def _notice(self, place: int, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return an entry of `notify` with its URL filled in, as a secret."""
+        return {
+            name: Secret(self._filled(value, ("notify", place, name))) if isinstance(value, str) else value
+            for name, value in given.items()
+        }
 
     def _check_placeholders(self, value: Any, path: tuple[str | int, ...]) -> None:
         if isinstance(value, str):
@@ -318,21 +412,22 @@ class _Loader:
             except ValueError:
                 self.wrong(path, "is no valid JSON Schema (2020-12)")
 
-    def _profile(self, api: str | Mapping[str, Any]) -> ApiProfile:
+    def profile(self, api: str | Mapping[str, Any]) -> ApiProfile:
+        """Return an API's profile, built in or given."""
         if isinstance(api, str):
             text = _built_in(api) if api in _built_in_names(templates=False) else None
             if text is None:
                 known = _built_in_names(templates=False)
                 self.wrong(("api",), f"is no built-in profile: there is {', '.join(known)}{did_you_mean(api, known)}")
                 return ApiProfile(name=api, base_url="")
-            return self._profile(json.loads(text))
+            return self.profile(json.loads(text))
         rate = api.get("rate_limit", {})
         base_url = self._filled(api["base_url"], ("api", "base_url")).rstrip("/")
         headers = {
             name: self._header(value, ("api", "headers", name)) for name, value in api.get("headers", {}).items()
         }
         profile = ApiProfile(
-            name=api.get("name", urlsplit(base_url).hostname or "api"),
+            name=api.get("name", _host(base_url) or "api"),
             base_url=base_url,
             auth=self._auth(api.get("auth", {"type": "none"})),
             headers=headers,
@@ -340,10 +435,30 @@ class _Loader:
             write_spacing_s=self._spacing(rate.get("write_spacing")),
             limiter_column=rate["key"].removeprefix("column:") if "key" in rate else None,
             limits=api.get("limits", {}),
+            readable=api.get("read", False),
+            collection=self._collection(api.get("collection")),
         )
         if base_url and (message := unsafe_url(base_url, credentials=bool(profile.credentials()))):
             self.wrong(("api", "base_url"), message)
         return profile
+
+    def _collection(self, given: Mapping[str, Any] | None) -> Collection | None:
+        if given is None:
+            return None
+        self._check_placeholders(given["item"], ("api", "collection", "item"))
+        for member in ("items", "next"):
+            try:
+                jmespath.compile(given.get(member, "@"))
+            except jmespath.exceptions.JMESPathError:
+                self.wrong(("api", "collection", member), "is no valid JMESPath expression")
+        return Collection(
+            path=given["path"],
+            items=given["items"],
+            next=given.get("next"),
+            item=given["item"],
+            columns=tuple(given.get("columns", ())),
+            secrets=frozenset(given.get("secrets", ())),
+        )
 
     def _auth(self, auth: Mapping[str, str]) -> Auth:
         kind = AuthKind(auth["type"])
@@ -366,7 +481,7 @@ class _Loader:
         filled = self._filled(value, path)
         return Secret(filled) if VARIABLE.search(value) else filled
 
-    def _filled(self, value: str, path: tuple[str, ...]) -> str:
+    def _filled(self, value: str, path: tuple[str | int, ...]) -> str:
         """Return a value with its variables and files put in; one trailing newline of a file is not part of it."""
 
         def fill(found: re.Match[str]) -> str:
@@ -377,6 +492,12 @@ class _Loader:
                 except (OSError, UnicodeDecodeError) as error:
                     why = getattr(error, "strerror", None) or "cannot be read"
                     self.wrong(path, f"the file {name.removeprefix('file:')}: {why}")
+                    return ""
+            if name.startswith("command:"):
+                try:
+                    return self._run_command(name.removeprefix("command:"))
+                except OSError as error:
+                    self.wrong(path, f"the command {error}")
                     return ""
             if not self._env.get(name):
                 self.wrong(path, f"the variable {name} is not set")
@@ -395,6 +516,18 @@ class _Loader:
             self.wrong(("api", "rate_limit", "write_spacing"), "has to be a duration such as 1s or 500ms")
             return 0.0
         return float(found[1]) * (0.001 if found[2] == "ms" else 1.0)
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        # `unsafe_url` says what is wrong with it.
+        return None
+
+
+def _preflight(given: Mapping[str, str] | None) -> Preflight | None:
+    return None if given is None else Preflight(column=given["column"], server=given.get("server"))
 
 
 def _dialect(rate: Mapping[str, str]) -> Dialect:

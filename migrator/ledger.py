@@ -29,7 +29,7 @@ from migrator.envelope import ErrorKind, ItemError
 from migrator.folder import FolderError, open_private
 from migrator.outcome import Status
 
-__all__ = ["InFlight", "Ledger", "LedgerError", "LedgerReader", "Row", "read_ledger"]
+__all__ = ["InFlight", "Ledger", "LedgerError", "LedgerReader", "Row", "is_begun", "read_ledger"]
 
 SCHEMA_VERSION: Final = 1
 
@@ -64,6 +64,7 @@ CREATE TABLE item (
     sequence INTEGER,
     CHECK (item > 0)
 ){STRICT.replace(",", "")};
+CREATE TABLE before (item INTEGER PRIMARY KEY, url TEXT NOT NULL, image BLOB NOT NULL){STRICT.replace(",", "")};
 CREATE INDEX item_sequence ON item (sequence) WHERE sequence IS NOT NULL;
 """
 
@@ -76,6 +77,7 @@ COLUMNS: Final = (
 RECORD: Final = f"INSERT OR REPLACE INTO item ({COLUMNS}, error_kind, sequence, begun_ms) VALUES {{rows}}"  # noqa: S608  constants alone
 WITHDRAW: Final = "DELETE FROM item WHERE status IS NULL AND item IN ({rows})"
 REOPEN: Final = "DELETE FROM item WHERE provisional"
+KEEP: Final = "INSERT OR IGNORE INTO before (item, url, image) VALUES (?, ?, ?)"
 PUT: Final = "INSERT OR REPLACE INTO meta SELECT key, value FROM json_each(?)"
 
 SELECT: Final = f"SELECT {COLUMNS}, sequence FROM item WHERE status IS NOT NULL"  # noqa: S608  constants alone
@@ -222,6 +224,10 @@ class Ledger:
         """Take back the results by which the run was stopped, so that their items are sent again."""
         await self._durably(REOPEN, ())
 
+    async def keep(self, item: int, url: str, image: bytes) -> None:
+        """Keep what a record held before it is written, durably; the first image of an item stays."""
+        await self._durably(KEEP, (item, url, image))
+
     async def put(self, **values: str) -> None:
         """Set facts about the run, all at once."""
         await self._durably(PUT, (msgspec.json.encode(values).decode(),))
@@ -297,6 +303,9 @@ def _grouped(batch: list[Operation]) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Yield the statements of a batch; the last word on an item is all that a batch leaves of it anyway."""
     last: dict[int, tuple[str, tuple[Any, ...]]] = {}
     for statement, values, _ in batch:
+        if statement is WITHDRAW and (known := last.get(values[0])) is not None and known[1][2:3] != (None,):
+            # A result stays, and there is nothing more to withdraw.
+            continue
         if statement in {RECORD, WITHDRAW}:
             last[values[0]] = statement, values
         else:
@@ -362,6 +371,14 @@ class LedgerReader:
         for row in self._chunks(SELECT, by="sequence", place=-1):
             yield _decoded(row)
 
+    def images(self) -> Iterator[tuple[Row, str, bytes]]:
+        """Yield what succeeded and has an image of what was there before: the row, its URL and the locked image."""
+        kept = "SELECT item, url, image FROM before WHERE item > 0"
+        for item, url, image in self._chunks(kept, by="item"):
+            found = self._connection.execute(f"{SELECT} AND item = ?", (item,)).fetchone()
+            if found is not None and found[2] == Status.SUCCEEDED:
+                yield _decoded(found), url, image
+
     def _chunks(self, statement: str, *, by: str, place: int = 0) -> Iterator[tuple[Any, ...]]:
         """Read in chunks ordered by a column and its place: a long read would keep the WAL from being checkpointed."""
         after = 0
@@ -373,6 +390,19 @@ class LedgerReader:
             if len(rows) < CHUNK:
                 return
             after = rows[-1][place]
+
+
+def is_begun(path: Path) -> bool:
+    """Tell whether a run was begun in a ledger: a process that ended before the first commit has left nothing.
+
+    Raises:
+        LedgerError: it cannot be read.
+    """
+    with _explained(path):
+        if path.stat().st_size == 0:
+            return False
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)) as connection:
+            return _is_ledger(connection, path)
 
 
 @contextmanager

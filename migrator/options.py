@@ -4,6 +4,8 @@ Command line beats environment beats job file beats default. Every value is read
 and an error names the place.
 """
 
+import datetime as dt
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -15,11 +17,13 @@ from migrator.outcome import Verify
 from migrator.pacing import Pace
 
 __all__ = [
+    "Deadline",
     "IfRunning",
     "LogFormat",
     "OptionError",
     "Progress",
     "RunOptions",
+    "Stage",
     "Threshold",
     "parse_duration",
     "parse_rate",
@@ -30,6 +34,7 @@ __all__ = [
 SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d)?")
 RATE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|m|min|h)")
+TIME_OF_DAY: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 TRUE: Final = frozenset({"1", "true", "yes", "on"})
@@ -89,6 +94,37 @@ class Threshold:
         return f"{self.share:.4g} of the items" if self.share is not None else f"{self.count} items"
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """How far a stage goes: so many items, or a share of all, from 0 to 1."""
+
+    count: int | None = None
+    share: float | None = None
+
+    def items(self, total: int) -> int:
+        """Return the number of items at which it ends, one at least."""
+        if self.count is not None:
+            return min(self.count, total)
+        return min(total, max(1, math.ceil((self.share or 0.0) * total)))
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """When nothing new is begun any more: after so many seconds, or at a time of day, which is the next one to come."""
+
+    after_s: float | None = None
+    at: dt.time | None = None
+
+    def seconds(self, now: dt.datetime) -> float:
+        """Return the seconds until then; `now` is the local time, with its zone."""
+        if self.at is None:
+            return self.after_s or 0.0
+        day = dt.timedelta(days=1)
+        today = dt.datetime.combine(now.date(), self.at).astimezone()
+        due = today if today > now else dt.datetime.combine(now.date() + day, self.at).astimezone()
+        return (due - now).total_seconds()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
     """What the user may set for a run; durations in seconds, rates in requests per second, shares from 0 to 1.
@@ -107,8 +143,17 @@ class RunOptions:
     max_attempts: int = 5
     timeout: float = 30.0
     canary: int = 1
+    stages: tuple[Stage, ...] = ()
     limit: int | None = None
+    max_outage: float = 300.0
+    deadline: Deadline | None = None
     verify: Verify = Verify.RESPONSE
+    only_changed: bool = False
+    since_last: bool = False
+    keep_before: bool = False
+    key_file: str | None = None
+    plan: str | None = None
+    allow_commands: bool = False
     dry_run: bool = False
     fresh: bool = False
     yes: bool = False
@@ -118,6 +163,8 @@ class RunOptions:
     log_format: LogFormat = LogFormat.AUTO
     log_level: str = "info"
     redact_files: bool = False
+    metrics_file: str | None = None
+    quiet: bool = False
 
 
 def parse_duration(text: str) -> float:
@@ -172,6 +219,25 @@ def _threshold(text: str) -> Threshold:
         return Threshold(share=parse_share(text))
     except ValueError:
         raise ValueError("a number of items such as 50, or a percentage such as 5%") from None
+
+
+def _stages(text: str) -> tuple[Stage, ...]:
+    stages = []
+    for part in text.split(","):
+        try:
+            stages.append(Stage(count=_whole(1)(part)) if part.strip().isdecimal() else Stage(share=parse_share(part)))
+        except ValueError:
+            raise ValueError("items and percentages such as 1,10%,50%,100%") from None
+    return tuple(stages)
+
+
+def _deadline(text: str) -> Deadline:
+    if found := TIME_OF_DAY.fullmatch(text.strip()):
+        return Deadline(at=dt.time(int(found[1]), int(found[2])))
+    try:
+        return Deadline(after_s=parse_duration(text))
+    except ValueError:
+        raise ValueError("a time of day such as 03:30, or a duration such as 2h") from None
 
 
 def _whole(least: int, most: int = 10**9) -> Callable[[str], int]:
@@ -233,8 +299,17 @@ PARSERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "max_attempts": _whole(1, 1000),
     "timeout": parse_duration,
     "canary": _whole(0),
+    "stages": _stages,
     "limit": _whole(1),
+    "max_outage": parse_duration,
+    "deadline": _deadline,
     "verify": _one_of(Verify),
+    "only_changed": _flag,
+    "since_last": _flag,
+    "keep_before": _flag,
+    "key_file": str,
+    "plan": str,
+    "allow_commands": _flag,
     "dry_run": _flag,
     "fresh": _flag,
     "yes": _flag,
@@ -244,6 +319,8 @@ PARSERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "log_format": _one_of(LogFormat),
     "log_level": _level,
     "redact_files": _flag,
+    "metrics_file": str,
+    "quiet": _flag,
 }
 
 
@@ -264,6 +341,8 @@ def resolve(
     unknown = sorted(job_run.keys() - PARSERS.keys())
     if unknown:
         raise OptionError(f"{source}: run.{unknown[0]} is no option; there are {', '.join(PARSERS)}")
+    if "allow_commands" in job_run:
+        raise OptionError(f"{source}: run.allow_commands is not the job file's to give: it takes --allow-commands")
     chosen: dict[str, Any] = {}
     for option in fields(RunOptions):
         name = option.name

@@ -5,7 +5,7 @@ those of Confluent Cloud's API guide and of RFC 9110.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from migrator.changes import changes
 from migrator.envelope import ErrorKind, ItemError, Mask, read_error, start_of_body
 from migrator.exchange import JSON, Answer, Failure, FailureKind, Reply, Request
 from migrator.quota import parse_retry_after
@@ -30,7 +31,7 @@ __all__ = [
     "Verify",
     "classify",
     "decide",
-    "differences",
+    "held",
     "is_throttled",
 ]
 
@@ -147,8 +148,6 @@ RATE_WORDS: Final = re.compile(r"rate limit|too many requests|throttl", re.IGNOR
 QUOTA_WORDS: Final = re.compile(
     r"quota[ _]exceeded|exceed[a-z]* (?:the|one or more|your)? ?quota|is currently limited to", re.IGNORECASE
 )
-MASKED: Final = re.compile(r"[*•·xX]{3,}.{0,4}|\[redacted\]|-- redacted --|\{[a-z_]+\}", re.IGNORECASE)
-"""What services write in place of a secret that they do not show; it can be compared with nothing."""
 
 
 def is_throttled(reply: Reply, *, remaining: int | None) -> bool:
@@ -221,28 +220,6 @@ def decide(outcome: Outcome, *, attempt: int, policy: RetryPolicy, rng: Random) 
     return Settle(outcome)
 
 
-def differences(sent: JSON, got: JSON) -> list[str]:
-    """Return the JSON Pointers (RFC 6901) of what was sent and is not held; what a service masks is passed over.
-
-    A member that was sent as null may be absent, and the answer may hold more than was sent.
-    """
-    return [place for place, masked in _compared(sent, got, "") if not masked]
-
-
-def _compared(sent: JSON, got: JSON, pointer: str) -> Iterator[tuple[str, bool]]:
-    """Yield what differs, and whether that is because the service shows a mask."""
-    if isinstance(sent, Mapping) and isinstance(got, Mapping):
-        for name, value in sent.items():
-            below = f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
-            if name in got:
-                yield from _compared(value, got[name], below)
-            elif value is not None:
-                yield below, False
-    elif isinstance(sent, bool) != isinstance(got, bool) or sent != got:
-        masked = isinstance(got, str) and isinstance(sent, str) and MASKED.fullmatch(got) is not None
-        yield pointer or "/", masked
-
-
 def _no_answer(request: Request, failure: Failure) -> Outcome:
     unsafe = failure.maybe_sent and not request.idempotent
     message = failure.message
@@ -273,16 +250,27 @@ def _success(request: Request, reply: Reply, verify: Verify) -> Outcome:
             message=f"the server answered {reply.status}, but the body {what}: whether it took cannot be told",
         )
         return Outcome(status=Status.FAILED, error=error, transient=request.idempotent and not reply.truncated)
-    compared = list(_compared(msgspec.json.decode(request.body), got, ""))
-    missing = [place for place, masked in compared if not masked]
+    return held(request, got, status=reply.status)
+
+
+def held(request: Request, got: JSON, *, status: int) -> Outcome:
+    """Tell whether a server holds what was sent.
+
+    Args:
+        request: what was sent.
+        got: the record, as the server shows it.
+        status: of the answer that shows it.
+    """
+    found = list(changes(msgspec.json.decode(request.body or b"null"), got))
+    missing = [change.pointer for change in found if not change.masked]
     if not missing:
         # Where the service shows a mask, what it holds cannot be told.
-        return Outcome(status=Status.SUCCEEDED, verified=None if compared else True)
+        return Outcome(status=Status.SUCCEEDED, verified=None if found else True)
     error = ItemError(
         kind=ErrorKind.MISMATCH,
-        status=reply.status,
+        status=status,
         pointer=missing[0],
-        message=f"the server answered {reply.status}, but does not hold what was sent at {', '.join(missing[:5])}",
+        message=f"the server answered {status}, but does not hold what was sent at {', '.join(missing[:5])}",
     )
     return Outcome(status=Status.FAILED, error=error, verified=False)
 

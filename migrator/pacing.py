@@ -178,8 +178,8 @@ class Pacer:
 
     def __init__(self, settings: PacerSettings, *, rng: Random, memory: PacerMemory | None = None) -> None:
         known = memory or PacerMemory()
+        self.settings = settings
         self.pending: int | None = None
-        self._settings = settings
         self._rng = rng
         self._limit: int | None = None
         self._lowest: int | None = None
@@ -298,6 +298,13 @@ class Pacer:
         blocked_until = now + pause_s + MARGIN_S + self._rng.uniform(0.0, JITTER_S)
         self._blocked_until = max(self._blocked_until, blocked_until)
 
+    def hold(self, until: float) -> None:
+        """Send nothing until an instant, and then one probe first."""
+        self._blocked_until = max(self._blocked_until, until)
+        self._epoch += 1
+        self._probing = False
+        self._lowest = None
+
     def memory(self) -> PacerMemory:
         """Return what is worth keeping for the next run."""
         steady = self._rate if self._silent and not self._slow_start else None
@@ -326,12 +333,12 @@ class Pacer:
 
     def rate(self, now: float) -> float | None:
         """Return the requests per second to send evenly; None for as fast as the budget allows."""
-        rates = [self._settings.rate] if self._settings.rate is not None else []
-        if self._settings.write_spacing_s > 0.0:
-            rates.append(1.0 / self._settings.write_spacing_s)
+        rates = [self.settings.rate] if self.settings.rate is not None else []
+        if self.settings.write_spacing_s > 0.0:
+            rates.append(1.0 / self.settings.write_spacing_s)
         if self._silent and not self._slow_start:
             rates.append(self._rate)
-        elif self._settings.pace is Pace.SMOOTH and (spread := self._spread(now)) is not None:
+        elif self.settings.pace is Pace.SMOOTH and (spread := self._spread(now)) is not None:
             rates.append(spread)
         return min(rates, default=None)
 
@@ -361,7 +368,7 @@ class Pacer:
         return math.floor((self._lowest or 0) - self._in_flight - self._reserve())
 
     def _reserve(self) -> float:
-        return math.floor((self._limit or 0) * self._settings.reserve + self._learned_reserve)
+        return math.floor((self._limit or 0) * self.settings.reserve + self._learned_reserve)
 
     def _reason(self, now: float) -> str | None:
         if now < self._blocked_until:

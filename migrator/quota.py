@@ -284,7 +284,7 @@ def _limit(text: str | None) -> tuple[int | None, float | None]:
         for item in ITEM.findall(text):
             value, parameters = _parameters(item)
             if "w" in parameters and _least(value) == least:
-                window_s = _least_number(parameters["w"])
+                window_s = _window(parameters["w"])
     return least or None, window_s
 
 
@@ -315,7 +315,7 @@ def _structured(text: str, policies: str) -> Quota | None:
         remaining = _least(parameters.get("r", parameters.get("a")))
         reset = _relative(parameters.get("t", parameters.get("w")))
         if remaining is not None:
-            window_s = _least_number(policy.get("w"))
+            window_s = _window(policy.get("w"))
             quota = _quota(_least(policy.get("q")), remaining, reset, window_s=window_s)
             found.append(replace(quota, policy=name.strip('"')[:100]))
     return min(found, key=lambda quota: quota.remaining or 0, default=None)
@@ -334,7 +334,13 @@ def _json(text: str | None, *, at: Instant, headers: Mapping[str, str]) -> Quota
     limit, remaining = _limit(words.get("limit"))[0], _least(words.get("remaining"))
     if limit is None and remaining is None:
         return None
-    return _quota(limit, remaining, reset, window_s=_least_number(words.get("period")))
+    return _quota(limit, remaining, reset, window_s=_window(words.get("period")))
+
+
+def _window(text: str | None) -> float | None:
+    """Return a window's length; one that is not longer than none is not believed."""
+    seconds = _least_number(text)
+    return seconds if seconds is not None and seconds > 0.0 else None
 
 
 def _quota(limit: int | None, remaining: int | None, reset: _Reset | None, *, window_s: float | None) -> Quota:

@@ -5,36 +5,37 @@ to its end, back-off included; a slot is leave to have a request in flight, and 
 until its result is durable. So no more items than slots can have been sent without a record, whenever the process dies.
 """
 
+import math
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from random import Random
-from typing import Final, Protocol, TypeAlias, assert_never
+from typing import Final, TypeAlias, assert_never
 
 import anyio
 from anyio import CancelScope
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectSendStream
 
-from migrator.brakes import Brakes, StopKind, StopReason, fatal
+from migrator.beforehand import Look
+from migrator.brakes import Brakes, Breaker, StopKind, StopReason, fatal
 from migrator.envelope import ErrorKind, ItemError
-from migrator.exchange import Answer, Clock, Failure, Reply, Request
-from migrator.fair import FairQueue
+from migrator.exchange import Answer, Clock, Request
 from migrator.journal import Journal
 from migrator.ledger import Ledger, LedgerError, Row
 from migrator.options import RunOptions
-from migrator.outcome import Outcome, Retry, RetryPolicy, Settle, Status, Stop, classify, decide
+from migrator.outcome import Decision, Outcome, Retry, RetryPolicy, Settle, Status, Stop, classify, decide, held
 from migrator.quota import Quota
+from migrator.reading import Reader, ReadingError, Sender
+from migrator.rows import Rows
 from migrator.secret import Masker
+from migrator.supply import Supply
 from migrator.throttle import Throttle, ThrottleStatistics, WaitTooLong
 
-__all__ = ["InputChanged", "Run", "RunStatistics", "Sender"]
+__all__ = ["InputChanged", "Run", "RunStatistics"]
 
 BATCH: Final = 32
 """Requests that are rendered at a time: enough to make the hand-over cheap, few enough to let the loop breathe."""
-
-DRAIN_S: Final = 10.0
-"""Seconds that requests in flight have to finish after a signal; Kubernetes kills after 30."""
 
 RATE_WINDOW: Final = 200
 """Finished items over which the present rate is taken."""
@@ -51,13 +52,6 @@ class InputChanged(Exception):  # noqa: N818  it reads as what it is
 
 
 BringToEnd: TypeAlias = Callable[[Request], Awaitable[None]]
-
-
-class Sender(Protocol):
-    """What makes one attempt; `client.Client` and the tests' stand-ins."""
-
-    async def send(self, request: Request) -> Answer:
-        """Make one attempt, and raise only on cancellation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,50 +84,8 @@ class RunStatistics:
         return self.counts.total()
 
 
-class _Source:
-    """Requests for lanes: taken one by one, handed over in batches, read ahead so far that each key has its turn."""
-
-    def __init__(self, batches: MemoryObjectReceiveStream[list[Request]], *, lanes: int, lookahead: int) -> None:
-        self._batches = batches
-        self._ready = FairQueue(lanes)
-        self._lookahead = lookahead
-        self._ended = self._watched = False
-        self._freed = anyio.Event()
-
-    async def take(self) -> Request | None:
-        """Return the next request, or None where there is nothing left for this lane to do."""
-        while (request := self._ready.take()) is None:
-            if self._ended:
-                # What is left is of keys that have all the lanes of their share; those will take it.
-                return None
-            if len(self._ready) >= self._lookahead:
-                self._watched = True
-                await self._freed.wait()
-                continue
-            try:
-                for one in await self._batches.receive():
-                    self._ready.put(one)
-            except (anyio.EndOfStream, anyio.ClosedResourceError):
-                self._end()
-        return request
-
-    def done(self, request: Request) -> None:
-        """Give the lane back to the others."""
-        self._ready.done(request)
-        if self._watched:
-            self._watched = False
-            self._freed.set()
-            self._freed = anyio.Event()
-
-    def close(self) -> None:
-        """Let the feeder and every lane go."""
-        self._ready.clear()
-        self._batches.close()
-        self._end()
-
-    def _end(self) -> None:
-        self._ended = True
-        self._freed.set()
+async def always(_number: int, _end: int) -> None:
+    """Go on after every stage."""
 
 
 class Run:
@@ -154,6 +106,8 @@ class Run:
         doubtful: items that were being sent when an earlier invocation died.
         secret_path: whether a URL's path holds a secret.
         lookahead: requests that are read ahead, so that many limiter keys can be served side by side.
+        reader: reads back what was written; None where that is not wanted.
+        passed: says after each stage, by its number and its end, why not to go on; None to go on.
     """
 
     def __init__(
@@ -173,6 +127,8 @@ class Run:
         doubtful: frozenset[int] = frozenset(),
         secret_path: bool = False,
         lookahead: int = BATCH,
+        reader: Reader | None = None,
+        passed: Callable[[int, int], Awaitable[str | None]] = always,
     ) -> None:
         self.name = name
         self.stopped_by: StopReason | None = None
@@ -188,24 +144,48 @@ class Run:
         self._clock = clock
         self._rng = rng
         self._doubtful = doubtful
-        self._secret_path = secret_path
+        self._rows = Rows(masker=masker, clock=clock, secret_path=secret_path)
         self._lookahead = lookahead
+        self._look: Look | None = None
+        self._reader = reader
+        self._passed = passed
+        self._stages = [stage.items(total) for stage in options.stages]
+        self._breaker = Breaker(options.max_outage)
         self._policy = RetryPolicy(max_attempts=options.max_attempts)
         canary = max(0, options.canary - done[Status.SUCCEEDED] - done[Status.UNCHANGED])
         self._canary = canary
         self._brakes = Brakes(options.max_failures, canary=canary)
-        self._source: _Source | None = None
+        self._source: Supply | None = None
         self._lanes = CancelScope()
+        self._asking = CancelScope()
         self._started = self._progressed = clock().mono
         self._finishes: deque[float] = deque(maxlen=RATE_WINDOW)
         self._retried = self._settled = 0
 
-    async def drive(self, requests: Iterator[Request]) -> None:
-        """Bring every request to its end: the canary alone, then the rest through all lanes."""
+    async def drive(self, requests: Iterator[Request], look: Look | None = None) -> None:
+        """Bring every request to its end: the canary alone, then stage after stage, then the rest.
+
+        Args:
+            requests: one for each item without a result.
+            look: looks at an item before it is written.
+        """
+        self._look = look
         with self._lanes:
             await self._pool(islice(requests, self._canary), self.migrate)
+            for number, end in enumerate(self._stages, start=1):
+                begun = self._counts.total()
+                if self.stopped_by is None and end > begun:
+                    await self._pool(islice(requests, end - begun), self.migrate)
+                if self.stopped_by is None and begun <= end < self._total:
+                    await self._end_stage(number, end)
             if self.stopped_by is None:
                 await self._pool(requests, self.migrate)
+
+    async def _end_stage(self, number: int, end: int) -> None:
+        """Stop after a stage unless whoever decides says to go on; a stop ends the wait for that."""
+        with CancelScope() as self._asking:
+            if why := await self._passed(number, end):
+                self.stop(StopReason(StopKind.STAGE, f"stage {number} ended after {end} items; {why}"))
 
     async def rehearse(self, requests: Iterator[Request]) -> None:
         """Render every request and send none."""
@@ -223,6 +203,7 @@ class Run:
             self.stopped_by = reason
             self._journal.event("run.stopping", level="warning", reason=reason.kind.value, message=reason.message)
         self._throttle.stop()
+        self._asking.cancel()
         if self._source is not None:
             self._source.close()
 
@@ -251,7 +232,7 @@ class Run:
     async def _pool(self, requests: Iterable[Request], bring_to_end: BringToEnd) -> None:
         send, receive = anyio.create_memory_object_stream[list[Request]](max_buffer_size=1)
         with receive:
-            self._source = _Source(receive, lanes=self._throttle.lanes, lookahead=self._lookahead)
+            self._source = Supply(receive, lanes=self._throttle.lanes, lookahead=self._lookahead)
             async with anyio.create_task_group() as lanes:
                 lanes.start_soon(self._feed, requests, send)
                 for _ in range(self._throttle.lanes):
@@ -269,7 +250,7 @@ class Run:
             except InputChanged as change:
                 self.stop(StopReason(StopKind.INPUT_CHANGED, str(change)))
 
-    async def _lane(self, source: _Source, bring_to_end: BringToEnd) -> None:
+    async def _lane(self, source: Supply, bring_to_end: BringToEnd) -> None:
         while self.stopped_by is None and (request := await source.take()) is not None:
             try:
                 await bring_to_end(request)
@@ -277,49 +258,93 @@ class Run:
                 self.stop(StopReason(StopKind.QUOTA_WAIT, str(wait)))
             except LedgerError as error:
                 self.stop(StopReason(StopKind.LEDGER, str(error)))
+            except ReadingError as error:
+                if error.error is not None:
+                    self.stop(fatal(error.error, item=request.item))
             finally:
                 source.done(request)
 
     async def migrate(self, request: Request) -> None:
         """Bring one item to its end: the whole way, in order."""
-        attempt, resent, waited_s = 1, 0, 0.0
-        if request.item in self._doubtful and not request.idempotent:
-            return await self._settle(self._unsent(request, Status.IN_DOUBT, INTERRUPTED))
+        if (row := await self._unsent(request)) is not None:
+            return await self._settle(request, row)
+        attempt, waited_s = 1, 0.0
         while True:
             async with self._throttle.permit(request.limiter_key) as permit:
                 waited_s += permit.waited_s
                 if self.stopped_by is not None or not permit.granted:
                     return None
-                await self._begin(request, attempt + resent)
+                await self._begin(request, attempt)
                 answer = await self._client.send(request)
                 quota = permit.answered(answer)
                 outcome = self._judge(request, answer, quota)
-                decision = decide(outcome, attempt=attempt, policy=self._policy, rng=self._rng)
+                decision = self._decide(request, outcome, attempt)
                 if isinstance(decision, Settle | Stop):
-                    stops = isinstance(decision, Stop)
-                    row = self._row(
-                        request, answer, outcome, quota, attempts=attempt + resent, waited_s=waited_s, provisional=stops
+                    row = self._rows.answered(
+                        request,
+                        answer,
+                        outcome,
+                        quota,
+                        attempts=attempt,
+                        waited_s=waited_s,
+                        provisional=isinstance(decision, Stop),
                     )
-                    await self._settle(row)
+                    await self._settle(request, row)
             match decision:
                 case Retry(delay_s, counted):
                     if not request.idempotent:
                         self._ledger.withdraw(request.item)
-                    if not resent and isinstance(answer, Failure) and answer.dropped:
-                        # The server gave up an idle connection just as it was used again: that is nobody's fault.
-                        resent, delay_s = 1, 0.0
-                    else:
-                        attempt += counted
+                    attempt += counted
                     waited_s += await self._back_off(request, outcome, delay_s)
                 case Settle():
+                    if row is not None and self._reader is not None:
+                        await self._read_back(self._reader, request, row)
                     return None
                 case Stop(outcome):
                     return self.stop(fatal(outcome.error, item=request.item))
                 case never:
                     assert_never(never)
 
+    async def _unsent(self, request: Request) -> Row | None:
+        """Return the end of an item that is not to be sent, or None for one that is."""
+        if request.item in self._doubtful and not request.idempotent:
+            return self._rows.unsent(request, Status.IN_DOUBT, INTERRUPTED)
+        end = None if self._look is None else await self._look.look(request)
+        return None if end is None else self._rows.unsent(request, end.status, end.error)
+
+    def _decide(self, request: Request, outcome: Outcome, attempt: int) -> Decision:
+        """Tell what to do about an outcome; a server that has gone down is waited for, and given up in the end."""
+        decision = decide(outcome, attempt=attempt, policy=self._policy, rng=self._rng)
+        now = self._clock().mono
+        if outcome.throttled or not (outcome.transient or outcome.unreachable):
+            self._breaker.good(now)
+            return decision
+        hold_s = self._breaker.bad(request.item, now, pending=self._total - self._counts.total())
+        if math.isinf(hold_s):
+            said = outcome.error.message if outcome.error is not None else "no answer"
+            self.stop(StopReason(StopKind.OUTAGE, f"the server went down and did not come back in time; {said}"))
+        elif hold_s:
+            self._journal.event("server.down", level="warning", hold_s=hold_s)
+            self._throttle.hold(hold_s)
+        # It is not the item's fault, which keeps its attempts.
+        return Retry(delay_s=0.0, counted=False) if self._breaker.open else decision
+
+    async def _read_back(self, reader: Reader, request: Request, row: Row) -> None:
+        """Look whether the server holds what was written, and say so in place of what the answer said."""
+        if row.status is Status.SUCCEEDED:
+            record = await reader.record(request)
+            if record.document is None:
+                said = record.error.message if record.error is not None else "no answer"
+                self._journal.event("item.unread", level="warning", item=request.item, key=request.key, cause=said)
+                row = replace(row, verified=None)
+            else:
+                seen = held(request, record.document, status=200)
+                row = replace(row, status=seen.status, verified=seen.verified, error=seen.error)
+            await self._ledger.settle(row)
+        self._count(request, row)
+
     async def _skip(self, request: Request) -> None:
-        await self._settle(self._unsent(request, Status.SKIPPED, None))
+        await self._settle(request, self._rows.unsent(request, Status.SKIPPED, None))
 
     async def _begin(self, request: Request, attempt: int) -> None:
         """Note that the item is about to be sent, and wait for the disk where that decides whether it may be again."""
@@ -339,74 +364,23 @@ class Run:
             remaining=remaining,
         )
 
-    async def _settle(self, row: Row) -> None:
+    async def _settle(self, request: Request, row: Row) -> None:
         """Record an item's end; from here on it counts. The ledger has it even if the wait for the disk is given up."""
         await self._ledger.settle(row)
+        if row.provisional or self._reader is None or row.attempts == 0:
+            self._count(request, row)
+
+    def _count(self, request: Request, row: Row) -> None:
         self._journal.item(row)
         self._counts[row.status] += 1
         self._settled += 1
         now = self._progressed = self._clock().mono
         self._finishes.append(now)
         self._throttle.set_pending(self._total - self._counts.total())
+        if self._look is not None and row.status is Status.SUCCEEDED:
+            self._look.succeeded(request)
         if not row.provisional and (reason := self._brakes.settled(row.status, row.error)) is not None:
             self.stop(reason)
-
-    def _row(
-        self,
-        request: Request,
-        answer: Answer,
-        outcome: Outcome,
-        quota: Quota | None,
-        *,
-        attempts: int,
-        waited_s: float,
-        provisional: bool,
-    ) -> Row:
-        headers = answer.headers if isinstance(answer, Reply) else {}
-        request_id = headers.get("x-request-id")
-        return Row(
-            item=request.item,
-            key=request.key,
-            status=outcome.status,
-            method=request.method,
-            url=self._shown_url(request),
-            http_status=answer.status if isinstance(answer, Reply) else None,
-            attempts=attempts,
-            request_id=None if request_id is None else self._masker.token(request_id, request.secrets),
-            finished_ms=round(answer.received.utc * 1000),
-            duration_ms=round((answer.received.mono - answer.sent.mono) * 1000, 1),
-            waited_ms=round(waited_s * 1000, 1),
-            verified=outcome.verified,
-            limit=quota.limit if quota is not None else None,
-            remaining=quota.remaining if quota is not None else None,
-            reset_s=quota.reset_s if quota is not None else None,
-            provisional=provisional,
-            error=outcome.error,
-        )
-
-    def _unsent(self, request: Request, status: Status, error: ItemError | None) -> Row:
-        """Return the end of an item for which this invocation sends nothing."""
-        return Row(
-            item=request.item,
-            key=request.key,
-            status=status,
-            method=request.method,
-            url=self._shown_url(request),
-            http_status=None,
-            attempts=0,
-            request_id=None,
-            finished_ms=round(self._clock().utc * 1000),
-            duration_ms=0.0,
-            waited_ms=0.0,
-            verified=None,
-            limit=None,
-            remaining=None,
-            reset_s=None,
-            error=error,
-        )
-
-    def _shown_url(self, request: Request) -> str:
-        return self._masker.text(request.url, request.secrets) if self._secret_path else request.url
 
     async def _back_off(self, request: Request, outcome: Outcome, delay_s: float) -> float:
         """Wait before the next attempt and return for how long; a stop ends the wait."""
@@ -414,6 +388,7 @@ class Run:
         self._journal.event(
             "item.retry",
             level="debug" if outcome.throttled else "info",
+            throttled=outcome.throttled,
             item=request.item,
             key=request.key,
             cause=outcome.error.message if outcome.error is not None else None,

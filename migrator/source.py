@@ -1,24 +1,28 @@
 """Where a job and its items come from: opens what the command line names."""
 
 import io
+import shlex
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
 
 from migrator.items import Form
-from migrator.job import Job, JobError, builtin_template, load_job
+from migrator.job import Job, JobError, RunCommand, builtin_template, load_job, no_commands
 from migrator.problem import Problem
 
-__all__ = ["DEFAULT_TEMPLATE", "Source", "SourceError", "find"]
+__all__ = ["DEFAULT_TEMPLATE", "Source", "SourceError", "find", "run_command"]
 
 DEFAULT_TEMPLATE: Final = "confluent-integration"
 FORMS: Final = {".csv": Form.CSV, ".tsv": Form.CSV, ".jsonl": Form.JSONL, ".ndjson": Form.JSONL, ".json": Form.JSON}
 STANDARD_INPUT: Final = "-"
+COMMAND_S: Final = 30.0
+"""Seconds that a command may take to print a secret; a password manager may ask for a fingerprint."""
 
 
 class SourceError(Exception):
@@ -34,12 +38,14 @@ class Source:
         form: how they are to be read.
         name: what to call it in messages.
         path: the file; None for standard input and items that stand in the job file.
+        facts: how to find both again: `argument`, `items` and `template`, those that were given, with absolute paths.
     """
 
     stream: BinaryIO
     form: Form
     name: str
     path: Path | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
 
     def state(self) -> tuple[int, ...]:
         """Return what changes when somebody writes to the file while it is read."""
@@ -55,7 +61,13 @@ class Source:
 
 
 def find(
-    argument: str, *, items: str | None, template: str | None, env: Mapping[str, str], stdin: BinaryIO
+    argument: str,
+    *,
+    items: str | None,
+    template: str | None,
+    env: Mapping[str, str],
+    stdin: BinaryIO,
+    allow_commands: bool = False,
 ) -> tuple[Job, Source]:
     """Return the job and its items.
 
@@ -65,18 +77,57 @@ def find(
         template: the job file, or the name of a built-in one, that goes with an items file.
         env: the environment.
         stdin: standard input.
+        allow_commands: whether the job file's ``${command:…}`` are run.
 
     Raises:
         SourceError: a file cannot be opened, or it is not clear what it is.
         JobError: the job file is not valid.
     """
+    given = {"argument": argument, "items": items, "template": template}
+    facts = {name: _absolute(text) for name, text in given.items() if text is not None}
+    job, source = _found(_Finder(env, run_command if allow_commands else no_commands), argument, items, template, stdin)
+    return job, replace(source, facts=facts)
+
+
+def _absolute(text: str) -> str:
+    return str(Path(text).absolute()) if Path(text).suffix else text
+
+
+@dataclass(frozen=True, slots=True)
+class _Finder:
+    """What a job file may reach for."""
+
+    env: Mapping[str, str]
+    run_command: RunCommand
+
+    def template(self, name: str) -> Job:
+        if name.endswith(".json"):
+            return self.load(Path(name))
+        return builtin_template(name, env=self.env, read_file=_reader(Path()), run_command=self.run_command)
+
+    def load(self, path: Path) -> Job:
+        try:
+            text = path.read_bytes().decode("utf-8-sig")
+        except OSError as error:
+            raise SourceError(f"{path}: {error.strerror or 'cannot be read'}") from None
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            problem = Problem(file=str(path), line=line, column=None, field=None, message="is not UTF-8")
+            raise JobError((problem,)) from None
+        reader = _reader(path.parent)
+        return load_job(text, source=str(path), env=self.env, read_file=reader, run_command=self.run_command)
+
+
+def _found(
+    finder: _Finder, argument: str, items: str | None, template: str | None, stdin: BinaryIO
+) -> tuple[Job, Source]:
     if argument == STANDARD_INPUT or _is_items(Path(argument)):
         if items is not None:
             raise SourceError(f"{argument} holds items already; --items goes with a job file")
-        return _job(template or DEFAULT_TEMPLATE, env=env), _open(argument, stdin)
+        return finder.template(template or DEFAULT_TEMPLATE), _open(argument, stdin)
     if template is not None:
         raise SourceError(f"--template goes with an items file, and {argument} is a job file")
-    job = _load(Path(argument), env=env)
+    job = finder.load(Path(argument))
     if items is not None:
         return job, _open(items, stdin)
     if isinstance(job.items, str):
@@ -102,26 +153,27 @@ def _first_character(path: Path) -> str:
         raise SourceError(f"{path}: {error.strerror or 'cannot be read'}") from None
 
 
-def _job(template: str, *, env: Mapping[str, str]) -> Job:
-    if template.endswith(".json"):
-        return _load(Path(template), env=env)
-    return builtin_template(template, env=env, read_file=_reader(Path()))
-
-
-def _load(path: Path, *, env: Mapping[str, str]) -> Job:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise SourceError(f"{path}: {error.strerror or 'cannot be read'}") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        problem = Problem(file=str(path), line=line, column=None, field=None, message="is not UTF-8")
-        raise JobError((problem,)) from None
-    return load_job(text, source=str(path), env=env, read_file=_reader(path.parent))
-
-
 def _reader(folder: Path) -> Callable[[str], str]:
     return lambda name: (folder / name).read_text("utf-8")
+
+
+def run_command(command: str) -> str:
+    """Return what a command prints, such as a password manager's; the shell is not asked.
+
+    Raises:
+        OSError: it cannot be run or fails; its output is in no message.
+    """
+    words = shlex.split(command)
+    name = words[0] if words else "''"
+    try:
+        done = subprocess.run(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=COMMAND_S, check=True)  # noqa: S603  the user has allowed it
+        return done.stdout.decode().removesuffix("\n").removesuffix("\r")
+    except subprocess.CalledProcessError as error:
+        raise OSError(f"{name} ended with {error.returncode}") from None
+    except subprocess.TimeoutExpired:
+        raise OSError(f"{name} did not end within {COMMAND_S:.0f} s") from None
+    except (OSError, IndexError, ValueError) as error:
+        raise OSError(f"{name} cannot be run: {getattr(error, 'strerror', None) or 'not a command'}") from None
 
 
 def _open(name: str, stdin: BinaryIO) -> Source:

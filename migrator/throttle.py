@@ -12,7 +12,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from types import TracebackType
 from typing import Final, Self, TypeAlias
@@ -172,6 +172,7 @@ class Throttle:
         self._gates: dict[str, _Gate] = {}
         self._concurrency = Concurrency(concurrency)
         self._in_flight = 0
+        self._paused = False
         self._stopped = anyio.Event()
         self._waited_s: dict[str, float] = {}
         self._keepers = anyio.create_task_group()
@@ -204,6 +205,33 @@ class Throttle:
                 turn.set_result(None)
             gate.scope.cancel()
 
+    def hold(self, hold_s: float) -> None:
+        """Send nothing for so long, and then one probe of each key first."""
+        until = self._clock().mono + hold_s
+        for gate in self._gates.values():
+            gate.pacer.hold(until)
+
+    def pause(self) -> None:
+        """Let nothing go until `resume`."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on after a `pause`."""
+        self._paused = False
+        self._call_keepers()
+
+    def set_rate(self, rate: float | None) -> None:
+        """Set the ceiling, in requests per second; None for none."""
+        self._settings = replace(self._settings, rate=rate)
+        for gate in self._gates.values():
+            gate.pacer.settings = self._settings
+        self._call_keepers()
+
+    def set_concurrency(self, level: int | None) -> None:
+        """Set the most requests in flight; None lets it find its own level."""
+        self._concurrency.fix(level)
+        self._call_keepers()
+
     async def sleep(self, delay_s: float) -> None:
         """Wait between two attempts; a stop ends the wait."""
         if delay_s > 0.0:
@@ -234,7 +262,7 @@ class Throttle:
             refused=sum(one.refused for one in each),
             salvos=sum(one.salvos for one in each),
             rate=tightest.rate if tightest else None,
-            waiting_for=tightest.waiting_for if tightest else None,
+            waiting_for="paused" if self._paused else tightest.waiting_for if tightest else None,
             waited_s=dict(self._waited_s),
         )
 
@@ -286,7 +314,7 @@ class Throttle:
         """Let the queue of a key go, one by one: the whole life of its keeper."""
         while True:
             now = self._clock().mono
-            if gate.head() is None or self._in_flight >= self._concurrency.level:
+            if gate.head() is None or self._paused or self._in_flight >= self._concurrency.level:
                 await gate.until_called(math.inf)
             elif (delay_s := gate.pacer.delay(now)) > 0.0:
                 await self._wait(gate, delay_s, now)
@@ -304,7 +332,8 @@ class Throttle:
         return gate.pacer.sent(now)
 
     def _may_send(self, gate: _Gate, now: float) -> bool:
-        return self._in_flight < self._concurrency.level and not self._stopped.is_set() and gate.pacer.delay(now) <= 0.0
+        free = self._in_flight < self._concurrency.level and not self._paused and not self._stopped.is_set()
+        return free and gate.pacer.delay(now) <= 0.0
 
     def _rate(self, gate: _Gate, now: float) -> float:
         rate = gate.pacer.rate(now)

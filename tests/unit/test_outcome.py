@@ -19,7 +19,6 @@ from migrator.outcome import (
     Verify,
     classify,
     decide,
-    differences,
     is_throttled,
 )
 
@@ -244,36 +243,6 @@ def test_any_answer_has_an_outcome(body: bytes, status: int, idempotent: bool) -
 
     assert (outcome.status is Status.SUCCEEDED) <= (200 <= status < 300)
     assert (outcome.error is None) == (outcome.status is Status.SUCCEEDED)
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=10,
-)
-
-
-@given(json_values)
-def test_what_was_sent_is_held(sent: JSON) -> None:
-    """A document holds itself."""
-    assert differences(sent, sent) == []
-
-
-@given(st.dictionaries(st.text(max_size=5), st.integers(), min_size=1), st.data())
-def test_a_change_is_found(sent: dict[str, int], data: st.DataObject) -> None:
-    """A member that differs or is missing is named by its pointer."""
-    name = data.draw(st.sampled_from(sorted(sent)))
-    pointer = "/" + name.replace("~", "~0").replace("/", "~1")
-
-    assert differences(sent, {**sent, name: sent[name] + 1}) == [pointer]
-    assert differences(sent, {other: sent[other] for other in sent if other != name}) == [pointer]
-
-
-def test_masks_are_not_compared() -> None:
-    """A value that the service masks is no mismatch, and true is not 1."""
-    assert differences({"secret": "abc"}, {"secret": "********"}) == []
-    assert differences({"on": True}, {"on": 1}) == ["/on"]
-    assert differences({"gone": None}, {}) == []
 
 
 @given(st.integers(1, 2000), st.integers(0, 2**32))

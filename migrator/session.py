@@ -1,0 +1,120 @@
+"""A session with one API: the throttle, the client and the reader, with what was learned of the API kept on disk."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from random import SystemRandom
+from time import time
+from urllib.parse import urlsplit
+
+import msgspec
+
+from migrator import folder
+from migrator.client import Client
+from migrator.errors import UserError
+from migrator.exchange import Clock, Instant
+from migrator.job import ApiProfile, unsafe_url
+from migrator.options import RunOptions
+from migrator.pacing import PacerMemory, PacerSettings
+from migrator.reading import Reader
+from migrator.secret import Masker
+from migrator.throttle import Throttle
+
+__all__ = ["Session", "open_session", "safe_base_url", "system_clock"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What talks to an API.
+
+    Attributes:
+        base_url: the server's.
+        throttle: gives leave to send.
+        client: makes the attempts.
+        reader: reads records and collections.
+        masker: keeps secrets out of what is written.
+        clock: reads both clocks.
+    """
+
+    base_url: str
+    throttle: Throttle
+    client: Client
+    reader: Reader
+    masker: Masker
+    clock: Clock
+
+    @property
+    def host(self) -> str:
+        """The server's name and port, fit for a file's name."""
+        return _host(self.base_url)
+
+
+def _host(base_url: str) -> str:
+    return urlsplit(base_url).netloc.replace(":", "_")
+
+
+def system_clock() -> Clock:
+    """Return what reads the event loop's monotonic clock and the system's."""
+    loop = asyncio.get_running_loop()
+    return lambda: Instant(loop.time(), time())
+
+
+def safe_base_url(api: ApiProfile, options: RunOptions) -> str:
+    """Return the server that is talked to.
+
+    Raises:
+        UserError: credentials would go over plain HTTP, or it is no URL.
+    """
+    base_url = (options.base_url or api.base_url).rstrip("/")
+    if message := unsafe_url(base_url, credentials=bool(api.credentials())):
+        raise UserError(f"{base_url.partition('?')[0]}: {message}")
+    return base_url
+
+
+@asynccontextmanager
+async def open_session(
+    api: ApiProfile,
+    options: RunOptions,
+    *,
+    base_url: str,
+    state: Path,
+    masker: Masker,
+    clock: Clock,
+    reuse_connections: bool = True,
+) -> AsyncIterator[Session]:
+    """Open a session, and close it on leaving.
+
+    Raises:
+        FolderError: the state folder cannot be used.
+    """
+    learned = folder.private_folder(state / "apis") / f"{_host(base_url)}.json"
+    memory = None
+    with suppress(OSError, msgspec.MsgspecError):
+        memory = msgspec.json.decode(learned.read_bytes(), type=PacerMemory)
+    async with (
+        Throttle(
+            settings=PacerSettings(
+                pace=options.pace,
+                reserve=options.reserve,
+                rate=options.rate,
+                write_spacing_s=api.write_spacing_s,
+            ),
+            dialect=api.rate_limit,
+            concurrency=options.concurrency,
+            clock=clock,
+            rng=SystemRandom(),
+            max_wait_s=options.max_wait,
+            memory=memory,
+        ) as throttle,
+        Client.open(api, timeout_s=options.timeout, clock=clock, reuse_connections=reuse_connections) as client,
+    ):
+        reader = Reader(
+            throttle=throttle, client=client, masker=masker, max_attempts=options.max_attempts, rng=SystemRandom()
+        )
+        yield Session(base_url=base_url, throttle=throttle, client=client, reader=reader, masker=masker, clock=clock)
+        # So that the next run makes no mistake twice; one that cannot be noted is no reason to fail.
+        if (lesson := throttle.memory()) is not None:
+            with suppress(folder.FolderError), folder.write_atomically(learned) as file:
+                file.write(msgspec.json.encode(lesson))
