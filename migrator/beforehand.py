@@ -3,9 +3,11 @@
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_bytes
 from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -13,7 +15,7 @@ from migrator.changes import before_image, changes, has_mask
 from migrator.envelope import ErrorKind, ItemError
 from migrator.errors import UserError
 from migrator.exchange import Request
-from migrator.folder import private_folder
+from migrator.folder import private_folder, read_key
 from migrator.job import Job
 from migrator.ledger import Ledger, LedgerReader
 from migrator.options import RunOptions
@@ -25,7 +27,7 @@ from migrator.sent import SentBefore
 from migrator.session import Session
 from migrator.vault import SALT_BYTES, Vault
 
-__all__ = ["Beforehand", "Look", "open_beforehand", "state_digest", "states", "vault_of"]
+__all__ = ["Beforehand", "Look", "Wishes", "open_beforehand", "read_passphrase", "state_digest", "states", "wishes"]
 
 KEY_VARIABLE: Final = "MIGRATOR_KEY"
 SHORTEST_KEY: Final = 12
@@ -157,11 +159,11 @@ def _failed(kind: ErrorKind, message: str) -> Outcome:
     return Outcome(status=Status.FAILED, error=ItemError(kind=kind, message=message))
 
 
-def vault_of(options: RunOptions, salt: bytes) -> Vault:
-    """Return what locks and opens images, with the user's key.
+def read_passphrase(options: RunOptions) -> Secret:
+    """Return the user's key for what is kept for a rollback.
 
     Raises:
-        UserError: there is no key, or it is too short.
+        UserError: there is none, or it is too short.
     """
     if options.key_file is not None:
         try:
@@ -176,63 +178,95 @@ def vault_of(options: RunOptions, salt: bytes) -> Vault:
             f"what is kept for a rollback is encrypted: put a key of {SHORTEST_KEY} characters or more into a file for "
             f"--key-file, or into the variable {KEY_VARIABLE}, and keep it"
         )
-    return Vault(Secret(key), salt=salt)
+    return Secret(key)
 
 
-@asynccontextmanager
-async def open_beforehand(
-    job: Job,
-    options: RunOptions,
-    session: Session,
-    ledger: Ledger,
-    reader: LedgerReader,
-    *,
-    total: int,
-    items_digest: str,
-    warn: Callable[[str], None],
-) -> AsyncIterator["Beforehand | None"]:
-    """Open what the options ask to be looked at; yield None where that is nothing.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What is to be looked at before writing, checked before anything is begun.
+
+    Attributes:
+        job: the job.
+        passphrase: for the images that are kept; None where none are.
+        planned: what a plan says, by item; None without one.
+        only_changed: whether an item that is as wanted is left alone.
+        since_last: the file of what was last sent with success; None where that is not looked at.
+        total: items of the run.
+    """
+
+    job: Job
+    passphrase: Secret | None
+    planned: Mapping[int, PlannedItem] | None
+    only_changed: bool
+    since_last: Path | None
+    total: int
+
+
+def wishes(job: Job, options: RunOptions, *, base_url: str, total: int, items_digest: str) -> Wishes | None:
+    """Return what the options ask to be looked at, or None where that is nothing.
 
     Raises:
         UserError: the API's profile has no read request, there is no key, or the plan does not fit.
-        ReadingError: the collection cannot be read.
+        FolderError: the state folder cannot be used.
     """
     keeps = options.keep_before or job.keep_before
     reads = keeps or options.only_changed or options.plan is not None
-    if not reads and not options.since_last:
-        yield None
-        return
+    if options.dry_run or not (reads or options.since_last):
+        return None
     if reads and not job.api.readable:
         raise UserError(f"the profile of {job.api.name} has no read request ('read': true), which this option needs")
-    fingerprint = session.masker.fingerprint
-    planned = None
+    state, planned = private_folder(Path(options.state)), None
     if options.plan is not None:
         planned = read_plan(
             Path(options.plan),
             job_digest=job.digest,
             items_digest=items_digest,
-            server=session.base_url,
-            fingerprint=fingerprint,
+            server=base_url,
+            fingerprint=Fingerprinter(read_key(state)),
         )
+    since_last = None
+    if options.since_last:
+        host = urlsplit(base_url).netloc.replace(":", "_")
+        since_last = private_folder(state / "jobs") / f"{job.name}-{host}.db"
+    return Wishes(
+        job=job,
+        passphrase=read_passphrase(options) if keeps else None,
+        planned=planned,
+        only_changed=options.only_changed,
+        since_last=since_last,
+        total=total,
+    )
+
+
+@asynccontextmanager
+async def open_beforehand(
+    wishes: Wishes, session: Session, ledger: Ledger, reader: LedgerReader, *, warn: Callable[[str], None]
+) -> AsyncIterator["Beforehand"]:
+    """Open what looks at items before they are written.
+
+    Raises:
+        ReadingError: the collection cannot be read.
+        WaitTooLong: the quota makes us wait for longer than the user allows.
+    """
     vault = None
-    if keeps:
+    if wishes.passphrase is not None:
         salt = reader.meta().get("salt") or token_bytes(SALT_BYTES).hex()
-        vault = vault_of(options, bytes.fromhex(salt))
+        vault = Vault(wishes.passphrase, salt=bytes.fromhex(salt))
         await ledger.put(salt=salt)
+    fingerprint = session.masker.fingerprint
+    bulk = wishes.only_changed and vault is None and wishes.planned is None and wishes.total >= LIST_FROM
     with ExitStack() as stack:
         sent = None
-        if options.since_last:
-            place = private_folder(Path(options.state) / "jobs") / f"{job.name}-{session.host}.db"
-            sent = stack.enter_context(SentBefore.open(place, fingerprint))
-        bulk = options.only_changed and not keeps and planned is None and total >= LIST_FROM
+        if wishes.since_last is not None:
+            sent = stack.enter_context(SentBefore.open(wishes.since_last, fingerprint))
         yield Beforehand(
             reader=session.reader,
             ledger=ledger,
-            only_changed=options.only_changed,
+            only_changed=wishes.only_changed,
             vault=vault,
-            planned=planned,
+            planned=wishes.planned,
             fingerprint=fingerprint,
-            states=await states(job, session) if bulk else {},
+            states=await states(wishes.job, session) if bulk else {},
             sent=sent,
             warn=warn,
         )

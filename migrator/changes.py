@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from migrator.exchange import JSON
 
-__all__ = ["ABSENT", "Change", "before_image", "changes", "has_mask", "is_mask"]
+__all__ = ["ABSENT", "Change", "before_image", "changes", "has_mask", "is_mask", "is_stand_in"]
 
 MASKED: Final = re.compile(r"[*•·xX]{3,}.{0,4}|\[redacted\]|-- redacted --|\{[a-z_]+\}", re.IGNORECASE)
 """What services write in place of a secret that they do not show; it can be compared with nothing."""
@@ -56,6 +56,11 @@ def changes(wanted: JSON, state: JSON, pointer: str = "") -> Iterator[Change]:
 def is_mask(value: JSON) -> bool:
     """Tell whether a value is what a service shows in place of a secret."""
     return isinstance(value, str) and MASKED.fullmatch(value) is not None
+
+
+def is_stand_in(value: str) -> bool:
+    """Tell whether a text stands in a secret's place: a service's mask, or a fingerprint of ours."""
+    return "***#" in value or MASKED.fullmatch(value) is not None
 
 
 def has_mask(value: JSON) -> bool:

@@ -6,43 +6,40 @@ Each command imports what it needs when it runs, so that `--help` and completion
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
-from migrator import __version__
-
-if TYPE_CHECKING:
-    from migrator.check import Verdict
+from migrator import __version__, cli_api, cli_runs
+from migrator.cli_shared import EXIT_USAGE, Examples, checked, ended, find_job, job_argument, run_options
 
 __all__ = ["cli", "main"]
 
 CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
-EXIT_USAGE, EXIT_STOPPED, EXIT_BUG, EXIT_INTERRUPTED = 2, 3, 70, 130
-
-
-class Examples(click.Command):
-    """A command whose help ends with an example, kept on lines of its own."""
-
-    def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.example = example
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the example."""
-        del ctx
-        with formatter.section("Example"):
-            for line in self.example.splitlines():
-                formatter.write(f"  {line}\n")
+EXIT_STOPPED, EXIT_BUG, EXIT_INTERRUPTED = 3, 70, 130
 
 
 @click.group(context_settings=CONTEXT, epilog="Start with: migrator check JOB, then migrator run JOB.")
 @click.version_option(__version__, message="migrator %(version)s")
 def cli() -> None:
     """Bulk PATCHes to a REST API, at the quota's edge, with every item accounted for."""
+
+
+for command in (
+    cli_api.plan,
+    cli_api.export,
+    cli_runs.retry,
+    cli_runs.rollback,
+    cli_runs.reconcile,
+    cli_runs.ctl,
+    cli_runs.status,
+    cli_runs.report,
+    cli_runs.prune,
+):
+    cli.add_command(command)
 
 
 def main() -> NoReturn:
@@ -109,69 +106,12 @@ def _message(error: Exception) -> int:
     return EXIT_BUG
 
 
-def _job_argument(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Declare JOB and what says where its items are."""
-    for declare in (
-        click.argument("job", metavar="JOB"),
-        click.option("--items", metavar="FILE", help="An items file in place of the job's own; - is standard input."),
-        click.option(
-            "--template", metavar="NAME|FILE", help="The job file that goes with an items file. [confluent-integration]"
-        ),
-    ):
-        command = declare(command)
-    return command
-
-
-RUN_OPTIONS: Final = (
-    click.option("--base-url", metavar="URL", help="Another server than the API profile's."),
-    click.option("--concurrency", metavar="N|auto", help="The most requests in flight. [auto]"),
-    click.option("--rate", metavar="N/UNIT", help="A ceiling of our own, such as 50/s or 600/m."),
-    click.option("--pace", metavar="fast|smooth", help="Use the budget at once, or spread it over the window. [fast]"),
-    click.option("--max-wait", metavar="T", help="A longer wait for quota ends the run, resumable. [1h]"),
-    click.option("--reserve", metavar="P%", help="The part of the quota left to its other users. [0%]"),
-    click.option("--max-failures", metavar="N|P%", help="Stop once so many items failed. [10%, from 20 items on]"),
-    click.option("--max-attempts", metavar="N", help="Tries an item, the first included. [5]"),
-    click.option("--timeout", metavar="S", help="One request, all in all. [30]"),
-    click.option("--canary", metavar="N", help="First N items; go on only if all succeeded. [1]"),
-    click.option("--limit", metavar="N", help="Only the first N items."),
-    click.option("--stages", metavar="LIST", help="Go on by steps, such as 1,10%,50%,100%; ask in between."),
-    click.option(
-        "--verify", metavar="none|response|read", help="Compare what the server holds with what was sent. [response]"
-    ),
-    click.option("--only-changed", is_flag=True, help="Read first; skip an item that is as wanted already."),
-    click.option("--since-last", is_flag=True, help="Skip an item whose request is as the last that succeeded."),
-    click.option("--keep-before", is_flag=True, help="Keep what each write replaces, encrypted, for a rollback."),
-    click.option("--key-file", metavar="FILE", help="The key for that; else $MIGRATOR_KEY."),
-    click.option("--plan", metavar="FILE", help="Apply a plan; refuse an item that has changed since."),
-    click.option("--deadline", metavar="HH:MM|T", help="Begin nothing new after that; can be resumed."),
-    click.option("--max-outage", metavar="T", help="Give up a server that went down after that. [5m]"),
-    click.option("--allow-commands", is_flag=True, help="Let the job file run commands (gate, notify)."),
-    click.option("--dry-run", is_flag=True, help="Everything but the requests."),
-    click.option("--fresh", is_flag=True, help="Do not resume; start a new run."),
-    click.option("--yes", is_flag=True, help="Do not ask."),
-    click.option("--state", metavar="DIR", help="Where runs are kept. [$MIGRATOR_STATE, else .migrator]"),
-    click.option("--if-running", metavar="fail|skip|wait", help="Another run of this job is under way. [fail]"),
-    click.option("--redact-files", is_flag=True, help="Mask secrets in succeeded.csv and failed.csv too."),
-    click.option("--metrics-file", metavar="F", help="Prometheus text file, for the node exporter's collector."),
-    click.option("--quiet", is_flag=True, help="Print nothing where all is well."),
-    click.option("--progress", metavar="auto|bar|plain|none", help="How progress is shown. [auto]"),
-    click.option("--log-format", metavar="auto|console|json", help="Events on standard error. [auto]"),
-    click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error. [info]"),
-)
-
-
-def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(RUN_OPTIONS):
-        command = option(command)
-    return command
-
-
 @cli.command(
     cls=Examples,
     example="migrator run rotate-slack-webhooks.json\nmigrator run webhooks.csv --rate 50/s --max-failures 1%",
 )
-@_job_argument
-@_run_options
+@job_argument
+@run_options
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
 def run(job: str, items: str | None, template: str | None, *, as_json: bool, **typed: str | bool | None) -> int:
     """Check every row, then send; resume by itself an unfinished run of the same job.
@@ -183,45 +123,17 @@ def run(job: str, items: str | None, template: str | None, *, as_json: bool, **t
     from migrator.errors import user_errors  # noqa: PLC0415
 
     with user_errors():
-        found, origin = _found(job, items, template, allow_commands=bool(typed["allow_commands"]))
+        found, origin = find_job(job, items, template, allow_commands=bool(typed["allow_commands"]))
         chosen = options.resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source)
-        verdict = _checked(found, origin, limit=chosen.limit)
+        verdict = checked(found, origin, limit=chosen.limit)
         if verdict.problem_count:
             return EXIT_USAGE
         ending = launch.launch(work.job_work(found, origin, verdict, chosen), chosen)
-    return _ended(ending, as_json=as_json, quiet=chosen.quiet)
-
-
-def _found(job: str, items: str | None, template: str | None, *, allow_commands: bool = False) -> Any:
-    from migrator import source  # noqa: PLC0415
-
-    allowed = allow_commands or os.environ.get("MIGRATOR_ALLOW_COMMANDS", "").lower() in {"1", "true", "yes", "on"}
-    return source.find(
-        job, items=items, template=template, env=os.environ, stdin=sys.stdin.buffer, allow_commands=allowed
-    )
-
-
-def _ended(ending: Any, *, as_json: bool, quiet: bool) -> int:
-    """Print how a run ended, and return its exit code."""
-    code = int(ending.exit_code)
-    if as_json or not (quiet and code == 0):
-        _say(ending.document() if as_json else ending.text())
-    return code
-
-
-def _say(text: str) -> None:
-    """Print a result; a standard output that takes nothing is no reason to hide how it went."""
-    try:
-        click.echo(text)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        click.echo(f"migrator: standard output: {error.strerror}", err=True)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python would complain once more at exit
+    return ended(ending, chosen, as_json=as_json)
 
 
 @cli.command(cls=Examples, example="migrator check rotate-slack-webhooks.json")
-@_job_argument
+@job_argument
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 def check(job: str, items: str | None, template: str | None, *, as_json: bool) -> int:
     """Check every row and show the problems with file, line and column; no network."""
@@ -230,8 +142,8 @@ def check(job: str, items: str | None, template: str | None, *, as_json: bool) -
     from migrator.errors import user_errors  # noqa: PLC0415
 
     with user_errors():
-        found, origin = _found(job, items, template)
-    verdict = _checked(found, origin, limit=None)
+        found, origin = find_job(job, items, template)
+    verdict = checked(found, origin, limit=None)
     if as_json:
         problems = [
             {"file": p.file, "line": p.line, "column": p.column, "field": p.field, "message": p.message}
@@ -246,22 +158,6 @@ def check(job: str, items: str | None, template: str | None, *, as_json: bool) -
     elif not verdict.problem_count:
         click.echo(f"{origin.name}: {verdict.items} items, no problems")
     return EXIT_USAGE if verdict.problem_count else 0
-
-
-def _checked(job: Any, origin: Any, *, limit: int | None) -> "Verdict":
-    """Check the whole input and print what is wrong with it."""
-    from migrator import check as rules  # noqa: PLC0415
-
-    verdict = rules.check(origin.rewound(), form=origin.form, job=job, name=origin.name, limit=limit)
-    for problem in verdict.problems:
-        click.echo(str(problem), err=True)
-    more = verdict.problem_count - len(verdict.problems)
-    if more:
-        click.echo(f"… and {more} more", err=True)
-    if verdict.problem_count:
-        problems = f"{verdict.problem_count} problem{'s' if verdict.problem_count != 1 else ''}"
-        click.echo(f"migrator: {origin.name}: {problems} in {verdict.items} rows; nothing was sent", err=True)
-    return verdict
 
 
 @cli.command(cls=Examples, example="migrator schema > job.schema.json")
@@ -304,6 +200,7 @@ def schema() -> None:
 @click.option(
     "--concurrency-limit", type=click.IntRange(0), default=0, help="Refuse more requests at a time than that."
 )
+@click.option("--masked", is_flag=True, help="Show masks in place of webhooks, as many other services do.")
 @click.option("--unknown", type=click.Choice(["403", "404"]), default="403", show_default=True, help="For unknown ids.")
 @click.option(
     "--envelope", type=click.Choice(["errors", "error"]), default="errors", show_default=True, help="Of error bodies."
@@ -335,6 +232,7 @@ def sandbox(**typed: Any) -> None:
                 jitter_s=_milliseconds(typed["jitter"]),
                 error_rate=options.parse_share(typed["error_rate"]),
                 concurrency_limit=typed["concurrency_limit"],
+                masked=typed["masked"],
                 unknown_status=int(typed["unknown"]),
                 new_envelope=typed["envelope"] == "error",
                 seed=typed["seed"],

@@ -69,10 +69,15 @@ class Concurrency:
             self.level += 1
 
     def fix(self, level: int | None) -> None:
-        """Set the number of slots, within those that there were lanes made for; None lets it find its own level."""
+        """Set the number of slots; None lets it find its own level."""
         self._fixed = level is not None
-        if level is not None:
-            self.level = min(level, self.most)
+        self.most = level if level is not None else MOST
+        self.level = self.most if level is not None else min(self.level, self.most)
+
+    @property
+    def lanes(self) -> int:
+        """How many lanes can ever be of use: each slot's, those of a later level too, and as many in back-off."""
+        return 2 * max(self.most, MOST)
 
     def troubled(self, now: float) -> None:
         """Note a server error or a broken connection."""

@@ -5,8 +5,10 @@ from contextlib import contextmanager
 
 from migrator.brakes import Exit
 from migrator.folder import FolderError
+from migrator.ledger import LedgerError
 from migrator.options import OptionError
 from migrator.source import SourceError
+from migrator.vault import VaultError
 
 __all__ = ["UserError", "user_errors"]
 
@@ -26,3 +28,5 @@ def user_errors() -> Iterator[None]:
         yield
     except (SourceError, OptionError, FolderError) as error:
         raise UserError(str(error)) from None
+    except (LedgerError, VaultError) as error:
+        raise UserError(str(error), Exit.STOPPED) from None

@@ -72,6 +72,7 @@ class Invocation:
         self._name = place.name
         self._masker = Masker(Fingerprinter(read_key(state)), work.api.credentials())
         self._targets: tuple[Target, ...] = ()
+        self._note: str | None = None
         if work.notices and not options.dry_run:
             try:
                 self._targets = read_targets(work.notices, allow_commands=options.allow_commands)
@@ -191,7 +192,6 @@ class Invocation:
         )
 
     async def _drive(self, run: Run, session: Session, ledger: Ledger, reader: LedgerReader, journal: Journal) -> None:
-        requests = self._work.requests(reader.finished())
         async with anyio.create_task_group() as helpers:
             helpers.start_soon(watch_signals, run)
             helpers.start_soon(flush, journal, run, self._place / "ledger.db")
@@ -200,7 +200,7 @@ class Invocation:
                 helpers.start_soon(watch_deadline, run, self._options.deadline)
             helpers.start_soon(control.serve, self._place, run, session.throttle, journal)
             if self._options.dry_run:
-                await run.rehearse(requests)
+                await run.rehearse(self._work.requests(reader.finished()))
             else:
                 await self._look_and_drive(run, session, ledger, reader, journal)
             helpers.cancel_scope.cancel()
@@ -211,6 +211,10 @@ class Invocation:
         try:
             async with self._work.look(session, ledger, reader, journal) as look:
                 await run.drive(self._work.requests(reader.finished()), look)
+            if run.stopped_by is None and self._work.after is not None:
+                self._note = await self._work.after(self._place, session, reader)
+        except FolderError as error:
+            journal.event("file.unwritten", level="warning", message=str(error))
         except ReadingError as error:
             run.stop(StopReason(StopKind.UNREADABLE, str(error)))
         except WaitTooLong as wait:
@@ -259,6 +263,8 @@ class Invocation:
             resume_command=self._work.resume,
             failed_command=self._work.again.format(run=self._name, folder=self._place),
         )
+        if self._note is not None:
+            summary["next_step"] = f"{self._note}; {summary['next_step']}"
         if reason is not None and reason.item is not None:
             summary["resumable"] = True
             summary["next_step"] = f"{REMEDIES[reason.kind]}, then {self._work.resume}: it goes on where it was"

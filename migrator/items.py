@@ -14,6 +14,7 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
 
+from migrator.cells import begins_with_apostrophe, restored
 from migrator.exchange import JSON
 from migrator.job import Empty, Job
 from migrator.placeholder import columns_in
@@ -104,7 +105,7 @@ def _csv_cells(source: BinaryIO, name: str, kept: Sequence[int]) -> Iterator[tup
         for found in _Table(text, name).rows():
             if not isinstance(found, Problem):
                 number, _, cells = found
-                yield number, [cells[place] for place in kept]
+                yield number, [restored(cells[place]) for place in kept]
 
 
 def _json_cells(source: BinaryIO, form: Form, name: str, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
@@ -377,6 +378,8 @@ def _csv_rows(source: BinaryIO, name: str, rules: _Rules) -> Iterator[_Row | Pro
                 yield found
                 continue
             number, line, cells = found
+            if any(map(begins_with_apostrophe, cells)):
+                cells = [restored(cell) for cell in cells]
             values: dict[str, Any] = dict(zip(columns, cells, strict=False))  # the widths have been compared
             if special:
                 for place, convert in converted:

@@ -374,7 +374,7 @@ class _Loader:
             items=tuple(items) if isinstance(items, list) else items,
             run=document.get("run", {}),
             keep_before=document.get("before") == "read",
-            preflight=_preflight(document.get("preflight")),
+            preflight=self._preflight(document.get("preflight")),
             gate=tuple(document.get("gate", ())),
             notify=tuple(self._notice(place, one) for place, one in enumerate(document.get("notify", ()))),
             source=self._source,
@@ -387,6 +387,14 @@ class _Loader:
             name: Secret(self._filled(value, ("notify", place, name))) if isinstance(value, str) else value
             for name, value in given.items()
         }
+
+    def _preflight(self, given: Mapping[str, str] | None) -> Preflight | None:
+        if given is None:
+            return None
+        server = given.get("server")
+        if server is not None and not is_loopback(_host(server) or ""):
+            self.wrong(("preflight", "server"), "has to be on this machine: webhooks are credentials")
+        return Preflight(column=given["column"], server=server)
 
     def _check_placeholders(self, value: Any, path: tuple[str | int, ...]) -> None:
         if isinstance(value, str):
@@ -524,10 +532,6 @@ def _host(url: str) -> str | None:
     except ValueError:
         # `unsafe_url` says what is wrong with it.
         return None
-
-
-def _preflight(given: Mapping[str, str] | None) -> Preflight | None:
-    return None if given is None else Preflight(column=given["column"], server=given.get("server"))
 
 
 def _dialect(rate: Mapping[str, str]) -> Dialect:

@@ -1,6 +1,7 @@
 """A run from its lock to its ending: finds the unfinished one or makes a new folder, asks, and drives it."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
@@ -63,6 +64,9 @@ def launch(work: Work, options: RunOptions) -> Ending:
             folder.private_folder(state / name)
         unfinished = None if options.fresh or options.dry_run else _unfinished(state, work)
         _confirm(work, options, resumed=unfinished is not None)
+        if work.preflight is not None and unfinished is None:
+            for notice in work.preflight():
+                click.echo(f"migrator: {notice}", err=True)
         place = folder.private_folder(unfinished or state / "runs" / folder.new_run_id(work.job, time()))
         invocation = Invocation(work, options, state=state, place=place)
         try:
@@ -84,23 +88,25 @@ def _unfinished(state: Path, work: Work) -> Path | None:
                 meta = ledger.meta()
         except LedgerError as error:
             raise UserError(f"{error}; --fresh starts a new run", Exit.STOPPED) from None
-        if (meta.get("job"), meta.get("base_url")) != (work.job, work.base_url) or meta.get("dry_run") == "true":
-            continue
-        if meta.get("state") == "ended":
-            return None
-        _refuse_another(meta.get("kind", "run"), meta.get("items_digest"), meta.get("job_digest"), work, place.name)
-        return place
+        if (meta.get("job"), meta.get("base_url")) == (work.job, work.base_url) and meta.get("dry_run") != "true":
+            return place if meta.get("state") != "ended" and _goes_on(meta, work, place.name) else None
     return None
 
 
-def _refuse_another(kind: str, items_digest: str | None, job_digest: str | None, work: Work, name: str) -> None:
+def _goes_on(meta: Mapping[str, str], work: Work, name: str) -> bool:
+    """Tell whether a work goes on with an unfinished run; one that would only confuse it is refused."""
+    kind, items_digest = meta.get("kind", "run"), meta.get("items_digest")
+    if kind == "run" != work.kind:
+        # A run that went wrong and was broken off may be retried, or taken back.
+        return False
     choice = "Put the old one back to go on with it, or give --fresh to start a new run with all items."
-    if kind != work.kind:
+    if kind != work.kind or (kind != "run" and items_digest != work.items_digest):
         raise UserError(f"the {kind} {name} is unfinished: go on with it first, or give --fresh")
     if items_digest != work.items_digest:
         raise UserError(f"{work.name} has changed since the unfinished run {name} began. {choice}")
-    if job_digest != work.job_digest:
+    if meta.get("job_digest") != work.job_digest:
         raise UserError(f"the job file has changed since the unfinished run {name} began. {choice}")
+    return True
 
 
 def _confirm(work: Work, options: RunOptions, *, resumed: bool) -> None:

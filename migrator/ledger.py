@@ -29,7 +29,7 @@ from migrator.envelope import ErrorKind, ItemError
 from migrator.folder import FolderError, open_private
 from migrator.outcome import Status
 
-__all__ = ["InFlight", "Ledger", "LedgerError", "LedgerReader", "Row", "is_begun", "read_ledger"]
+__all__ = ["Image", "InFlight", "Ledger", "LedgerError", "LedgerReader", "Row", "is_begun", "read_ledger"]
 
 SCHEMA_VERSION: Final = 1
 
@@ -152,6 +152,19 @@ class InFlight:
     attempt: int
     begun_ms: int
 
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What was there before an item was written, under lock and key."""
+
+    item: int
+    key: str
+    url: str
+    locked: bytes
+
+
+MAYBE_CHANGED: Final = ("mismatch", "timeout", "connection", "protocol", "server")
+"""Errors after which nobody knows whether the server has acted."""
 
 Operation: TypeAlias = tuple[str, tuple[Any, ...], "asyncio.Future[None] | None"]
 
@@ -371,20 +384,25 @@ class LedgerReader:
         for row in self._chunks(SELECT, by="sequence", place=-1):
             yield _decoded(row)
 
-    def images(self) -> Iterator[tuple[Row, str, bytes]]:
-        """Yield what succeeded and has an image of what was there before: the row, its URL and the locked image."""
-        kept = "SELECT item, url, image FROM before WHERE item > 0"
-        for item, url, image in self._chunks(kept, by="item"):
-            found = self._connection.execute(f"{SELECT} AND item = ?", (item,)).fetchone()
-            if found is not None and found[2] == Status.SUCCEEDED:
-                yield _decoded(found), url, image
+    def images(self) -> Iterator[Image]:
+        """Yield the images of the items that the run has changed, or may have."""
+        marks = ", ".join("?" * len(MAYBE_CHANGED))
+        kept = (
+            "SELECT item, key, url, image "  # noqa: S608  constants alone
+            "FROM before JOIN (SELECT item, key, status, error_kind FROM item) USING (item)"
+            f" WHERE (status IS NULL OR status IN ('succeeded', 'in_doubt') OR error_kind IN ({marks}))"
+        )
+        for row in self._chunks(kept, MAYBE_CHANGED, by="item"):
+            yield Image(*row)
 
-    def _chunks(self, statement: str, *, by: str, place: int = 0) -> Iterator[tuple[Any, ...]]:
+    def _chunks(
+        self, statement: str, values: tuple[Any, ...] = (), *, by: str, place: int = 0
+    ) -> Iterator[tuple[Any, ...]]:
         """Read in chunks ordered by a column and its place: a long read would keep the WAL from being checkpointed."""
         after = 0
         while True:
             rows = self._connection.execute(
-                f"{statement} AND {by} > ? ORDER BY {by} LIMIT {CHUNK}", (after,)
+                f"{statement} AND {by} > ? ORDER BY {by} LIMIT {CHUNK}", (*values, after)
             ).fetchall()
             yield from rows
             if len(rows) < CHUNK:

@@ -1,12 +1,11 @@
 """A plan as a file: what would change, item by item, with secrets as fingerprints and states as digests."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from migrator.errors import UserError
-from migrator.exchange import JSON
 from migrator.folder import write_atomically
 from migrator.secret import Fingerprinter
 
@@ -27,8 +26,8 @@ class PlannedChange(msgspec.Struct, kw_only=True, frozen=True):
     """
 
     pointer: str
-    before: JSON
-    after: JSON
+    before: Any
+    after: Any
     absent: bool = False
     masked: bool = False
 

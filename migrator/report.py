@@ -10,6 +10,7 @@ from typing import IO, Final, TypeAlias, TypedDict
 
 import msgspec
 
+from migrator.cells import neutralised
 from migrator.folder import write_atomically
 from migrator.journal import timestamp
 from migrator.ledger import LedgerReader, Row
@@ -30,15 +31,20 @@ __all__ = [
 ]
 
 OWN_COLUMNS: Final = ("_status", "_http_status", "_error", "_attempts", "_request_id")
-FILES: Final = ("results.jsonl", "succeeded.csv", "failed.csv", "events.jsonl", "ledger.db", "report.html")
+FILES: Final = (
+    "results.jsonl",
+    "succeeded.csv",
+    "failed.csv",
+    "events.jsonl",
+    "ledger.db",
+    "report.html",
+    "retired.csv",
+)
 
 SCHEMA_VERSION: Final = 1
 """Of `summary.json`."""
 
 GOOD: Final = frozenset({Status.SUCCEEDED, Status.UNCHANGED})
-
-FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\0")
-"""What a spreadsheet takes for the start of a formula (OWASP ASVS 1.2.10, CWE-1236)."""
 
 WORDS: Final[Mapping[Status, str]] = {
     Status.SUCCEEDED: "succeeded",
@@ -114,9 +120,9 @@ def write_result_files(
 ) -> None:
     """Write `succeeded.csv` and `failed.csv`: the input's own columns and order, then what became of each item.
 
-    Items without a result are in neither. Input cells are written as they are, so that `failed.csv` can be run again;
-    columns that begin with an underscore are those of an earlier run, and are left out. Constant memory: both streams
-    come in the input's order and are merged.
+    Items without a result are in neither. Input cells keep their values, so that `failed.csv` can be run again, though
+    one that a spreadsheet would take for a formula is neutralised; columns that begin with an underscore are those of
+    an earlier run, and are left out. Constant memory: both streams come in the input's order and are merged.
 
     Args:
         folder: the run's.
@@ -138,7 +144,7 @@ def write_result_files(
             if mask is not None:
                 shown = [mask(name, cell) for name, cell in zip(names, shown, strict=True)]
             table = good if row.status in GOOD else bad
-            table.write((*shown, *_own_cells(row)))
+            table.write((*map(neutralised, shown), *_own_cells(row)))
 
 
 def _merged(cells: Iterable[tuple[int, Sequence[str]]], rows: Iterable[Row]) -> Iterator[tuple[Sequence[str], Row]]:
@@ -179,12 +185,7 @@ def _csv(path: Path) -> Iterator[_Table]:
 def _own_cells(row: Row) -> Iterator[str]:
     error = "" if row.error is None else row.error.message
     for value in (row.status.value, row.http_status, error, row.attempts, row.request_id):
-        yield _harmless("" if value is None else str(value))
-
-
-def _harmless(cell: str) -> str:
-    """Keep a spreadsheet from taking a server's text for a formula."""
-    return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell
+        yield neutralised("" if value is None else str(value))
 
 
 def summarise(

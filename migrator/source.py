@@ -13,10 +13,19 @@ from typing import BinaryIO, Final
 import msgspec
 
 from migrator.items import Form
-from migrator.job import Job, JobError, RunCommand, builtin_template, load_job, no_commands
+from migrator.job import (
+    ApiProfile,
+    Job,
+    JobError,
+    RunCommand,
+    builtin_profile,
+    builtin_template,
+    load_job,
+    no_commands,
+)
 from migrator.problem import Problem
 
-__all__ = ["DEFAULT_TEMPLATE", "Source", "SourceError", "find", "run_command"]
+__all__ = ["DEFAULT_TEMPLATE", "STANDARD_INPUT", "Source", "SourceError", "find", "find_profile", "run_command"]
 
 DEFAULT_TEMPLATE: Final = "confluent-integration"
 FORMS: Final = {".csv": Form.CSV, ".tsv": Form.CSV, ".jsonl": Form.JSONL, ".ndjson": Form.JSONL, ".json": Form.JSON}
@@ -38,7 +47,7 @@ class Source:
         form: how they are to be read.
         name: what to call it in messages.
         path: the file; None for standard input and items that stand in the job file.
-        facts: how to find both again: `argument`, `items` and `template`, those that were given, with absolute paths.
+        facts: how to find both again: the arguments that were given, with absolute paths.
     """
 
     stream: BinaryIO
@@ -83,10 +92,23 @@ def find(
         SourceError: a file cannot be opened, or it is not clear what it is.
         JobError: the job file is not valid.
     """
-    given = {"argument": argument, "items": items, "template": template}
+    given = {"job_argument": argument, "items_argument": items, "template_argument": template}
     facts = {name: _absolute(text) for name, text in given.items() if text is not None}
     job, source = _found(_Finder(env, run_command if allow_commands else no_commands), argument, items, template, stdin)
     return job, replace(source, facts=facts)
+
+
+def find_profile(name: str, *, env: Mapping[str, str], allow_commands: bool) -> ApiProfile:
+    """Return a built-in profile, or a job file's.
+
+    Raises:
+        SourceError: the file cannot be read.
+        JobError: there is no such profile, or it is not valid.
+    """
+    finder = _Finder(env, run_command if allow_commands else no_commands)
+    if name.endswith(".json"):
+        return finder.load(Path(name)).api
+    return builtin_profile(name, env=env, read_file=_reader(Path()), run_command=finder.run_command)
 
 
 def _absolute(text: str) -> str:

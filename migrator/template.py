@@ -8,6 +8,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from migrator.changes import is_stand_in
 from migrator.exchange import Request
 from migrator.items import Item
 from migrator.job import Job
@@ -15,7 +16,7 @@ from migrator.placeholder import Column, columns_in, parse
 from migrator.problem import compile_schema, explain
 from migrator.secret import Secret
 
-__all__ = ["Template"]
+__all__ = ["Template", "origin"]
 
 PLAIN_SEGMENT: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*")
 """What nearly every id is; such a one needs no closer look."""
@@ -38,7 +39,7 @@ class Template:
         self._path = parse(job.request.path)
         self._path_columns = tuple(part.name for part in self._path if isinstance(part, Column))
         self._base_url = base_url
-        self._origin = _origin(base_url)
+        self._origin = origin(base_url)
         self._secrets = tuple(sorted(job.secrets))
         self._limiter_column = job.api.limiter_column
         self._places: dict[tuple[str | int, ...], str] = {}
@@ -84,6 +85,10 @@ class Template:
             value = values.get(column)
             if type(value) is not str or not is_plain_segment(value):
                 return False
+        for name in self._secrets:
+            secret = values.get(name)
+            if type(secret) is Secret and is_stand_in(secret.reveal()):
+                return False
         body = self._render(values)
         return body is not NOTHING and (self._limits is None or self._limits.is_valid(body))
 
@@ -93,6 +98,10 @@ class Template:
         for column in self._path_columns:
             if message := _unsafe_segment(values.get(column)):
                 yield column, message
+        for column in self._secrets:
+            secret = values.get(column)
+            if isinstance(secret, Secret) and is_stand_in(secret.reveal()):
+                yield column, "holds a mask in place of the secret, which is never written back"
         body = self._render(values)
         if body is NOTHING:
             if self._method != "DELETE":
@@ -224,6 +233,7 @@ def _unsafe_segment(value: Any) -> str | None:
     return None
 
 
-def _origin(url: str) -> str:
+def origin(url: str) -> str:
+    """Return a URL's scheme, host and port."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"

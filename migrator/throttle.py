@@ -190,8 +190,8 @@ class Throttle:
 
     @property
     def lanes(self) -> int:
-        """How many lanes can be of use: each slot's, and as many in back-off."""
-        return 2 * self._concurrency.most
+        """How many lanes can be of use."""
+        return self._concurrency.lanes
 
     def permit(self, limiter_key: str) -> "Permit":
         """Return leave to send one request, to be entered with `async with`."""
@@ -266,11 +266,15 @@ class Throttle:
             waited_s=dict(self._waited_s),
         )
 
-    def eta_s(self, pending: int, *, rate: float) -> float | None:
+    def eta_s(self, pending: int, *, rate: float | None = None) -> float | None:
         """Return the seconds until `pending` more requests are through, as far as can be told.
 
-        With a quota: the time to its renewal, and a window for each further quota that is needed; else by the rate.
+        With a quota: the time to its renewal, and a window for each further quota that is needed; else by the rate, or
+        by what the slots can do where none is given.
         """
+        if rate is None:
+            latency_s = self._concurrency.latency_s
+            rate = self._concurrency.level / latency_s if latency_s else 0.0
         stands = self.statistics()
         window_s = max((gate.pacer.window_s() or 0.0 for gate in self._gates.values()), default=0.0)
         by_rate = pending / rate if rate > 0.0 else None

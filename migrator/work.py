@@ -1,11 +1,12 @@
 """What is to be done in a run, wherever it comes from: a job with its items, or the images of an earlier run."""
 
-from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, TypeAlias
 
-from migrator.beforehand import Look, open_beforehand
+from migrator.beforehand import Look, open_beforehand, wishes
 from migrator.check import Verdict
 from migrator.exchange import Request
 from migrator.items import read_cells, read_items
@@ -14,11 +15,15 @@ from migrator.journal import Journal
 from migrator.ledger import Ledger, LedgerReader
 from migrator.options import RunOptions
 from migrator.outcome import Verify
+from migrator.preflight import Verdict as Probe
+from migrator.preflight import preflight
 from migrator.problem import Problem
+from migrator.retired import write_retired
 from migrator.run import BATCH, InputChanged
 from migrator.session import Session, safe_base_url
 from migrator.source import Source
 from migrator.template import Template
+from migrator.vault import Vault
 
 __all__ = ["Cells", "OpenLook", "Work", "job_work", "requests_of"]
 
@@ -28,6 +33,11 @@ STATE_ITEMS: Final = 16
 LOOKAHEAD: Final = 20_000
 """Requests that are read ahead where items draw on many quotas: 20 MB, and four keys of 5,000 items each in a row."""
 
+UNPROVEN: Final = {
+    Probe.UNKNOWN: "could not be proved alive; they may be, and are written all the same",
+    Probe.NOT_PROBED: "cannot be probed: only /services/ of Slack's own servers ever is",
+}
+
 Cells: TypeAlias = tuple[Sequence[str], Iterator[tuple[int, Sequence[str]]]]
 """The columns of the input, and the number and the cells of each item."""
 
@@ -35,10 +45,7 @@ OpenLook: TypeAlias = Callable[[Session, Ledger, LedgerReader, Journal], Abstrac
 """Opens what looks at an item before it is written."""
 
 
-@asynccontextmanager
-async def no_look(_session: Session, _ledger: Ledger, _reader: LedgerReader, _journal: Journal) -> AsyncIterator[None]:
-    """Look at nothing."""
-    yield None
+After: TypeAlias = Callable[[Path, Session, LedgerReader], Awaitable[str | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +69,8 @@ class Work:
         cells: opens the input again for the files with its own columns.
         look: opens what looks at an item before it is written.
         read_back: whether what was written is read again.
+        preflight: looks at what is to be written before anything is; returns what is worth knowing.
+        after: does what is left when all items have come to their end; returns what is worth knowing.
         lookahead: requests that are read ahead.
         gate: the command that decides after each stage.
         notices: what the job file says of notices.
@@ -83,8 +92,10 @@ class Work:
     secret_path: bool = False
     requests: Callable[[Iterator[int]], Iterator[Request]]
     cells: Callable[[], Cells]
-    look: OpenLook = no_look
+    look: OpenLook
     read_back: bool = False
+    preflight: Callable[[], list[str]] | None = None
+    after: After | None = None
     lookahead: int = BATCH
     gate: tuple[str, ...] = ()
     notices: tuple[Mapping[str, object], ...] = ()
@@ -115,15 +126,33 @@ def job_work(
     template = Template.compile(job, base_url=base_url)
     total = verdict.items if only is None else only_count
 
-    def look(
+    wanted = wishes(job, options, base_url=base_url, total=total, items_digest=verdict.digest)
+
+    @asynccontextmanager
+    async def look(
         session: Session, ledger: Ledger, reader: LedgerReader, journal: Journal
-    ) -> AbstractAsyncContextManager[Look | None]:
+    ) -> AsyncIterator[Look | None]:
         def warn(message: str) -> None:
             journal.event("before.masked", level="warning", message=message)
 
-        return open_beforehand(
-            job, options, session, ledger, reader, total=total, items_digest=verdict.digest, warn=warn
+        if wanted is None:
+            yield None
+            return
+        async with open_beforehand(wanted, session, ledger, reader, warn=warn) as opened:
+            yield opened
+
+    async def after(place: Path, session: Session, reader: LedgerReader) -> str | None:
+        if wanted is None or wanted.passphrase is None or job.api.collection is None:
+            return None
+        vault = Vault(wanted.passphrase, salt=bytes.fromhex(reader.meta()["salt"]))
+        count = await write_retired(place, reader, session, collection=job.api.collection, vault=vault)
+        return (
+            f"{count} old webhooks are used by nothing any more, and can be revoked: see retired.csv" if count else None
         )
+
+    def probe() -> list[str]:
+        found = preflight(job, source, limit=verdict.items)
+        return [f"{count} of the new webhooks {what}" for kind, what in UNPROVEN.items() if (count := found[kind])]
 
     def requests(finished: Iterator[int]) -> Iterator[Request]:
         return requests_of(source, job, template, total=verdict.items, only=only, finished=finished)
@@ -136,13 +165,15 @@ def job_work(
         name=source.name,
         job_digest=job.digest,
         items_digest=verdict.digest,
-        facts=source.facts,
+        facts=dict(source.facts) | {"rows": str(verdict.items), "source_digest": verdict.digest},
         secrets=job.secrets,
         idempotent=job.request.idempotent,
         secret_path=template.path_has_secret,
         requests=requests,
         cells=lambda: read_cells(source.rewound(), form=source.form, name=source.name),
         look=look,
+        preflight=probe if job.preflight is not None else None,
+        after=after,
         read_back=options.verify is Verify.READ,
         lookahead=BATCH if job.api.limiter_column is None else LOOKAHEAD,
         gate=job.gate,

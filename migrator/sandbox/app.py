@@ -33,6 +33,9 @@ ROOT: Final = "/notifications/v1/integrations"
 METHODS: Final = {ROOT: "GET, POST", ROOT + ":test": "POST"}
 """What the paths without an id take."""
 
+MASK: Final = "[REDACTED]"
+SECRETS: Final = frozenset({"webhook_url", "url"})
+
 JSON_TYPE: Final = "application/json"
 
 NONE: Final[Mapping[str, str]] = {}
@@ -57,6 +60,7 @@ class Settings:
         jitter_s: up to so much more.
         error_rate: share of requests that get a 5xx.
         concurrency_limit: requests at a time; 0 for no limit.
+        masked: whether answers have masks in place of webhooks, as those of many other services do.
         unknown_status: 403 as Confluent answers for unknown ids, or 404.
         new_envelope: error bodies in the newer form.
         seed: of latencies and errors.
@@ -74,6 +78,7 @@ class Settings:
     jitter_s: float = 0.0
     error_rate: float = 0.0
     concurrency_limit: int = 0
+    masked: bool = False
     unknown_status: int = 403
     new_envelope: bool = False
     seed: int = 1
@@ -289,12 +294,12 @@ class Sandbox:
                 raise Refusal(404, None, "Not Found")
             raise Refusal(403, "forbidden_access", None, Complaint("Forbidden Access"))
         if method == "GET":
-            return _json(200, store.integrations[key])
+            return _json(200, self._shown(store.integrations[key]))
         if method == "DELETE":
             store.delete(key)
             response = web.Response(status=204)
         else:
-            response = _json(200, store.update(key, _decoded(exchange.body), now=self._now()))
+            response = _json(200, self._shown(store.update(key, _decoded(exchange.body), now=self._now())))
         self.statistics.writes[key] += 1
         return response
 
@@ -305,8 +310,15 @@ class Sandbox:
         metadata: dict[str, Any] = {"first": here, "total_size": len(self.store.integrations)}
         if token is not None:
             metadata["next"] = f"{here}?page_token={token}"
-        listed = {"api_version": "notifications/v1", "kind": "IntegrationList", "metadata": metadata, "data": found}
-        return _json(200, listed)
+        listed = {"api_version": "notifications/v1", "kind": "IntegrationList", "metadata": metadata, "data": []}
+        return _json(200, listed | {"data": [self._shown(one) for one in found]})
+
+    def _shown(self, integration: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return an integration as it is told of: with masks in place of its secrets, where that was ordered."""
+        if not self._settings.masked:
+            return integration
+        hidden = {name: MASK if name in SECRETS else value for name, value in integration["target"].items()}
+        return {**integration, "target": hidden}
 
     def _refused(self, refusal: Refusal, exchange: "_Exchange") -> web.Response:
         headers = {}

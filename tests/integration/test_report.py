@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from result_rows import failure, result
 
+from migrator.cells import restored
 from migrator.envelope import ErrorKind, ItemError
 from migrator.folder import FolderError
 from migrator.ledger import Ledger, Row, read_ledger
@@ -116,24 +117,26 @@ CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.lists(CELLS, min_size=2, max_size=2), min_size=1, max_size=5))
 def test_input_cells_are_written_as_they_are(tmp_path: Path, rows: list[list[str]]) -> None:
-    """Whatever stands in a cell is read again from failed.csv unchanged, so that it can be run again."""
+    """Whatever stands in a cell has the same value when failed.csv is read again, and is no formula meanwhile."""
     cells = list(enumerate(rows, start=1))
 
     write_result_files(tmp_path, columns=COLUMNS, cells=cells, rows=[failure(number) for number, _ in cells])
 
-    assert [row[:2] for row in table(tmp_path / "failed.csv")[1:]] == rows
+    written = [row[:2] for row in table(tmp_path / "failed.csv")[1:]]
+    assert [[restored(cell) for cell in row] for row in written] == rows
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "\0")) for row in written for cell in row)
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "\0"])
 def test_servers_text_is_no_formula(tmp_path: Path, start: str) -> None:
-    """A server's text that a spreadsheet would calculate is made harmless; the user's own cell is not touched."""
+    """What a spreadsheet would calculate is made harmless, whosever it is."""
     text = f"{start}HYPERLINK(1)"
     row = failure(1, request_id=text, error=ItemError(kind=ErrorKind.SERVER, message=text))
 
     write_result_files(tmp_path, columns=["id"], cells=[(1, ["=1"])], rows=[row])
 
     (written,) = table(tmp_path / "failed.csv")[1:]
-    assert (written[0], written[3], written[5]) == ("=1", f"'{text}", f"'{text}")
+    assert (written[0], written[3], written[5]) == ("'=1", f"'{text}", f"'{text}")
 
 
 def test_secret_columns_can_be_masked(tmp_path: Path) -> None:
