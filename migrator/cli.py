@@ -119,12 +119,13 @@ def run(job: str, items: str | None, template: str | None, *, as_json: bool, **t
     Exit codes: 0 all succeeded; 1 some failed or are in doubt; 2 not valid, nothing was sent; 3 stopped early, can be
     resumed; 4 another run of this job is under way; 130 and 143 interrupted, can be resumed.
     """
-    from migrator import launch, options, work  # noqa: PLC0415
+    from migrator import joining, launch, options, work  # noqa: PLC0415
     from migrator.errors import user_errors  # noqa: PLC0415
 
     with user_errors():
         found, origin = find_job(job, items, template, allow_commands=bool(typed["allow_commands"]))
         chosen = options.resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source)
+        found = joining.joined(found, origin, chosen)
         verdict = checked(found, origin, limit=chosen.limit)
         if verdict.problem_count:
             return EXIT_USAGE

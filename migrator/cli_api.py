@@ -34,13 +34,14 @@ def plan(job: str, items: str | None, template: str | None, out: str | None, *, 
     """
     import msgspec  # noqa: PLC0415
 
-    from migrator import options, planning  # noqa: PLC0415
+    from migrator import joining, options, planning  # noqa: PLC0415
     from migrator.errors import user_errors  # noqa: PLC0415
     from migrator.plan_file import write_plan  # noqa: PLC0415
 
     with user_errors():
         found, origin = find_job(job, items, template, allow_commands=bool(typed["allow_commands"]))
         chosen = options.resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source)
+        found = joining.joined(found, origin, chosen)
         verdict = checked(found, origin, limit=chosen.limit)
         if verdict.problem_count:
             return EXIT_USAGE

@@ -70,7 +70,7 @@ def retry(run: str, *, as_json: bool, **typed: Any) -> int:
 
     Exit codes are those of run.
     """
-    from migrator import again, launch  # noqa: PLC0415
+    from migrator import again, joining, launch  # noqa: PLC0415
     from migrator.errors import user_errors  # noqa: PLC0415
     from migrator.folder import find_run  # noqa: PLC0415
 
@@ -80,6 +80,7 @@ def retry(run: str, *, as_json: bool, **typed: Any) -> int:
             place, env=os.environ, allow_commands=commands_allowed(typed=bool(typed["allow_commands"]))
         )
         chosen = _options(typed, job.run, job.source, base_url=meta["base_url"])
+        job = joining.joined(job, source, chosen)
         ending = launch.launch(again.retry_work(place, job, source, meta, chosen), chosen)
     return ended(ending, chosen, as_json=as_json)
 
@@ -116,7 +117,7 @@ def reconcile(run: str, *, as_json: bool, **typed: Any) -> int:
     """Settle a run's items in doubt by reading what the server holds: succeeded, not applied, or changed since."""
     import msgspec  # noqa: PLC0415
 
-    from migrator import again  # noqa: PLC0415
+    from migrator import again, joining  # noqa: PLC0415
     from migrator import reconcile as settling  # noqa: PLC0415
     from migrator.errors import user_errors  # noqa: PLC0415
     from migrator.folder import find_run  # noqa: PLC0415
@@ -130,6 +131,7 @@ def reconcile(run: str, *, as_json: bool, **typed: Any) -> int:
             place, env=os.environ, allow_commands=commands_allowed(typed=bool(typed["allow_commands"]))
         )
         chosen = _options(typed, {}, job.source, base_url=meta["base_url"])
+        job = joining.joined(job, source, chosen)
         with lock_job(state, job.name, IfRunning.FAIL):
             found = settling.reconcile(place, job, source, meta, chosen)
     if as_json:

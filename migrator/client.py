@@ -5,7 +5,7 @@ import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import aiohttp
@@ -86,7 +86,7 @@ class Client:
         A server may give up an idle connection just as it is used again. It has then read nothing of the request, which
         goes out once more on a new connection (RFC 9112, section 9.3.1).
         """
-        sent = self._clock()
+        sent, resent = self._clock(), False
         url = URL(request.url, encoded=True)
         try:
             try:
@@ -94,9 +94,10 @@ class Client:
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                 if self._fresh is None or isinstance(error, aiohttp.ClientConnectorError):
                     raise
-                return await self._exchange_redirected(self._fresh, request, url, sent)
+                resent = True
+                return replace(await self._exchange_redirected(self._fresh, request, url, sent), resent=True)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            return _failure(error, sent, self._clock())
+            return replace(_failure(error, sent, self._clock()), resent=resent)
 
     async def _exchange_redirected(
         self, session: aiohttp.ClientSession, request: Request, url: URL, sent: Instant

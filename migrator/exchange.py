@@ -80,6 +80,7 @@ class Reply:
         headers: names in lower case; the values of a repeated header joined by ", " (RFC 9110, section 5.3).
         body: what was read of it.
         truncated: whether the body was longer than what is read at the most.
+        resent: whether the connection broke just as it was used again, so that the request went out a second time.
         sent: when the request was handed to the connection.
         received: when the last byte was read.
     """
@@ -88,6 +89,7 @@ class Reply:
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
     truncated: bool = False
+    resent: bool = False
     sent: Instant
     received: Instant
 
@@ -102,6 +104,7 @@ class Failure:
         maybe_sent: False only where the server cannot have seen the request.
         message: what happened, without any secret, URL or body.
         certificate: the server's certificate was not accepted, which no further attempt can mend.
+        resent: as in `Reply`.
         sent: when the attempt began.
         received: when it was given up.
     """
@@ -111,6 +114,7 @@ class Failure:
     maybe_sent: bool
     message: str
     certificate: bool = False
+    resent: bool = False
     sent: Instant
     received: Instant
 

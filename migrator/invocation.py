@@ -25,7 +25,7 @@ from migrator.notice import Moment, NoticeError, Target, notify, read_targets
 from migrator.options import Progress, RunOptions
 from migrator.outcome import Status
 from migrator.page import write_page
-from migrator.reading import ReadingError
+from migrator.reading import ReadingError, Sender
 from migrator.report import (
     Stopped,
     Summary,
@@ -38,6 +38,7 @@ from migrator.run import Run
 from migrator.secret import Fingerprinter, Masker
 from migrator.session import Session, open_session, system_clock
 from migrator.stages import Stages
+from migrator.telemetry import check_telemetry, open_telemetry
 from migrator.throttle import WaitTooLong
 from migrator.watch import flush, watch_deadline, watch_signals
 from migrator.work import Work
@@ -73,6 +74,7 @@ class Invocation:
         self._masker = Masker(Fingerprinter(read_key(state)), work.api.credentials())
         self._targets: tuple[Target, ...] = ()
         self._note: str | None = None
+        self._traced = not options.dry_run and check_telemetry(os.environ)
         if work.notices and not options.dry_run:
             try:
                 self._targets = read_targets(work.notices, allow_commands=options.allow_commands)
@@ -105,9 +107,13 @@ class Invocation:
                     reuse_connections=self._work.idempotent,
                 )
             )
-            run = self._run(
-                ledger, reader, journal, session, doubtful=frozenset(one.item for one in reader.in_flight())
-            )
+            telemetry = None
+            if self._traced:
+                telemetry = stack.enter_context(
+                    open_telemetry(run=self._name, job=self._work.job, server=self._work.base_url)
+                )
+            client = session.client if telemetry is None else telemetry.traced(session.client)
+            run = self._run(ledger, reader, journal, session, client)
             resent = len(reader.in_flight())
             journal.event("run.started", items=self._work.total, server=self._work.base_url, resent=resent)
             await self._tell(Moment.START, {"run": self._name, "job": self._work.job}, journal)
@@ -116,6 +122,8 @@ class Invocation:
             await self._finish(ledger, reader, summary)
             journal.event("run.ended", **summary)
             self._page(reader, summary, journal)
+            if telemetry is not None:
+                telemetry.ended(summary)
             await self._tell(Moment.SUCCESS if summary["exit_code"] == 0 else Moment.FAILURE, dict(summary), journal)
         if journal.failure is not None or run.abandoned:
             # A full disk, or results that came in while their items were given up, have left gaps; the ledger has none.
@@ -169,7 +177,12 @@ class Invocation:
         return Progress.BAR if sys.stderr.isatty() else Progress.PLAIN
 
     def _run(
-        self, ledger: Ledger, reader: LedgerReader, journal: Journal, session: Session, *, doubtful: frozenset[int]
+        self,
+        ledger: Ledger,
+        reader: LedgerReader,
+        journal: Journal,
+        session: Session,
+        client: Sender,
     ) -> Run:
         stages = Stages(self._options, self._work.gate, journal=journal, counts=reader.counts)
         return Run(
@@ -180,11 +193,11 @@ class Invocation:
             ledger=ledger,
             journal=journal,
             throttle=session.throttle,
-            client=session.client,
+            client=client,
             masker=self._masker,
             clock=session.clock,
             rng=SystemRandom(),
-            doubtful=doubtful,
+            doubtful=frozenset(one.item for one in reader.in_flight()),
             secret_path=self._work.secret_path,
             lookahead=self._work.lookahead,
             reader=session.reader if self._work.read_back else None,

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
 
 from migrator.cells import begins_with_apostrophe, restored
 from migrator.exchange import JSON
-from migrator.job import Empty, Job
+from migrator.job import Empty, Job, Join
 from migrator.placeholder import columns_in
 from migrator.problem import Problem, StrictJSONError, compile_schema, did_you_mean, explain, read_json, strict_decoder
 from migrator.secret import Secret
@@ -145,7 +145,11 @@ class _Rules:
         self.converters = {column: self._converter(column) for column in self._properties}
         request = job.request
         self._needed = {*columns_in(request.path), *job.key}
-        self._named = self._needed | set(columns_in(request.body)) | job.secrets
+        self._joined: frozenset[str] = frozenset()
+        if job.join is not None:
+            self._joined = frozenset(columns_in(request.path)) - {job.join.column}
+            self._needed = {*self._needed, job.join.column} - self._joined
+        self._named = (self._needed | set(columns_in(request.body)) | job.secrets) - self._joined
         self._known = self._named | set(self._properties) | ({job.api.limiter_column or ""} - {""})
         self._open = not request.has_body
 
@@ -174,6 +178,9 @@ class _Rules:
                 yield row
                 continue
             number, line, values = row
+            if self._job.join is not None and (message := self._join(self._job.join, values)):
+                yield Problem(self._name, line, None, self._job.join.column, message)
+                continue
             key = values.get(single) if single is not None else self._joined_key(values)
             if each and (wrong := list(self._unknown(values))):
                 for column, message in wrong:
@@ -187,6 +194,21 @@ class _Rules:
                 yield Problem(self._name, line, None, secret, "is a secret, and has to be a string")
                 continue
             yield Item(number, key, values, line)
+
+    def _join(self, join: Join, values: dict[str, Any]) -> str | None:
+        """Add what the path needs from the record that a row names; return why that cannot be."""
+        if self._job.lookup is None:
+            # Before the records are known, as in a check without network, any will do.
+            values.update(dict.fromkeys(self._joined, UNKNOWN))
+            return None
+        value = values.get(join.column)
+        found = self._job.lookup(str(value)) if isinstance(value, str | int) else "is empty, and names no record"
+        if isinstance(found, str):
+            return found
+        if missing := self._joined - found.keys():
+            return f"names a record without {', '.join(sorted(missing))}"
+        values.update({name: found[name] for name in self._joined})
+        return None
 
     def _hide(self, values: dict[str, Any]) -> str | None:
         """Turn the values of secret columns into secrets; return the column of one that is no string."""
@@ -472,6 +494,8 @@ class _Window:
 
 BLANKS: Final = re.compile(r"[ \t\r\n]*")
 STRICT: Final = strict_decoder(Decimal)
+UNKNOWN: Final = "unknown"
+"""In the place of an id that is not known yet."""
 
 
 def _objects(source: BinaryIO, name: str) -> Iterator[tuple[int, Any] | Problem]:

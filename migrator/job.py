@@ -30,6 +30,7 @@ __all__ = [
     "Empty",
     "Job",
     "JobError",
+    "Join",
     "Preflight",
     "ReadFile",
     "RequestTemplate",
@@ -50,6 +51,7 @@ IDEMPOTENT: Final = frozenset({"PATCH", "PUT", "DELETE"})
 
 ReadFile = Callable[[str], str]
 RunCommand = Callable[[str], str]
+Lookup = Callable[[str], "Mapping[str, str] | str"]
 
 
 def no_commands(_command: str) -> str:
@@ -126,6 +128,19 @@ class Preflight:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Join:
+    """How items find their records, where nobody holds ids.
+
+    Attributes:
+        column: the item's, whose value is looked for.
+        member: of a record of the API's collection, by its dotted name.
+    """
+
+    column: str
+    member: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApiProfile:
     """An API.
 
@@ -187,6 +202,9 @@ class Job:
         run: options of the run, as they are written.
         keep_before: whether the state before each write is kept.
         preflight: the look at the new webhooks, if one is wanted.
+        join: how items find their records; None where they hold what the path needs.
+        lookup: returns the members of the record that a value names, or says why there are none; None before the
+            records are known.
         gate: the command that decides after each stage.
         notify: who is told, as `notice.read_targets` takes it, with variables and files filled in.
         source: the job file's name.
@@ -205,6 +223,8 @@ class Job:
     run: Mapping[str, JSON] = field(default_factory=dict)
     keep_before: bool = False
     preflight: Preflight | None = None
+    join: Join | None = None
+    lookup: Lookup | None = field(default=None, repr=False, compare=False)
     gate: tuple[str, ...] = ()
     notify: tuple[Mapping[str, Any], ...] = ()
     source: str = ""
@@ -355,7 +375,7 @@ class _Loader:
         for column in [key] if isinstance(key, str) else key:
             if column in document.get("secrets", ()):
                 self.wrong(("key",), f"names the secret {column}, but keys are shown; take another column")
-        digest = {name: document.get(name) for name in ("api", "request", "key", "item_schema", "empty")}
+        digest = {name: document.get(name) for name in ("api", "request", "key", "item_schema", "empty", "join")}
         return Job(
             name=document["name"],
             description=document.get("description", ""),
@@ -374,6 +394,7 @@ class _Loader:
             items=tuple(items) if isinstance(items, list) else items,
             run=document.get("run", {}),
             keep_before=document.get("before") == "read",
+            join=self._join(document),
             preflight=self._preflight(document.get("preflight")),
             gate=tuple(document.get("gate", ())),
             notify=tuple(self._notice(place, one) for place, one in enumerate(document.get("notify", ()))),
@@ -387,6 +408,14 @@ class _Loader:
             name: Secret(self._filled(value, ("notify", place, name))) if isinstance(value, str) else value
             for name, value in given.items()
         }
+
+    def _join(self, document: Mapping[str, Any]) -> Join | None:
+        given = document.get("join")
+        if given is None:
+            return None
+        if "body" not in document["request"]:
+            self.wrong(("join",), "needs a request with a body, since the column that it names is not to be sent")
+        return Join(column=given["column"], member=given["member"])
 
     def _preflight(self, given: Mapping[str, str] | None) -> Preflight | None:
         if given is None:

@@ -9,7 +9,7 @@ The journal is a view of the ledger. A disk that takes no more of it ends the jo
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -40,6 +40,9 @@ __all__ = [
 ]
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+LARGEST_EVENTS: Final = 16 << 20
+"""Bytes of `events.jsonl`; then it becomes `events.1.jsonl`, so that a storm of retries cannot fill the disk."""
+
 FLUSH_MS: Final = 200
 """Milliseconds for which results may stay in the buffer while more come in: as often as the display is drawn."""
 
@@ -131,15 +134,29 @@ def _render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> b
 
 
 class _Sink:
-    """A structlog logger that hands lines to a buffered file, until the disk takes no more."""
+    """A structlog logger that hands lines to a buffered file, until the disk takes no more.
 
-    def __init__(self, file: IO[bytes]) -> None:
+    Args:
+        file: opened for appending.
+        turned_over: makes room once the file has its full size, and returns a new one; None for a file that may grow.
+    """
+
+    def __init__(self, file: IO[bytes], turned_over: Callable[[IO[bytes]], IO[bytes]] | None = None) -> None:
         self._file = file
+        self._turned_over = turned_over
+        self._size = file.tell()
         self.failure: str | None = None
 
     def msg(self, line: bytes) -> None:
         if self.failure is None:
+            if self._turned_over is not None and self._size + len(line) > LARGEST_EVENTS:
+                self._attempt(self._turn_over)
+            self._size += len(line)
             self._attempt(lambda: self._file.write(line))
+
+    def _turn_over(self) -> None:
+        if self._turned_over is not None:
+            self._file, self._size = self._turned_over(self._file), 0
 
     def flush(self) -> None:
         if self.failure is None:
@@ -171,6 +188,7 @@ class Journal:
         masker: keeps secrets out of events.
         clock: dates events.
         subscribers: who else is told.
+        turn_over: makes room for events once their file is full; None where it may grow.
     """
 
     def __init__(
@@ -182,13 +200,14 @@ class Journal:
         masker: Masker,
         clock: Clock,
         subscribers: Iterable[Subscriber] = (),
+        turn_over: Callable[[IO[bytes]], IO[bytes]] | None = None,
     ) -> None:
         self._run = run
         self._clock = clock
         self._masker = masker
         self._subscribers = list(subscribers)
         self._flushed_ms = 0
-        self._events, self._results = _Sink(events), _Sink(results)
+        self._events, self._results = _Sink(events, turn_over), _Sink(results)
         # structlog puts an event's name last where it is not bound before (its `_process_event`).
         first = {"timestamp": "", "event": "", "level": "info", "run": run}
         self._event = self._events.logger([self._date, self._mask, self._tell, _render], **first)
@@ -268,12 +287,29 @@ def open_journal(
         FolderError: it cannot be opened.
     """
     remove_leftovers(folder)
-    with open_private(folder / "events.jsonl", "ab") as events:
+    place = folder / "events.jsonl"
+
+    def turn_over(full: IO[bytes]) -> IO[bytes]:
+        """Keep the full file as the earlier one, in the place of the one before it."""
+        full.close()
+        place.replace(folder / "events.1.jsonl")
+        return open_private(place, "ab")
+
+    events = open_private(place, "ab")
+    with ExitStack() as stack:
+        stack.callback(events.close)
         results = open_private(folder / "results.jsonl", "ab")
-        with closing(
-            Journal(run=run, events=events, results=results, masker=masker, clock=clock, subscribers=subscribers)
-        ) as journal:
-            yield journal
+        journal = Journal(
+            run=run,
+            events=events,
+            results=results,
+            masker=masker,
+            clock=clock,
+            subscribers=subscribers,
+            turn_over=turn_over,
+        )
+        stack.callback(journal.close)
+        yield journal
 
 
 def write_results(path: Path, ledger: LedgerReader, *, run: str) -> bool:

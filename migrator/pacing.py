@@ -475,7 +475,7 @@ class Pacer:
             self._slow_start = False
         elif self._announced and self._counts_itself() and not ticket.probe:
             return
-        elif self._announced and (ticket.probe or self._refill.known):
+        elif self._announced and (ticket.probe or self._refill.believed):
             self._late_s = max(self._late_s, quota.resolution_s if quota is not None else 1.0)
         elif self._announced and (quota is None or not quota.remaining):
             most = max(1.0, LARGEST_RESERVE * (self._limit or 0))

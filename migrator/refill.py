@@ -38,6 +38,11 @@ class Refill:
         """Whether the server fills a bucket, as far as is known."""
         return self._proved and not self._disproved
 
+    @property
+    def believed(self) -> bool:
+        """Whether it was ever gone by, even if an answer has disproved it since."""
+        return self._proved
+
     def answered(
         self, *, limit: int, remaining: int, reset_s: float, resolution_s: float, late_s: float, now: float, unseen: int
     ) -> None:

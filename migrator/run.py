@@ -268,14 +268,15 @@ class Run:
         """Bring one item to its end: the whole way, in order."""
         if (row := await self._unsent(request)) is not None:
             return await self._settle(request, row)
-        attempt, waited_s = 1, 0.0
+        attempt, resent, waited_s = 1, 0, 0.0
         while True:
             async with self._throttle.permit(request.limiter_key) as permit:
                 waited_s += permit.waited_s
                 if self.stopped_by is not None or not permit.granted:
                     return None
-                await self._begin(request, attempt)
+                await self._begin(request, attempt + resent)
                 answer = await self._client.send(request)
+                resent += answer.resent
                 quota = permit.answered(answer)
                 outcome = self._judge(request, answer, quota)
                 decision = self._decide(request, outcome, attempt)
@@ -285,7 +286,7 @@ class Run:
                         answer,
                         outcome,
                         quota,
-                        attempts=attempt,
+                        attempts=attempt + resent,
                         waited_s=waited_s,
                         provisional=isinstance(decision, Stop),
                     )

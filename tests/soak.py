@@ -147,7 +147,7 @@ def away_round(workplace: Workplace, rng: random.Random) -> Tally:
     with sandbox_process("--items", str(ROUND_ITEMS), "--limit", "0", "--latency", "5ms") as sandbox:
         with fault_proxy(sandbox.url) as proxy:
             moment = rng.randint(1, ROUND_ITEMS // 2)
-            process = workplace.start(*command(proxy.url, "--max-attempts", "2"))
+            process = workplace.start(*command(proxy.url, "--max-attempts", "2", "--max-outage", "2s"))
             wait_for(process, lambda: len(proxy.attempts) >= moment)
             proxy.refuse()
             tally.times += 1

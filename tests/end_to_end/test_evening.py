@@ -107,7 +107,7 @@ def test_plan_shows_what_would_change(workplace: Workplace, sandbox: SandboxProc
 
 def test_plan_of_many_reads_the_list(workplace: Workplace, start_sandbox: StartSandbox) -> None:
     """Four hundred items cost two requests, since the profile has a list."""
-    with start_sandbox("--items", "400", "--limit", "100", "--window", "3600") as sandbox:
+    with start_sandbox("--items", "400", "--limit", "100", "--window", "3600", "--algorithm", "first") as sandbox:
         workplace.write_job(400)
 
         plan = told(workplace.run(*command("plan", sandbox, "--json")))
@@ -605,3 +605,56 @@ def test_deadline(workplace: Workplace, start_sandbox: StartSandbox) -> None:
         assert (late.code, "deadline" in late.out) == (3, True)
         assert rest.code == 0
         assert set(sandbox.stats()["writes"].values()) == {1}
+
+
+def joined_job(workplace: Workplace, member: str, rows: dict[str, str]) -> None:
+    """Write a job whose items are found by a member of their records."""
+    workplace.write_job(1, join={"column": "which", "member": member}, key="which" if "url" not in member else "id")
+    secrets = ["webhook_url", "which"] if "url" in member else ["webhook_url"]
+    document = json.loads((workplace.folder / "job.json").read_text()) | {"secrets": secrets}
+    (workplace.folder / "job.json").write_text(json.dumps(document))
+    lines = ["which,webhook_url", *[f"{which},{url}" for which, url in rows.items()], ""]
+    (workplace.folder / "items.csv").write_text("\n".join(lines))
+
+
+def test_items_by_their_display_name(workplace: Workplace, sandbox: SandboxProcess) -> None:
+    """Where nobody holds ids, items find their records by a name; the check without network takes them as they are."""
+    joined_job(workplace, "display_name", {f"Slack integration {number}": webhook(number) for number in (3, 5)})
+
+    checked = workplace.run("check", "job.json")
+    done = workplace.run(*command("run", sandbox))
+
+    assert (checked.code, done.code) == (0, 0), done.err
+    assert sandbox.stats()["writes"] == {"i-00003": 1, "i-00005": 1}
+    assert held(sandbox, "i-00005")["target"]["webhook_url"] == webhook(5)
+
+
+def test_names_that_name_none_or_many(workplace: Workplace, sandbox: SandboxProcess) -> None:
+    """A name that no record has, or that several have, is a problem of its row, and nothing is sent."""
+    change(sandbox, "i-00004", {"display_name": "Slack integration 3"})
+    rows = {"Slack integration 3": webhook(3), "Slack integration 5": webhook(5), "Nobody": webhook(6)}
+    joined_job(workplace, "display_name", rows)
+
+    done = workplace.run(*command("run", sandbox))
+
+    assert done.code == 2
+    assert "items.csv:2" in done.err
+    assert "names 2 records" in done.err
+    assert "i-00003, i-00004" in done.err
+    assert "items.csv:4" in done.err
+    assert "names no record" in done.err
+    assert sandbox.stats()["writes"] == {"i-00004": 1}
+
+
+def test_items_by_their_old_webhook(workplace: Workplace, sandbox: SandboxProcess) -> None:
+    """Found by what is rotated away, a run that was stopped half way still knows its records when it goes on."""
+    joined_job(workplace, "target.webhook_url", {old(number): webhook(number) for number in range(1, 9)})
+    sandbox.order({"match": "i-00005", "fault": "status", "status": 409})
+
+    stopped = workplace.run(*command("run", sandbox, "--max-failures", "1", "--concurrency", "1"))
+    rest = workplace.run(*command("run", sandbox))
+    failed = workplace.run("retry", "last")
+
+    assert (stopped.code, rest.code, failed.code) == (3, 1, 0), rest.err + failed.err
+    assert sandbox.stats()["writes"] == {f"i-{number:05d}": 1 for number in range(1, 9)}
+    assert leaks(workplace, "old-0001", "new-secret") == []

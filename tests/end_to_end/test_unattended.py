@@ -390,3 +390,67 @@ def test_no_controlling_terminal_is_needed(workplace: Workplace, sandbox: Sandbo
         [MIGRATOR[0], "-c", script], start_new_session=True, stdin=subprocess.DEVNULL, capture_output=True, check=False
     )
     assert refused.returncode != 0
+
+
+NOTICES = """
+import http.server, json, pathlib, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.tell(b"")
+    def do_POST(self):
+        self.tell(self.rfile.read(int(self.headers["Content-Length"])))
+    def tell(self, body):
+        with pathlib.Path(sys.argv[1]).open("a") as file:
+            print(json.dumps([self.path, body.decode()]), file=file)
+        self.send_response(200)
+        self.end_headers()
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+@contextmanager
+def notices(heard: Path) -> Iterator[str]:
+    """Start somebody who hears notices and writes them down, and return its URL."""
+    with subprocess.Popen(
+        [MIGRATOR[0], "-c", NOTICES, str(heard)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        finally:
+            process.kill()
+
+
+def test_others_are_told(workplace: Workplace, sandbox: SandboxProcess) -> None:
+    """A check is pinged at the start and at the end, a webhook and a command get the summary, and never a secret."""
+    heard, told = workplace.folder / "heard", workplace.folder / "told"
+    job = Clockwork(workplace, sandbox, 3)
+    sandbox.order({"match": "i-00002", "fault": "status", "status": 409})
+    with notices(heard) as url:
+        (workplace.folder / "ping").write_text(f"{url}/check-secret")
+        document = json.loads((workplace.folder / "job.json").read_text())
+        document["notify"] = [
+            {"ping": "${file:ping}"},
+            {"webhook": f"{url}/hook-secret", "on": ["failure"]},
+            {"command": ["/bin/sh", "-c", f"cat > {told}"]},
+        ]
+        (workplace.folder / "job.json").write_text(json.dumps(document))
+
+        refused = job.run(*QUIET)
+        done = job.run("--allow-commands", "--max-failures", "50%", *QUIET)
+
+    assert (refused.code, "--allow-commands" in refused.err) == (2, True)
+    assert done.code == 1
+    calls = [json.loads(line) for line in heard.read_text().splitlines()]
+    assert calls[0][0] == "/check-secret/start"
+    assert sorted(path for path, _ in calls[1:]) == ["/check-secret/fail", "/hook-secret"]
+    (summary,) = [json.loads(body) for path, body in calls if path == "/hook-secret"]
+    assert (summary["event"], summary["counts"]["failed"]) == ("failure", 1)
+    assert json.loads(told.read_text()) == summary
+    assert "new-secret" not in heard.read_text()
+    assert all(b"check-secret" not in path.read_bytes() for path in job.state.rglob("*") if path.is_file())

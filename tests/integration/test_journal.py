@@ -356,3 +356,19 @@ def test_closed_standard_error_does_not_end_the_run(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "stderr", closed)
 
     told(subscriber, failure(1))
+
+
+def test_events_never_fill_the_disk(tmp_path: Path) -> None:
+    """A full file of events becomes the earlier one, and the one before it goes; results are all kept."""
+    text = "x" * 100_000
+    with journal_in(tmp_path) as journal:
+        for number in range(400):
+            journal.event("noise", number=number, text=text)
+        journal.item(result(1))
+
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files == ["events.1.jsonl", "events.jsonl", "results.jsonl"]
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 34 << 20
+    kept = [line["number"] for name in ("events.1.jsonl", "events.jsonl") for line in lines(tmp_path / name)]
+    assert kept == list(range(kept[0], 400))
+    assert stat.S_IMODE((tmp_path / "events.jsonl").stat().st_mode) == 0o600
