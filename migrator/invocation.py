@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from random import SystemRandom
 from typing import Final
@@ -113,6 +114,13 @@ class Invocation:
                     open_telemetry(run=self._name, job=self._work.job, server=self._work.base_url)
                 )
             client = session.client if telemetry is None else telemetry.traced(session.client)
+            self._stages = Stages(
+                self._options,
+                self._work.gate,
+                journal=journal,
+                counts=reader.counts,
+                shown_elsewhere=self._kind_of_progress() is Progress.BAR,
+            )
             run = self._run(ledger, reader, journal, session, client)
             resent = len(reader.in_flight())
             journal.event("run.started", items=self._work.total, server=self._work.base_url, resent=resent)
@@ -184,7 +192,6 @@ class Invocation:
         session: Session,
         client: Sender,
     ) -> Run:
-        stages = Stages(self._options, self._work.gate, journal=journal, counts=reader.counts)
         return Run(
             name=self._name,
             options=self._options,
@@ -201,7 +208,7 @@ class Invocation:
             secret_path=self._work.secret_path,
             lookahead=self._work.lookahead,
             reader=session.reader if self._work.read_back else None,
-            passed=stages.passed,
+            passed=self._stages.passed,
         )
 
     async def _drive(self, run: Run, session: Session, ledger: Ledger, reader: LedgerReader, journal: Journal) -> None:
@@ -241,7 +248,7 @@ class Invocation:
         from migrator import progress  # noqa: PLC0415
 
         if kind is Progress.BAR:
-            await progress.show_bar(run.statistics)
+            await progress.show_bar(lambda: replace(run.statistics(), question=self._stages.question))
         else:
             await progress.show_plain(run.statistics, journal)
 
@@ -316,7 +323,7 @@ class Invocation:
 
     def _page(self, reader: LedgerReader, summary: Summary, journal: Journal) -> None:
         """Write what is for others than the one at the terminal; what cannot be written is told, and no more."""
-        facts = {"concurrency": str(self._options.concurrency or "auto"), "pace": str(self._options.pace)}
+        facts = {"Concurrency": str(self._options.concurrency or "auto"), "Pace": str(self._options.pace)}
         try:
             write_page(self._place, reader, summary, facts=facts)
             if self._options.metrics_file is not None and not self._options.dry_run:

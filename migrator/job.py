@@ -37,6 +37,7 @@ __all__ = [
     "RunCommand",
     "builtin_profile",
     "builtin_template",
+    "host_of",
     "is_loopback",
     "job_schema",
     "load_job",
@@ -421,7 +422,7 @@ class _Loader:
         if given is None:
             return None
         server = given.get("server")
-        if server is not None and not is_loopback(_host(server) or ""):
+        if server is not None and not is_loopback(host_of(server) or ""):
             self.wrong(("preflight", "server"), "has to be on this machine: webhooks are credentials")
         return Preflight(column=given["column"], server=server)
 
@@ -464,7 +465,7 @@ class _Loader:
             name: self._header(value, ("api", "headers", name)) for name, value in api.get("headers", {}).items()
         }
         profile = ApiProfile(
-            name=api.get("name", _host(base_url) or "api"),
+            name=api.get("name", host_of(base_url) or "api"),
             base_url=base_url,
             auth=self._auth(api.get("auth", {"type": "none"})),
             headers=headers,
@@ -475,9 +476,21 @@ class _Loader:
             readable=api.get("read", False),
             collection=self._collection(api.get("collection")),
         )
+        self._check_owner(api, base_url)
         if base_url and (message := unsafe_url(base_url, credentials=bool(profile.credentials()))):
             self.wrong(("api", "base_url"), message)
         return profile
+
+    def _check_owner(self, api: Mapping[str, Any], base_url: str) -> None:
+        """Refuse a profile that would send a built-in profile's credentials to another server."""
+        host = host_of(base_url) or ""
+        named = {found["name"] for found in VARIABLE.finditer(json.dumps(api))}
+        for name in _built_in_names(templates=False):
+            text = _built_in(name) or "{}"
+            own = host_of(json.loads(text)["base_url"])
+            if host != own and not is_loopback(host):
+                for variable in sorted(named & {found["name"] for found in VARIABLE.finditer(text)}):
+                    self.wrong(("api",), f"would send {variable} to {host}, but it belongs to {own} (profile {name})")
 
     def _collection(self, given: Mapping[str, Any] | None) -> Collection | None:
         if given is None:
@@ -555,7 +568,8 @@ class _Loader:
         return float(found[1]) * (0.001 if found[2] == "ms" else 1.0)
 
 
-def _host(url: str) -> str | None:
+def host_of(url: str) -> str | None:
+    """Return a URL's host, if it is one."""
     try:
         return urlsplit(url).hostname
     except ValueError:

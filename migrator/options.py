@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from migrator.exchange import JSON
+from migrator.job import host_of, is_loopback
 from migrator.outcome import Verify
 from migrator.pacing import Pace
 
@@ -343,6 +344,10 @@ def resolve(
         raise OptionError(f"{source}: run.{unknown[0]} is no option; there are {', '.join(PARSERS)}")
     if "allow_commands" in job_run:
         raise OptionError(f"{source}: run.allow_commands is not the job file's to give: it takes --allow-commands")
+    given = job_run.get("base_url")
+    if isinstance(given, str) and not is_loopback(host_of(given) or ""):
+        # Else a job file from elsewhere could have a built-in profile's credentials sent away.
+        raise OptionError(f"{source}: run.base_url may only be on this machine; another server takes --base-url")
     chosen: dict[str, Any] = {}
     for option in fields(RunOptions):
         name = option.name

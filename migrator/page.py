@@ -457,6 +457,14 @@ def _noted(event: Mapping[str, Any], name: str, at: str, *, resumed: bool) -> _N
             bad = event.get("exit_code") != 0
         case "server.down":
             words = "the server seems to be down; nothing is sent until it answers again"
+        case "stage.ended":
+            words = f"stage {event.get('stage')} ended after {_items(event.get('items'))}"
+        case "stage.passed":
+            words = f"stage {event.get('stage')} was passed"
+        case "control":
+            words = " ".join(str(word) for word in ("migrator ctl:", event.get("verb"), event.get("value")) if word)
+        case "rollback.started":
+            words = f"takes back the run {event.get('of')}, {event.get('age_h')} hours old"
         case "item.unread":
             words = f"item {event.get('item')} was written, but could not be read back: {event.get('cause')}"
         case _:

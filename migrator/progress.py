@@ -30,8 +30,13 @@ async def show_bar(statistics: Statistics) -> None:
     console = Console(stderr=True)
     with Live(console=console, auto_refresh=False, transient=False) as live:
         try:
+            asked = None
             while True:
-                live.update(picture(statistics()), refresh=True)
+                now = statistics()
+                if now.question is None or now.question != asked:
+                    # A new picture would hide what is being typed.
+                    live.update(picture(now), refresh=True)
+                asked = now.question
                 await anyio.sleep(REFRESH_S)
         finally:
             live.update(picture(statistics()), refresh=True)
@@ -84,6 +89,8 @@ def _tally(now: RunStatistics) -> Text:
 
 
 def _quota(now: RunStatistics) -> Text:
+    if now.question is not None:
+        return Text(now.question, style="bold yellow")
     if now.stopping is not None:
         return Text(f"stopping: {now.stopping.kind}; waiting for what is in flight", style="bold yellow")
     throttle = now.throttle

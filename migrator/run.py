@@ -67,6 +67,7 @@ class RunStatistics:
         eta_s: seconds to the end, as far as can be told.
         throttle: what the throttle does and why it waits.
         stopping: the reason, once the run is being stopped.
+        question: what the person at the terminal is being asked.
     """
 
     total: int
@@ -77,6 +78,7 @@ class RunStatistics:
     eta_s: float | None
     throttle: ThrottleStatistics
     stopping: StopReason | None
+    question: str | None = None
 
     @property
     def finished(self) -> int:

@@ -27,6 +27,10 @@ class Stages:
         gate: the job file's command; empty for none.
         journal: what is written while it happens.
         counts: returns the finished items by status.
+        shown_elsewhere: whether the live display shows the question, over which it would draw else.
+
+    Attributes:
+        question: what a person is being asked.
     """
 
     def __init__(
@@ -36,11 +40,14 @@ class Stages:
         *,
         journal: Journal,
         counts: Callable[[], Counter[Status]],
+        shown_elsewhere: bool,
     ) -> None:
         self._options = options
         self._gate = gate
         self._journal = journal
         self._counts = counts
+        self._shown_elsewhere = shown_elsewhere
+        self.question: str | None = None
 
     async def passed(self, number: int, end: int) -> str | None:
         """Return why not to go on after a stage, or None to go on."""
@@ -69,6 +76,9 @@ class Stages:
 
     async def _asked_person(self, number: int, end: int) -> str | None:
         counts = ", ".join(f"{count} {status}" for status, count in self._counts().items() if count)
-        click.echo(f"\nstage {number} ended after {end} items ({counts}); go on? type yes: ", nl=False, err=True)
+        self.question = f"stage {number} ended after {end} items ({counts}); go on? type yes: "
+        if not self._shown_elsewhere:
+            click.echo(self.question, nl=False, err=True)
         await anyio.wait_readable(sys.stdin)
+        self.question = None
         return None if sys.stdin.readline().strip().lower() == "yes" else "it was not confirmed"

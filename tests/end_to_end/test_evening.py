@@ -658,3 +658,17 @@ def test_items_by_their_old_webhook(workplace: Workplace, sandbox: SandboxProces
     assert (stopped.code, rest.code, failed.code) == (3, 1, 0), rest.err + failed.err
     assert sandbox.stats()["writes"] == {f"i-{number:05d}": 1 for number in range(1, 9)}
     assert leaks(workplace, "old-0001", "new-secret") == []
+
+
+def test_next_page_on_another_server(
+    workplace: Workplace, sandbox: SandboxProcess, start_sandbox: StartSandbox
+) -> None:
+    """A list whose next page is somebody else's is not read on: no credentials go there."""
+    with start_sandbox("--items", "3") as other:
+        body = json.dumps({"data": [], "metadata": {"next": f"{other.url}{ROOT}"}})
+        sandbox.order({"match": ROOT, "fault": "status", "status": 200, "body": body})
+
+        done = workplace.run("export", "confluent-cloud", "--out", "items.csv", "--base-url", sandbox.url)
+
+        assert (done.code, "another server" in done.err) == (3, True)
+        assert other.stats()["requests"] == 0

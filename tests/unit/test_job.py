@@ -11,7 +11,7 @@ from migrator.job import AuthKind, JobError, builtin_template, is_loopback, load
 from migrator.problem import locate, read_json
 from migrator.secret import Secret
 
-ENV = {"CONFLUENT_CLOUD_API_KEY": "KEY", "CONFLUENT_CLOUD_API_SECRET": "secret-value"}
+ENV = {"CONFLUENT_CLOUD_API_KEY": "KEY", "CONFLUENT_CLOUD_API_SECRET": "secret-value", "EXAMPLE_KEY": "KEY"}
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def test_own_profile() -> None:
     api = {
         "base_url": "https://api.example/",
         "auth": {"type": "bearer", "token": "${file:token.txt}"},
-        "headers": {"X-Version": "2", "X-Key": "${CONFLUENT_CLOUD_API_KEY}"},
+        "headers": {"X-Version": "2", "X-Key": "${EXAMPLE_KEY}"},
         "rate_limit": {"dialect": "epoch", "write_spacing": "500ms", "key": "column:org"},
     }
 
@@ -194,3 +194,20 @@ def test_places(value: dict[str, Any], data: st.DataObject) -> None:
 def test_strict_json_keeps_integers() -> None:
     """Integers of any size are kept."""
     assert read_json("[18446744073709551617]") == [2**64 + 1]
+
+
+def test_profiles_credentials_stay_with_their_server() -> None:
+    """A job file from elsewhere cannot have a built-in profile's variables sent to a server of its own."""
+    auth = {"type": "bearer", "token": "${CONFLUENT_CLOUD_API_SECRET}"}
+
+    (problem,) = problems(document(api={"base_url": "https://collector.example", "auth": auth}))
+
+    assert "would send CONFLUENT_CLOUD_API_SECRET to collector.example" in problem
+    assert load(document(api={"base_url": "http://127.0.0.1:1", "auth": auth})).api.credentials()
+    assert load(document(api={"base_url": "https://api.confluent.cloud", "auth": auth})).api.credentials()
+
+
+@pytest.mark.parametrize("url", ["http://[::1/x", "http://[x]/", "https://"])
+def test_base_url_that_is_none(url: str) -> None:
+    """What is no URL is one problem of its member."""
+    assert all("base_url" in problem for problem in problems(document(api={"base_url": url})))

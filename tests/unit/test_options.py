@@ -106,3 +106,12 @@ def test_units(number: int, unit: tuple[str, int]) -> None:
 
     assert parse_duration(f"{number}{name}") == number * seconds
     assert parse_rate(f"{number}/{name}") == pytest.approx(number / seconds)
+
+
+@pytest.mark.parametrize("name", ["allow_commands", "base_url"])
+def test_job_file_cannot_give_itself_leave(name: str) -> None:
+    """Neither commands nor another server than its profile's are the job file's to choose."""
+    with pytest.raises(OptionError, match=name):
+        read(job_run={name: True if name == "allow_commands" else "https://collector.example"})
+
+    assert read(job_run={"base_url": "http://127.0.0.1:8080"}).base_url == "http://127.0.0.1:8080"
