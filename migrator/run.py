@@ -270,15 +270,16 @@ class Run:
         """Bring one item to its end: the whole way, in order."""
         if (row := await self._unsent(request)) is not None:
             return await self._settle(request, row)
-        attempt, resent, waited_s = 1, 0, 0.0
+        # What an item was spared, for the connection or the whole server was to blame, was sent all the same.
+        attempt, spared, waited_s = 1, 0, 0.0
         while True:
             async with self._throttle.permit(request.limiter_key) as permit:
                 waited_s += permit.waited_s
                 if self.stopped_by is not None or not permit.granted:
                     return None
-                await self._begin(request, attempt + resent)
+                await self._begin(request, attempt + spared)
                 answer = await self._client.send(request)
-                resent += answer.resent
+                spared += answer.resent
                 quota = permit.answered(answer)
                 outcome = self._judge(request, answer, quota)
                 decision = self._decide(request, outcome, attempt)
@@ -288,7 +289,7 @@ class Run:
                         answer,
                         outcome,
                         quota,
-                        attempts=attempt + resent,
+                        attempts=attempt + spared,
                         waited_s=waited_s,
                         provisional=isinstance(decision, Stop),
                     )
@@ -298,6 +299,7 @@ class Run:
                     if not request.idempotent:
                         self._ledger.withdraw(request.item)
                     attempt += counted
+                    spared += not counted and not outcome.throttled
                     waited_s += await self._back_off(request, outcome, delay_s)
                 case Settle():
                     if row is not None and self._reader is not None:

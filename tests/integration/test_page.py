@@ -25,7 +25,9 @@ from migrator.folder import FolderError
 from migrator.journal import timestamp
 from migrator.ledger import Ledger, LedgerReader, Row, read_ledger
 from migrator.outcome import Status
-from migrator.page import COLUMNS, EXIT_WORDS, FAILURES, KIND_WORDS, STATUS_WORDS, STOP_WORDS, write_page
+from migrator.page import write_page
+from migrator.page_data import COLUMNS, FAILURES
+from migrator.page_words import EXIT_WORDS, KIND_WORDS, STATUS_WORDS, STOP_WORDS
 from migrator.report import Summary
 
 START_MS = 1_795_435_200_000
