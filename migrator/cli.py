@@ -166,7 +166,7 @@ def schema() -> None:
     """Print the JSON Schema of a job file."""
     import json  # noqa: PLC0415
 
-    from migrator.job import job_schema  # noqa: PLC0415
+    from migrator.profile import job_schema  # noqa: PLC0415
 
     click.echo(json.dumps(job_schema(), indent=2, ensure_ascii=False))
 

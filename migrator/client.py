@@ -14,7 +14,7 @@ from yarl import URL
 
 from migrator import __version__
 from migrator.exchange import Answer, Clock, Failure, FailureKind, Instant, Reply, Request, Stage
-from migrator.job import ApiProfile, AuthKind
+from migrator.profile import ApiProfile, AuthKind
 from migrator.secret import Secret
 
 __all__ = ["Client", "session_headers"]

@@ -19,8 +19,8 @@ from migrator.brakes import Exit
 from migrator.cells import neutralised
 from migrator.changes import is_mask
 from migrator.errors import UserError
-from migrator.job import ApiProfile, Collection
 from migrator.options import RunOptions
+from migrator.profile import ApiProfile, Collection
 from migrator.reading import Page, ReadingError, member
 from migrator.secret import Fingerprinter, Masker, Secret
 from migrator.session import Session, open_session, safe_base_url, system_clock

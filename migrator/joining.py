@@ -16,8 +16,9 @@ from migrator import folder
 from migrator.brakes import Exit
 from migrator.check import check
 from migrator.errors import UserError
-from migrator.job import Collection, Job, Join, Lookup
+from migrator.job import Job, Join, Lookup
 from migrator.options import RunOptions
+from migrator.profile import Collection
 from migrator.reading import ReadingError, member
 from migrator.secret import Fingerprinter, Masker
 from migrator.session import open_session, safe_base_url, system_clock

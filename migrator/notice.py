@@ -28,7 +28,7 @@ import anyio
 import msgspec
 
 from migrator import __version__
-from migrator.job import is_loopback
+from migrator.address import is_loopback
 from migrator.report import Summary, summary_text
 from migrator.secret import Secret
 

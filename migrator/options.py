@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Final
 
+from migrator.address import host_of, is_loopback
 from migrator.exchange import JSON
-from migrator.job import host_of, is_loopback
 from migrator.outcome import Verify
 from migrator.pacing import Pace
 

@@ -16,6 +16,7 @@ import jsonschema_rs
 from migrator.exchange import JSON
 
 __all__ = [
+    "Findings",
     "Place",
     "Problem",
     "StrictJSONError",
@@ -56,6 +57,27 @@ class Problem:
         parts = [self.file, *(str(number) for number in (self.line, self.column) if number is not None)]
         where = ":".join(parts)
         return f"{where}: {self.field}: {self.message}" if self.field else f"{where}: {self.message}"
+
+
+class Findings:
+    """What is found wrong with a JSON document, one problem after the other."""
+
+    def __init__(self, text: str, source: str) -> None:
+        self.problems: list[Problem] = []
+        self._text = text
+        self._source = source
+
+    def wrong(self, path: tuple[str | int, ...], message: str) -> None:
+        """Take down a problem with the member at a path."""
+        line, column = locate(self._text, path)
+        dotted = ".".join(str(step) for step in path)
+        self.problems.append(Problem(self._source, line, column, dotted or None, message))
+
+    def take(self, errors: Iterable[jsonschema_rs.ValidationError], schema: Mapping[str, Any]) -> None:
+        """Take down what a JSON Schema finds; a misspelt member is told its name."""
+        for path, message in explain(errors):
+            known = _names_at(schema, path[:-1]) if message == "is not known" else ()
+            self.wrong(path, message + did_you_mean(str(path[-1]) if path else "", known))
 
 
 class StrictJSONError(ValueError):
@@ -202,6 +224,18 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``; did you mean x?``, or nothing."""
     close = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def _names_at(schema: Mapping[str, Any], path: tuple[str | int, ...]) -> list[str]:
+    """Return the members that a schema knows at a path."""
+    here: Mapping[str, Any] = schema
+    for step in path:
+        here = here.get("properties", {}).get(step, {})
+        for branch in here.get("oneOf", ()):
+            here = branch if "$ref" in branch else here
+        if "$ref" in here:
+            here = schema["$defs"][here["$ref"].rpartition("/")[2]]
+    return list(here.get("properties", {}))
 
 
 def locate(text: str, path: Sequence[str | int]) -> Place:

@@ -12,9 +12,9 @@ import msgspec
 
 from migrator.envelope import ErrorKind, ItemError
 from migrator.exchange import JSON, Answer, Reply, Request
-from migrator.job import Collection
 from migrator.outcome import Outcome, Retry, RetryPolicy, Status, Stop, Verify, classify, decide
 from migrator.placeholder import Column, parse
+from migrator.profile import Collection
 from migrator.secret import Masker
 from migrator.throttle import Throttle
 

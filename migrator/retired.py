@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from migrator.folder import write_atomically
-from migrator.job import Collection
 from migrator.ledger import LedgerReader
+from migrator.profile import Collection
 from migrator.secret import Secret
 from migrator.session import Session
 from migrator.vault import Vault

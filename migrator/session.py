@@ -12,12 +12,13 @@ from urllib.parse import urlsplit
 import msgspec
 
 from migrator import folder
+from migrator.address import unsafe_url
 from migrator.client import Client
 from migrator.errors import UserError
 from migrator.exchange import Clock, Instant
-from migrator.job import ApiProfile, unsafe_url
 from migrator.options import RunOptions
 from migrator.pacing import PacerMemory, PacerSettings
+from migrator.profile import ApiProfile
 from migrator.reading import Reader
 from migrator.secret import Masker
 from migrator.throttle import Throttle

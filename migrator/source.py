@@ -13,17 +13,9 @@ from typing import BinaryIO, Final
 import msgspec
 
 from migrator.items import Form
-from migrator.job import (
-    ApiProfile,
-    Job,
-    JobError,
-    RunCommand,
-    builtin_profile,
-    builtin_template,
-    load_job,
-    no_commands,
-)
+from migrator.job import Job, JobError, builtin_profile, builtin_template, load_job
 from migrator.problem import Problem
+from migrator.profile import ApiProfile, Outside, RunCommand, no_commands
 
 __all__ = ["DEFAULT_TEMPLATE", "STANDARD_INPUT", "Source", "SourceError", "find", "find_profile", "run_command"]
 
@@ -94,7 +86,8 @@ def find(
     """
     given = {"job_argument": argument, "items_argument": items, "template_argument": template}
     facts = {name: _absolute(text) for name, text in given.items() if text is not None}
-    job, source = _found(_Finder(env, run_command if allow_commands else no_commands), argument, items, template, stdin)
+    finder = _Finder(env, run_command if allow_commands else no_commands)
+    job, source = _found(finder, argument, items, template, stdin)
     return job, replace(source, facts=facts)
 
 
@@ -108,7 +101,7 @@ def find_profile(name: str, *, env: Mapping[str, str], allow_commands: bool) -> 
     finder = _Finder(env, run_command if allow_commands else no_commands)
     if name.endswith(".json"):
         return finder.load(Path(name)).api
-    return builtin_profile(name, env=env, read_file=_reader(Path()), run_command=finder.run_command)
+    return builtin_profile(name, finder.outside(Path()))
 
 
 def _absolute(text: str) -> str:
@@ -122,10 +115,13 @@ class _Finder:
     env: Mapping[str, str]
     run_command: RunCommand
 
+    def outside(self, folder: Path) -> Outside:
+        return Outside(self.env, _reader(folder), self.run_command)
+
     def template(self, name: str) -> Job:
         if name.endswith(".json"):
             return self.load(Path(name))
-        return builtin_template(name, env=self.env, read_file=_reader(Path()), run_command=self.run_command)
+        return builtin_template(name, self.outside(Path()))
 
     def load(self, path: Path) -> Job:
         try:
@@ -136,8 +132,7 @@ class _Finder:
             line = error.object[: error.start].count(b"\n") + 1
             problem = Problem(file=str(path), line=line, column=None, field=None, message="is not UTF-8")
             raise JobError((problem,)) from None
-        reader = _reader(path.parent)
-        return load_job(text, source=str(path), env=self.env, read_file=reader, run_command=self.run_command)
+        return load_job(text, source=str(path), outside=self.outside(path.parent))
 
 
 def _found(

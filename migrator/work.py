@@ -10,7 +10,7 @@ from migrator.beforehand import Look, open_beforehand, wishes
 from migrator.check import Verdict
 from migrator.exchange import Request
 from migrator.items import read_cells, read_items
-from migrator.job import ApiProfile, Job
+from migrator.job import Job
 from migrator.journal import Journal
 from migrator.ledger import Ledger, LedgerReader
 from migrator.options import RunOptions
@@ -18,6 +18,7 @@ from migrator.outcome import Verify
 from migrator.preflight import Verdict as Probe
 from migrator.preflight import preflight
 from migrator.problem import Problem
+from migrator.profile import ApiProfile
 from migrator.retired import write_retired
 from migrator.run import BATCH, InputChanged
 from migrator.session import Session, safe_base_url

@@ -11,6 +11,7 @@ from migrator.exchange import Instant
 from migrator.items import Form, Item, read_cells, read_items
 from migrator.job import Job, JobError, load_job
 from migrator.problem import Problem
+from migrator.profile import Outside
 from migrator.quota import Dialect, QuotaReader, ResetForm, parse_quota, parse_retry_after
 
 __all__ = ["SEEDS", "TARGETS", "Target"]
@@ -46,7 +47,7 @@ def _no_file(name: str) -> str:
 
 
 def _job() -> Job:
-    return load_job(json.dumps(JOB), source="fuzz.json", env={}, read_file=_no_file)
+    return load_job(json.dumps(JOB), source="fuzz.json", outside=Outside({}, _no_file))
 
 
 _THE_JOB: Final = _job()
@@ -80,7 +81,7 @@ def job_file(data: bytes) -> None:
     except UnicodeDecodeError:
         return
     try:
-        load_job(text, source="fuzz.json", env={"A": "value"}, read_file=_no_file)
+        load_job(text, source="fuzz.json", outside=Outside({"A": "value"}, _no_file))
         problems = None
     except JobError as error:
         problems = error.problems

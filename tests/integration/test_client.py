@@ -15,7 +15,7 @@ from hostile_server import Connection, Serve, answer, hostile
 from migrator import __version__
 from migrator.client import LONGEST_BODY, Client
 from migrator.exchange import Answer, Failure, FailureKind, Instant, Reply, Request, Stage
-from migrator.job import ApiProfile, Auth, AuthKind
+from migrator.profile import ApiProfile, Auth, AuthKind
 from migrator.secret import Secret
 
 pytestmark = pytest.mark.anyio

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from migrator.check import Verdict, check
 from migrator.items import Form, Item, read_items
 from migrator.job import Job, builtin_template, load_job
+from migrator.profile import Outside
 from migrator.template import Template
 
 ENV = {"CONFLUENT_CLOUD_API_KEY": "KEY", "CONFLUENT_CLOUD_API_SECRET": "secret-value"}
@@ -18,13 +19,13 @@ ENV = {"CONFLUENT_CLOUD_API_KEY": "KEY", "CONFLUENT_CLOUD_API_SECRET": "secret-v
 
 def integrations() -> Job:
     """Return the built-in template."""
-    return builtin_template("confluent-integration", env=ENV, read_file=str)
+    return builtin_template("confluent-integration", Outside(ENV, str))
 
 
 def own(request: dict[str, Any], **changes: Any) -> Job:
     """Return a job on a server of its own."""
     document = {"name": "j", "api": {"base_url": "http://127.0.0.1/base/"}, "request": request, "key": "id", **changes}
-    return load_job(json.dumps(document), source="job.json", env={}, read_file=str)
+    return load_job(json.dumps(document), source="job.json", outside=Outside({}, str))
 
 
 def verdict(text: str, job: Job, form: Form = Form.CSV, limit: int | None = None) -> Verdict:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from migrator.items import Form, Item, flatten, read_cells, read_items
 from migrator.job import Job, load_job
 from migrator.problem import Problem
+from migrator.profile import Outside
 from migrator.secret import Secret
 
 
@@ -24,7 +25,7 @@ def job(**changes: Any) -> Job:
         "request": {"method": "PATCH", "path": "/{id}", "body": {"a": "{a}"}},
         "key": "id",
     }
-    return load_job(json.dumps(document | changes), source="job.json", env={}, read_file=str)
+    return load_job(json.dumps(document | changes), source="job.json", outside=Outside({}, str))
 
 
 def read(data: bytes, form: Form = Form.CSV, **changes: Any) -> tuple[list[Item], list[str]]:

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator.job import AuthKind, JobError, builtin_template, is_loopback, load_job, unsafe_url
+from migrator.address import is_loopback, unsafe_url
+from migrator.job import JobError, builtin_template, load_job
 from migrator.problem import locate, read_json
+from migrator.profile import AuthKind, Outside
 from migrator.secret import Secret
 
 ENV = {"CONFLUENT_CLOUD_API_KEY": "KEY", "CONFLUENT_CLOUD_API_SECRET": "secret-value", "EXAMPLE_KEY": "KEY"}
@@ -35,7 +37,7 @@ def files(name: str) -> str:
 def load(text: str | dict[str, Any]) -> Any:
     """Load a job file."""
     raw = text if isinstance(text, str) else json.dumps(text, indent=2)
-    return load_job(raw, source="job.json", env=ENV, read_file=files)
+    return load_job(raw, source="job.json", outside=Outside(ENV, files))
 
 
 def problems(text: str | dict[str, Any]) -> list[str]:
@@ -126,11 +128,11 @@ def test_values_are_not_quoted() -> None:
 
 def test_built_in_template() -> None:
     """The built-in template goes with an items file; an unknown one is refused."""
-    job = builtin_template("confluent-integration", env=ENV, read_file=files)
+    job = builtin_template("confluent-integration", Outside(ENV, files))
 
     assert job.secrets == {"target.webhook_url", "target.url"}
     with pytest.raises(JobError, match="did you mean confluent-integration"):
-        builtin_template("confluent-integratoin", env=ENV, read_file=files)
+        builtin_template("confluent-integratoin", Outside(ENV, files))
 
 
 def test_digest_holds_what_decides_requests() -> None:
