@@ -10,7 +10,7 @@ from migrator.brakes import Exit
 from migrator.check import Verdict, check
 from migrator.errors import UserError
 from migrator.job import Job
-from migrator.ledger import read_ledger
+from migrator.ledger_reader import read_ledger
 from migrator.options import RunOptions
 from migrator.outcome import Status
 from migrator.source import STANDARD_INPUT, Source, find

@@ -17,7 +17,8 @@ from migrator.errors import UserError
 from migrator.exchange import Request
 from migrator.folder import private_folder, read_key
 from migrator.job import Job
-from migrator.ledger import Ledger, LedgerReader
+from migrator.ledger import Ledger
+from migrator.ledger_reader import LedgerReader
 from migrator.options import RunOptions
 from migrator.outcome import Outcome, Status
 from migrator.plan_file import PlannedItem, read_plan

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from migrator.brakes import Exit
 from migrator.folder import FolderError
-from migrator.ledger import LedgerError
+from migrator.ledger_file import LedgerError
 from migrator.options import OptionError
 from migrator.source import SourceError
 from migrator.vault import VaultError

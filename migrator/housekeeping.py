@@ -14,7 +14,8 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from migrator.folder import RUN_ID, FolderError, runs
-from migrator.ledger import LedgerError, read_ledger
+from migrator.ledger_file import LedgerError
+from migrator.ledger_reader import read_ledger
 
 __all__ = ["prune"]
 

@@ -20,7 +20,8 @@ from migrator.errors import UserError
 from migrator.exchange import Clock, Instant
 from migrator.folder import FolderError, read_key
 from migrator.journal import Journal, open_journal, stderr_subscriber, write_results
-from migrator.ledger import Ledger, LedgerReader, read_ledger
+from migrator.ledger import Ledger
+from migrator.ledger_reader import LedgerReader, read_ledger
 from migrator.metrics import MetricsError, write_metrics
 from migrator.notice import Moment, NoticeError, Target, notify, read_targets
 from migrator.options import Progress, RunOptions

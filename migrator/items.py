@@ -3,37 +3,30 @@
 A row that cannot be read is a problem, and reading goes on behind it wherever that is possible.
 """
 
-import codecs
-import csv
-import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
 
 from migrator.cells import begins_with_apostrophe, restored
+from migrator.csv_table import CSVTable, as_text
 from migrator.exchange import JSON
 from migrator.job import Empty, Job, Join
+from migrator.json_stream import array_entries, json_lines
 from migrator.placeholder import columns_in
-from migrator.problem import Problem, StrictJSONError, compile_schema, did_you_mean, explain, read_json, strict_decoder
+from migrator.problem import Problem, compile_schema, did_you_mean, explain
 from migrator.secret import Secret
 
 __all__ = ["Form", "Item", "flatten", "read_cells", "read_items"]
 
-DELIMITERS: Final = ",;\t"
-CHUNK: Final = 1 << 16
-"""Bytes that are read of a JSON array at a time."""
-
-LONGEST_ITEM: Final = 1 << 20
-"""Characters of one JSON item at the most; a longer one is rather a bracket that is missing."""
-
 INTEGER: Final = re.compile(r"-?(0|[1-9]\d{0,999})")
 NUMBER: Final = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,3})?")
-UNREADABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
 IGNORED_PREFIX: Final = "_"
+
+UNKNOWN: Final = "unknown"
+"""In the place of an id that is not known yet."""
 
 Value: TypeAlias = "JSON | Secret | Decimal"
 
@@ -87,8 +80,8 @@ def read_cells(source: BinaryIO, *, form: Form, name: str) -> tuple[list[str], I
     are the union of its items' members in the order in which they first appear, for which it is read twice.
     """
     if form is Form.CSV:
-        with _as_text(source) as text:
-            table = _Table(text, name)
+        with as_text(source) as text:
+            table = CSVTable(text, name)
             kept = [place for place, column in enumerate(table.columns) if not column.startswith(IGNORED_PREFIX)]
         source.seek(0)
         return [table.columns[place] for place in kept], _csv_cells(source, name, kept)
@@ -101,8 +94,8 @@ def read_cells(source: BinaryIO, *, form: Form, name: str) -> tuple[list[str], I
 
 
 def _csv_cells(source: BinaryIO, name: str, kept: Sequence[int]) -> Iterator[tuple[int, list[str]]]:
-    with _as_text(source) as text:
-        for found in _Table(text, name).rows():
+    with as_text(source) as text:
+        for found in CSVTable(text, name).rows():
             if not isinstance(found, Problem):
                 number, _, cells = found
                 yield number, [restored(cells[place]) for place in kept]
@@ -283,108 +276,9 @@ def _boolean(cell: str) -> bool | str:
     return {"true": True, "false": False}.get(cell, cell)
 
 
-@contextmanager
-def _as_text(source: BinaryIO) -> Iterator[io.TextIOWrapper]:
-    # Bytes that are no UTF-8 become surrogates, so that the line they are on can be named and reading goes on.
-    text = io.TextIOWrapper(source, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    try:
-        yield text
-    finally:
-        text.detach()
-
-
-class _Table:
-    """A CSV file (RFC 4180, with `;` and tab allowed), its header read."""
-
-    def __init__(self, text: io.TextIOWrapper, name: str) -> None:
-        self._name = name
-        self._line = 0
-        self._unreadable: list[Problem] = []
-        self._lines = self._inspected(text)
-        first = next(self._lines, "")
-        self.empty_file = not first.strip()
-        delimiter = max(DELIMITERS, key=_outside_quotes(first).count)
-        self._reader = csv.reader(self._again(first), strict=True, delimiter=delimiter)
-        self.problems: list[Problem] = []
-        self.columns: list[str] = []
-        try:
-            self.columns = [column.strip() for column in next(self._reader, [])]
-        except csv.Error as error:
-            self.problems.append(Problem(name, 1, None, None, _said(error)))
-        self._check_header()
-
-    def _check_header(self) -> None:
-        self.problems += self._unreadable
-        self._unreadable.clear()
-        if self.empty_file:
-            self.problems.append(Problem(self._name, 1, None, None, "is empty; the first line has to name the columns"))
-            return
-        for place, column in enumerate(self.columns):
-            if not column:
-                self.problems.append(Problem(self._name, 1, None, None, f"column {place + 1} has no name"))
-            elif column in self.columns[:place]:
-                self.problems.append(Problem(self._name, 1, None, column, "is the name of two columns"))
-
-    def rows(self) -> Iterator[tuple[int, int, list[str]] | Problem]:
-        """Yield each row's number, line and cells, or what is wrong with it."""
-        number, width, reader, unreadable = 0, len(self.columns), self._reader, self._unreadable
-        while True:
-            line = reader.line_num + 1
-            try:
-                for cells in reader:
-                    if cells:
-                        number += 1
-                        if unreadable:
-                            yield from unreadable
-                            unreadable.clear()
-                        elif len(cells) != width:
-                            expected = f"the header has {width}"
-                            yield Problem(self._name, line, None, None, f"has {len(cells)} cells, {expected}")
-                        else:
-                            yield number, line, cells
-                    line = reader.line_num + 1
-            except csv.Error as error:
-                number += 1
-                yield Problem(self._name, line, None, None, _said(error))
-                unreadable.clear()
-                if "expected after" in str(error):
-                    continue
-                # The quote has swallowed what follows: nothing behind it can be trusted.
-            return
-
-    def _inspected(self, text: io.TextIOWrapper) -> Iterator[str]:
-        for line in text:
-            self._line += 1
-            if not line.isascii() or "\0" in line:
-                found = UNREADABLE.search(line)
-                if found:
-                    what = "a NUL byte" if found[0] == "\0" else "a byte that is not UTF-8"
-                    problem = Problem(self._name, self._line, found.start() + 1, None, f"holds {what}")
-                    self._unreadable.append(problem)
-            yield line
-
-    def _again(self, first: str) -> Iterator[str]:
-        if first:
-            yield first
-        yield from self._lines
-
-
-def _outside_quotes(line: str) -> str:
-    return "".join(line.split('"')[::2])
-
-
-def _said(error: csv.Error) -> str:
-    text = str(error)
-    if "unexpected end of data" in text or "field larger" in text:
-        return "a quote that opens in this row is not closed; a quote inside a cell is written twice"
-    if "expected after" in text:
-        return "a quote inside a cell has to be written twice, and the whole cell put in quotes"
-    return f"cannot be read: {text}"
-
-
 def _csv_rows(source: BinaryIO, name: str, rules: _Rules) -> Iterator[_Row | Problem]:
-    with _as_text(source) as text:
-        table = _Table(text, name)
+    with as_text(source) as text:
+        table = CSVTable(text, name)
         wrong = [Problem(name, 1, None, column, message) for column, message in rules.wrong_columns(table.columns)]
         yield from table.problems or wrong
         if table.problems or wrong:
@@ -423,7 +317,9 @@ def _fill(values: dict[str, Any], empty: Empty) -> None:
 
 
 def _json_rows(source: BinaryIO, form: Form, name: str) -> Iterator[_Row | Problem]:
-    found: Iterator[tuple[int, Any] | Problem] = _objects(source, name) if form is Form.JSON else _lines(source, name)
+    found: Iterator[tuple[int, Any] | Problem] = (
+        array_entries(source, name) if form is Form.JSON else json_lines(source, name)
+    )
     number = 0
     for one in found:
         if isinstance(one, Problem):
@@ -437,117 +333,3 @@ def _json_rows(source: BinaryIO, form: Form, name: str) -> Iterator[_Row | Probl
         yield number, line, flatten(value)
     if not number:
         yield Problem(name, 1, None, None, "holds no items")
-
-
-def _lines(source: BinaryIO, name: str) -> Iterator[tuple[int, Any] | Problem]:
-    """Yield the documents of JSON Lines, each with its line."""
-    for line, raw in enumerate(source, start=1):
-        try:
-            text = raw.decode("utf-8-sig" if line == 1 else "utf-8")
-            if text.strip():
-                yield line, read_json(text.rstrip("\r\n"), parse_float=Decimal)
-        except UnicodeDecodeError as error:
-            yield Problem(name, line, error.start + 1, None, "holds a byte that is not UTF-8")
-        except StrictJSONError as error:
-            yield Problem(name, line, error.place[1] if error.place else None, None, error.message)
-
-
-class _Window:
-    """A text that is read piece by piece, and forgotten behind the place that is looked at."""
-
-    def __init__(self, source: BinaryIO) -> None:
-        self._source = source
-        self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
-        self.text = ""
-        self.place = 0
-        self.line = 1
-        self._column = 1
-        self.ended = False
-
-    def more(self) -> None:
-        """Read a further piece, and forget what lies behind."""
-        self.line += self.text.count("\n", 0, self.place)
-        last = self.text.rfind("\n", 0, self.place)
-        self._column = self.place - last if last >= 0 else self._column + self.place
-        raw = self._source.read(CHUNK)
-        self.ended = not raw
-        self.text = self.text[self.place :] + self._decode(raw, final=self.ended)
-        self.place = 0
-
-    def skip(self) -> str:
-        """Go to the next character that is no blank, and return it; an empty string at the end."""
-        while True:
-            rest = BLANKS.match(self.text, self.place)
-            self.place = rest.end() if rest else self.place
-            if self.place < len(self.text):
-                return self.text[self.place]
-            if self.ended:
-                return ""
-            self.more()
-
-    def where(self, place: int) -> tuple[int, int]:
-        """Return the line and the column of a place in the text."""
-        last = self.text.rfind("\n", 0, place)
-        column = place - last if last >= 0 else self._column + place
-        return self.line + self.text.count("\n", 0, place), column
-
-
-BLANKS: Final = re.compile(r"[ \t\r\n]*")
-STRICT: Final = strict_decoder(Decimal)
-UNKNOWN: Final = "unknown"
-"""In the place of an id that is not known yet."""
-
-
-def _objects(source: BinaryIO, name: str) -> Iterator[tuple[int, Any] | Problem]:
-    """Yield the entries of a JSON array, each with its line, in constant memory."""
-    window = _Window(source)
-    try:
-        if window.skip() != "[":
-            yield Problem(name, *window.where(window.place), None, "has to be a JSON array of objects")
-            return
-        window.place += 1
-        if window.skip() == "]":
-            window.place += 1
-        else:
-            yield from _entries(window)
-        if window.skip():
-            yield Problem(name, *window.where(window.place), None, "there is text behind the array")
-    except UnicodeDecodeError:
-        yield Problem(
-            name, *window.where(len(window.text)), None, "holds a byte that is not UTF-8, at or behind this place"
-        )
-    except StrictJSONError as error:
-        line, column = error.place or window.where(window.place)
-        yield Problem(name, line, column, None, error.message)
-
-
-def _entries(window: _Window) -> Iterator[tuple[int, Any]]:
-    while True:
-        window.skip()
-        line = window.where(window.place)[0]
-        yield line, _entry(window)
-        follows = window.skip()
-        if follows not in {",", "]"}:
-            what = "expected a comma or the array's closing bracket" if follows else "the array is not closed"
-            raise StrictJSONError(f"is no valid JSON: {what}", window.where(window.place))
-        window.place += 1
-        if follows == "]":
-            return
-
-
-def _entry(window: _Window) -> Any:
-    """Return the value at the window's place; where it does not end in what was read, more is read."""
-    while True:
-        try:
-            value, end = STRICT.raw_decode(window.text, window.place)
-        except json.JSONDecodeError as error:
-            if window.ended or len(window.text) - window.place > LONGEST_ITEM:
-                raise StrictJSONError(f"is no valid JSON: {error.msg}", window.where(error.pos)) from None
-        except RecursionError:
-            raise StrictJSONError("is nested too deeply", window.where(window.place)) from None
-        else:
-            # A number may go on in the next piece.
-            if end < len(window.text) or window.ended:
-                window.place = end
-                return value
-        window.more()

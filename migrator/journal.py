@@ -22,7 +22,8 @@ from structlog.typing import Processor
 from migrator.envelope import ItemError
 from migrator.exchange import Clock
 from migrator.folder import open_private, remove_leftovers, write_atomically
-from migrator.ledger import LedgerReader, Row
+from migrator.ledger_file import Row
+from migrator.ledger_reader import LedgerReader
 from migrator.options import LogFormat
 from migrator.outcome import Status
 from migrator.secret import Masker, Secret

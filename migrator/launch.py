@@ -14,7 +14,8 @@ from migrator import folder
 from migrator.brakes import Exit
 from migrator.errors import UserError
 from migrator.invocation import Invocation
-from migrator.ledger import LedgerError, is_begun, read_ledger
+from migrator.ledger_file import LedgerError
+from migrator.ledger_reader import is_begun, read_ledger
 from migrator.lock import lock_job
 from migrator.options import RunOptions
 from migrator.report import Summary, summary_json, summary_text

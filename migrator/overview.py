@@ -9,7 +9,8 @@ import msgspec
 from migrator.control import live_status
 from migrator.folder import runs
 from migrator.journal import timestamp
-from migrator.ledger import LedgerError, read_ledger
+from migrator.ledger_file import LedgerError
+from migrator.ledger_reader import read_ledger
 from migrator.lock import is_held
 from migrator.outcome import Status
 from migrator.progress import clock_face

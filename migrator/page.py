@@ -23,7 +23,7 @@ from migrator import __version__
 from migrator.brakes import Exit
 from migrator.folder import write_atomically
 from migrator.journal import timestamp
-from migrator.ledger import LedgerReader
+from migrator.ledger_reader import LedgerReader
 from migrator.outcome import Status
 from migrator.page_charts import Chart, Span, Timeline, latency_label, legend_html
 from migrator.page_data import COLUMNS, Seen

@@ -14,7 +14,8 @@ import msgspec
 
 from migrator.envelope import ErrorKind, ItemError
 from migrator.journal import timestamp
-from migrator.ledger import LedgerReader, Row
+from migrator.ledger_file import Row
+from migrator.ledger_reader import LedgerReader
 from migrator.outcome import Status
 from migrator.page_words import (
     KIND_WORDS,

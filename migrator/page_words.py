@@ -8,7 +8,7 @@ from typing import Final
 
 from migrator.brakes import Exit, StopKind
 from migrator.envelope import ErrorKind
-from migrator.ledger import Row
+from migrator.ledger_file import Row
 from migrator.outcome import Status
 
 __all__ = [

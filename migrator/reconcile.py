@@ -20,7 +20,9 @@ from migrator.exchange import Request
 from migrator.items import read_cells
 from migrator.job import Job
 from migrator.journal import write_results
-from migrator.ledger import Ledger, Row, read_ledger
+from migrator.ledger import Ledger
+from migrator.ledger_file import Row
+from migrator.ledger_reader import read_ledger
 from migrator.options import RunOptions
 from migrator.outcome import Status
 from migrator.reading import ReadingError

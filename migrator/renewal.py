@@ -7,7 +7,7 @@ import msgspec
 
 from migrator.brakes import Exit
 from migrator.journal import timestamp
-from migrator.ledger import LedgerReader, read_ledger
+from migrator.ledger_reader import LedgerReader, read_ledger
 from migrator.page import write_page
 from migrator.report import Summary, summarise
 

@@ -13,7 +13,8 @@ import msgspec
 from migrator.cells import neutralised
 from migrator.folder import write_atomically
 from migrator.journal import timestamp
-from migrator.ledger import LedgerReader, Row
+from migrator.ledger_file import Row
+from migrator.ledger_reader import LedgerReader
 from migrator.outcome import Status
 from migrator.secret import Masker, Secret
 

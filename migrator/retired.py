@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from migrator.folder import write_atomically
-from migrator.ledger import LedgerReader
+from migrator.ledger_reader import LedgerReader
 from migrator.profile import Collection
 from migrator.secret import Secret
 from migrator.session import Session

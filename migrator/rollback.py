@@ -15,7 +15,8 @@ from migrator.errors import UserError
 from migrator.exchange import Request
 from migrator.job import Job
 from migrator.journal import Journal
-from migrator.ledger import Ledger, LedgerReader, read_ledger
+from migrator.ledger import Ledger
+from migrator.ledger_reader import LedgerReader, read_ledger
 from migrator.options import RunOptions
 from migrator.outcome import Outcome, Status
 from migrator.reading import Reader

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from migrator.envelope import ItemError
 from migrator.exchange import Answer, Clock, Reply, Request
-from migrator.ledger import Row
+from migrator.ledger_file import Row
 from migrator.outcome import Outcome, Status
 from migrator.quota import Quota
 from migrator.secret import Masker

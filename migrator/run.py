@@ -22,7 +22,8 @@ from migrator.brakes import Brakes, Breaker, StopKind, StopReason, fatal
 from migrator.envelope import ErrorKind, ItemError
 from migrator.exchange import Answer, Clock, Request
 from migrator.journal import Journal
-from migrator.ledger import Ledger, LedgerError, Row
+from migrator.ledger import Ledger
+from migrator.ledger_file import LedgerError, Row
 from migrator.options import RunOptions
 from migrator.outcome import Decision, Outcome, Retry, RetryPolicy, Settle, Status, Stop, classify, decide, held
 from migrator.quota import Quota

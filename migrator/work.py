@@ -12,7 +12,8 @@ from migrator.exchange import Request
 from migrator.items import read_cells, read_items
 from migrator.job import Job
 from migrator.journal import Journal
-from migrator.ledger import Ledger, LedgerReader
+from migrator.ledger import Ledger
+from migrator.ledger_reader import LedgerReader
 from migrator.options import RunOptions
 from migrator.outcome import Verify
 from migrator.preflight import Verdict as Probe

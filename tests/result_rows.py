@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from migrator.envelope import ErrorKind, ItemError
-from migrator.ledger import Row
+from migrator.ledger_file import Row
 from migrator.outcome import Status
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -18,7 +18,9 @@ from result_rows import failure, result, results
 from migrator.envelope import ErrorKind, ItemError
 from migrator.exchange import Instant
 from migrator.journal import Event, Journal, open_journal, record, stderr_subscriber, timestamp, write_results
-from migrator.ledger import Ledger, Row, read_ledger
+from migrator.ledger import Ledger
+from migrator.ledger_file import Row
+from migrator.ledger_reader import read_ledger
 from migrator.options import LogFormat
 from migrator.outcome import Status
 from migrator.secret import Fingerprinter, Masker, Secret

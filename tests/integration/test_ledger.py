@@ -23,7 +23,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from result_rows import failure, result, results
 
 from migrator.envelope import ErrorKind
-from migrator.ledger import InFlight, Ledger, LedgerError, Row, read_ledger
+from migrator.ledger import Ledger
+from migrator.ledger_file import LedgerError, Row
+from migrator.ledger_reader import InFlight, read_ledger
 from migrator.outcome import Status
 
 pytestmark = pytest.mark.anyio

@@ -23,7 +23,9 @@ from migrator.brakes import Exit, StopKind
 from migrator.envelope import ErrorKind, ItemError
 from migrator.folder import FolderError
 from migrator.journal import timestamp
-from migrator.ledger import Ledger, LedgerReader, Row, read_ledger
+from migrator.ledger import Ledger
+from migrator.ledger_file import Row
+from migrator.ledger_reader import LedgerReader, read_ledger
 from migrator.outcome import Status
 from migrator.page import write_page
 from migrator.page_data import COLUMNS, FAILURES

@@ -17,7 +17,9 @@ from result_rows import failure, result
 from migrator.cells import restored
 from migrator.envelope import ErrorKind, ItemError
 from migrator.folder import FolderError
-from migrator.ledger import Ledger, Row, read_ledger
+from migrator.ledger import Ledger
+from migrator.ledger_file import Row
+from migrator.ledger_reader import read_ledger
 from migrator.outcome import Status
 from migrator.report import (
     QuotaUse,
