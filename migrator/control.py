@@ -8,7 +8,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,20 +53,23 @@ async def serve(place: Path, run: Run, throttle: Throttle, journal: Journal) -> 
             writer.close()
 
     path = place / NAME
-    try:
-        with suppress(FileNotFoundError):
-            path.unlink()
-        with _address(path) as address, _private():
-            server = await asyncio.start_unix_server(answer, address, limit=LONGEST_LINE)
-    except OSError as error:
-        journal.event("control.unavailable", level="warning", message=error.strerror or type(error).__name__)
-        return
-    try:
-        await anyio.sleep_forever()
-    finally:
-        server.close()
-        with suppress(OSError):
-            path.unlink()
+    with ExitStack() as held:
+        try:
+            with suppress(FileNotFoundError):
+                path.unlink()
+            address = held.enter_context(_address(path))
+            with _private():
+                server = await asyncio.start_unix_server(answer, address, limit=LONGEST_LINE)
+        except OSError as error:
+            journal.event("control.unavailable", level="warning", message=error.strerror or type(error).__name__)
+            return
+        # From Python 3.13 on a server unlinks its address when it is closed, which has to be valid until then.
+        try:
+            await anyio.sleep_forever()
+        finally:
+            server.close()
+            with suppress(OSError):
+                path.unlink()
 
 
 def _carried_out(line: bytes, run: Run, throttle: Throttle, journal: Journal) -> dict[str, Any]:

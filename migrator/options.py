@@ -15,7 +15,7 @@ from typing import Any, Final
 from migrator.address import host_of, is_loopback
 from migrator.exchange import JSON
 from migrator.outcome import Verify
-from migrator.pacing import Pace
+from migrator.pace import Pace
 
 __all__ = [
     "Deadline",

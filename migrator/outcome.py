@@ -16,7 +16,7 @@ import msgspec
 from migrator.changes import changes
 from migrator.envelope import ErrorKind, ItemError, Mask, read_error, start_of_body
 from migrator.exchange import JSON, Answer, Failure, FailureKind, Reply, Request
-from migrator.quota import parse_retry_after
+from migrator.reset import parse_retry_after
 
 __all__ = [
     "Decision",

@@ -31,16 +31,16 @@ of requests that were in flight together counts once.
 
 import math
 from collections import deque
-from dataclasses import dataclass
-from enum import StrEnum
 from random import Random
-from typing import Final, NamedTuple
+from typing import Final
 
+from migrator.aimd import AIMD
+from migrator.pace import Pace, PacerMemory, PacerSettings, PacerStatistics, Ticket
 from migrator.quota import Quota
 from migrator.refill import Refill
 from migrator.spent import Spent
 
-__all__ = ["Pace", "Pacer", "PacerMemory", "PacerSettings", "PacerStatistics", "Ticket"]
+__all__ = ["Pacer"]
 
 MARGIN_S: Final = 0.01
 """Seconds that are waited beyond an instant: the resolution of timers, and a little."""
@@ -60,111 +60,6 @@ REMEMBERED: Final = 256
 
 NO_RESET_S: Final = 1.0
 """Seconds until the next probe of an API that tells what is left, but not until when."""
-
-DECREASE: Final = 0.85
-QUICK_GROWTH: Final = 0.005
-NEAR: Final = 0.05
-SLOW_GROWTH: Final = 0.0005
-SLOWEST_RATE: Final = 1 / 60
-"""The rate without headers, once a refusal has shown that there is a limit. The ceiling is what was accepted of late; a
-refusal puts the rate at 85 % of it, and each answer adds half a hundredth of it, but only a tenth of that within 5 % of
-it, where each attempt at more ends in a refusal (RFC 9438 does so with windows of data)."""
-
-SLOW_START: Final = 16
-SLOW_START_ANSWERS: Final = 200
-"""Without headers, and before any refusal, one request more may be in flight for each answer, up to 16; after 200 good
-answers as many as there are slots. A first limit is met by so many at the most: 16 of 1,000 are below 2 %."""
-
-ACCEPTED_S: Final = 60.0
-"""Seconds over which accepted requests are counted, for the rate to fall back to."""
-
-
-class Pace(StrEnum):
-    """How a budget is spent."""
-
-    FAST = "fast"
-    SMOOTH = "smooth"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PacerSettings:
-    """What the user and the profile say.
-
-    Attributes:
-        pace: at once, or spread over the window.
-        reserve: the share of the limit that is left to others, from 0 to 1.
-        rate: a ceiling of our own, in requests per second.
-        write_spacing_s: seconds between two requests, where an API asks for it.
-    """
-
-    pace: Pace = Pace.FAST
-    reserve: float = 0.0
-    rate: float | None = None
-    write_spacing_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PacerMemory:
-    """What is worth keeping of an API for the next run.
-
-    Attributes:
-        late_s: how much later than reported its windows end.
-        longest_reset_s: the longest reset seen, which is about the window.
-        steady_rate: the requests per second that held, where there are no headers.
-    """
-
-    late_s: float = 0.0
-    longest_reset_s: float = 0.0
-    steady_rate: float | None = None
-
-
-class Ticket(NamedTuple):
-    """A request that was let go.
-
-    Attributes:
-        sent: when.
-        probe: whether it went alone, to see what there is.
-        epoch: refusals so far; those in flight together are of one epoch.
-        window: windows opened so far.
-        answers: answers of the window so far, which the server has counted before this request.
-    """
-
-    sent: float
-    probe: bool
-    epoch: int
-    window: int
-    answers: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PacerStatistics:
-    """How a pacer stands.
-
-    Attributes:
-        rate: requests per second that it would have sent evenly; None for as fast as the budget allows.
-        limit: the quota's size, as last reported.
-        remaining: its rest, as far as is known.
-        reset_s: seconds until the edge of the window at the latest.
-        budget: requests that may go at once; None where nothing is known yet.
-        in_flight: requests without an answer.
-        reserve: requests that are left to others.
-        refused: refusals for the rate limit, each one counted.
-        salvos: the same, those that were in flight together counted once.
-        requests: requests let go.
-        waiting_for: why the next request may not go now, in words for the display.
-    """
-
-    rate: float | None
-    limit: int | None
-    remaining: int | None
-    reset_s: float | None
-    budget: int | None
-    in_flight: int
-    reserve: float
-    refused: int
-    salvos: int
-    requests: int
-    waiting_for: str | None
 
 
 class Pacer:
@@ -200,19 +95,15 @@ class Pacer:
         self._epoch = 0
         self._learned_reserve = 0.0
         self._in_flight = self._requests = self._refused = self._salvos = 0
-        self._silent, self._silent_since = False, 0.0
-        self._announced = False
-        self._rate = self._ceiling = known.steady_rate or math.inf
-        self._slow_start = known.steady_rate is None
-        self._bare_answers = 0
-        self._accepted: deque[float] = deque(maxlen=100_000)
+        self._announced = self._silent = False
+        self._aimd = AIMD(known.steady_rate)
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next request may go: 0 for now, infinity where only an answer can tell."""
         if now < self._blocked_until:
             return self._blocked_until - now
         if self._silent:
-            return math.inf if self._probing or self._in_flight >= self._slow_start_level() else 0.0
+            return math.inf if self._probing or self._in_flight >= self._aimd.most_in_flight() else 0.0
         if not self._probing and (self._needs_probe(now) or self._budget() > 0):
             return 0.0
         next_at = self._spent.next_at(self._in_flight) if self._counts_itself() else math.inf
@@ -307,7 +198,7 @@ class Pacer:
 
     def memory(self) -> PacerMemory:
         """Return what is worth keeping for the next run."""
-        steady = self._rate if self._silent and not self._slow_start else None
+        steady = self._aimd.rate() if self._silent else None
         return PacerMemory(late_s=self._late_s, longest_reset_s=self._longest_reset_s, steady_rate=steady)
 
     def window_s(self) -> float | None:
@@ -336,8 +227,8 @@ class Pacer:
         rates = [self.settings.rate] if self.settings.rate is not None else []
         if self.settings.write_spacing_s > 0.0:
             rates.append(1.0 / self.settings.write_spacing_s)
-        if self._silent and not self._slow_start:
-            rates.append(self._rate)
+        if self._silent and (tried := self._aimd.rate()) is not None:
+            rates.append(tried)
         elif self.settings.pace is Pace.SMOOTH and (spread := self._spread(now)) is not None:
             rates.append(spread)
         return min(rates, default=None)
@@ -349,11 +240,6 @@ class Pacer:
             return None
         left_s = self._edge_from - now - 0.1 * self._longest_reset_s
         return max(budget, 1) / left_s if left_s > 0.0 else None
-
-    def _slow_start_level(self) -> float:
-        if not self._slow_start or self._bare_answers >= SLOW_START_ANSWERS:
-            return math.inf
-        return min(SLOW_START, 1 + self._bare_answers)
 
     def _needs_probe(self, now: float) -> bool:
         if self._lowest is None:
@@ -443,12 +329,8 @@ class Pacer:
         self._ended(ticket)
         self._spend_one()
         if not self._announced:
-            if not self._silent:
-                self._silent, self._silent_since = True, now
-            self._accepted.append(now)
-            self._bare_answers += 1
-            near = abs(self._rate - self._ceiling) <= NEAR * self._ceiling
-            self._rate += self._ceiling * (SLOW_GROWTH if near else QUICK_GROWTH)
+            self._silent = True
+            self._aimd.accepted(now)
         elif self._bare_probes > (self._limit or 1):
             # The headers have vanished half way, and so many units are gone for certain.
             self._blocked_until, self._bare_probes = now + max(self._longest_reset_s, FIRST_PAUSE_S), 0
@@ -465,14 +347,7 @@ class Pacer:
 
     def _learn_from_refusal(self, ticket: Ticket, quota: Quota | None, retry_after_s: float | None, now: float) -> None:
         if self._silent:
-            while self._accepted and self._accepted[0] < now - ACCEPTED_S:
-                self._accepted.popleft()
-            # What was accepted is the quota of the time until now and of that which has to be waited for.
-            span_s = min(ACCEPTED_S, now - self._silent_since) + (retry_after_s or 0.0)
-            accepted = len(self._accepted) / max(1.0, span_s)
-            self._ceiling = max(SLOWEST_RATE, min(self._rate, accepted))
-            self._rate = max(SLOWEST_RATE, DECREASE * self._ceiling)
-            self._slow_start = False
+            self._aimd.refused(retry_after_s, now)
         elif self._announced and self._counts_itself() and not ticket.probe:
             return
         elif self._announced and (ticket.probe or self._refill.believed):

@@ -16,7 +16,8 @@ from migrator.address import host_of, is_loopback, unsafe_url
 from migrator.exchange import JSON
 from migrator.placeholder import parse
 from migrator.problem import Findings, did_you_mean
-from migrator.quota import Dialect, ResetForm
+from migrator.quota import Dialect
+from migrator.reset import ResetForm
 from migrator.secret import Secret
 
 __all__ = [

@@ -8,33 +8,27 @@ Anything that cannot be read is ignored: a header is never a reason to fail an i
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from enum import StrEnum
-from functools import lru_cache
 from typing import Final
 
 import msgspec
 
 from migrator.exchange import Instant
+from migrator.reset import (
+    LONGEST_RELATIVE_S,
+    NUMBER,
+    Reset,
+    ResetForm,
+    guess_form,
+    numbers,
+    parse_reset,
+    relative_reset,
+)
 
-__all__ = ["Dialect", "Quota", "QuotaReader", "ResetForm", "parse_quota", "parse_retry_after"]
-
-LONGEST_RELATIVE_S: Final = 31 * 86400.0
-"""Seconds: no window is longer than a month, so a larger number is something else."""
-
-NEAR_NOW_S: Final = 400 * 86400.0
-"""Seconds: an epoch value lies within a year or so of the present."""
+__all__ = ["Dialect", "Quota", "QuotaReader", "parse_quota"]
 
 LARGEST_LIMIT: Final = 10**9
-FINE_S: Final = 0.001
-"""Seconds: the resolution of a value that was written with a fraction."""
-
-NO_DATE_S: Final = 2.0
-"""Seconds: how far a local clock is trusted where the server does not send its own (1.5 to 2.5 seen at Discord)."""
-
 CONTRADICTIONS: Final = 3
 """So many values in a row must contradict a dialect before it is given up: one odd value never does."""
 
@@ -49,25 +43,10 @@ RESET_NAMES: Final = (
     "x-ratelimit-resettime",
     "x-ratelimit-next",
 )
-NUMBER: Final = re.compile(r"[+-]?\d{1,25}(\.\d{1,12})?")
 ITEM: Final = re.compile(r'(?:[^",]|"[^"]*"?)+')
 PARAMETER: Final = re.compile(r'(?:[^";]|"[^"]*"?)+')
-ISO: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?P<seconds>:\d\d(?P<fraction>\.\d+)?)?\s?(Z|[+-]\d\d:?\d\d)?")
-JS_DATE: Final = "%a %b %d %Y %H:%M:%S GMT%z"
 NOT_A_RATE: Final = frozenset({"content-bytes", "concurrent-requests"})
 """Quota units of the IETF draft that count something else than requests."""
-
-
-class ResetForm(StrEnum):
-    """What the number or text of a reset means."""
-
-    AUTO = "auto"
-    RELATIVE = "relative"
-    RELATIVE_MS = "relative_ms"
-    EPOCH = "epoch"
-    EPOCH_MS = "epoch_ms"
-    ISO = "iso"
-    HTTP_DATE = "http-date"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +89,6 @@ class Quota:
     policy: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Reset:
-    seconds: float
-    resolution_s: float
-    late_s: float
-
-
 def parse_quota(headers: Mapping[str, str], *, at: Instant, dialect: Dialect) -> Quota | None:
     """Return what an answer says of the rate limit, or None where it says nothing that can be used.
 
@@ -136,33 +108,10 @@ def parse_quota(headers: Mapping[str, str], *, at: Instant, dialect: Dialect) ->
     if limit_text is None and remaining is None and reset_text is None:
         return _json(headers.get("x-ratelimit"), at=at, headers=headers)
     limit, window_s = _limit(limit_text)
-    reset = None if reset_text is None else _reset(name, reset_text, dialect.reset, at=at, headers=headers)
+    reset = None if reset_text is None else parse_reset(name, reset_text, dialect.reset, at=at, headers=headers)
     if limit is None and remaining is None and reset is None:
         return None
     return _quota(limit, remaining, reset, window_s=window_s)
-
-
-def parse_retry_after(value: str, *, at: Instant, date: str | None = None) -> float | None:
-    """Return the seconds that a server asks to wait, or None for what cannot be read.
-
-    The value counts on 429, 503 and refusals for the rate limit alone: some servers send it with every 200.
-    RFC 9110, section 10.2.3: seconds, or a date, of which the server's own `Date` is taken off. In the wild there are
-    fractions as well.
-
-    Args:
-        value: the header's value.
-        at: when the answer was received.
-        date: the answer's `Date`.
-    """
-    text = value.split(",", maxsplit=1)[0].strip() if NUMBER.match(value.strip()) else value.strip()
-    if NUMBER.fullmatch(text):
-        seconds = float(text)
-        return seconds if 0.0 <= seconds < 10 * NEAR_NOW_S else None
-    instant = _date(text)
-    if instant is None:
-        return None
-    now = (_date(date) if date else None) or at.utc
-    return max(0.0, instant - now)
 
 
 class QuotaReader:
@@ -215,7 +164,7 @@ class QuotaReader:
 
     def _seen(self, name: str, value: float, headers: Mapping[str, str], at: Instant) -> ResetForm | None:
         """Return what this value looks like, or None where it fits the form that is held."""
-        guess = _guess(name, value, at.utc)
+        guess = guess_form(name, value, at.utc)
         if guess not in {ResetForm.RELATIVE, ResetForm.RELATIVE_MS}:
             return guess
         retry_after = _least_number(headers.get("retry-after"))
@@ -256,16 +205,8 @@ def _reset_header(headers: Mapping[str, str], dialect: Dialect) -> tuple[str, st
     return "", None
 
 
-def _numbers(text: str | None) -> Iterator[float]:
-    """Yield the numbers of a comma-separated value, without their parameters."""
-    for item in (text or "").split(","):
-        number = item.partition(";")[0].strip()
-        if NUMBER.fullmatch(number):
-            yield float(number)
-
-
 def _least_number(text: str | None) -> float | None:
-    return min(_numbers(text), default=None)
+    return min(numbers(text), default=None)
 
 
 def _least(text: str | None) -> int | None:
@@ -304,7 +245,7 @@ def _structured(text: str, policies: str) -> Quota | None:
     pairs = {name.strip().lower(): value for name, _, value in (item.partition("=") for item in text.split(","))}
     if "remaining" in pairs or "limit" in pairs:
         limit, window_s = _limit(pairs.get("limit"))
-        return _quota(limit, _least(pairs.get("remaining")), _relative(pairs.get("reset")), window_s=window_s)
+        return _quota(limit, _least(pairs.get("remaining")), relative_reset(pairs.get("reset")), window_s=window_s)
     known = dict(_parameters(item) for item in ITEM.findall(policies))
     found = []
     for item in ITEM.findall(text):
@@ -313,7 +254,7 @@ def _structured(text: str, policies: str) -> Quota | None:
         if (policy.get("qu") or parameters.get("qu")) in NOT_A_RATE:
             continue
         remaining = _least(parameters.get("r", parameters.get("a")))
-        reset = _relative(parameters.get("t", parameters.get("w")))
+        reset = relative_reset(parameters.get("t", parameters.get("w")))
         if remaining is not None:
             window_s = _window(policy.get("w"))
             quota = _quota(_least(policy.get("q")), remaining, reset, window_s=window_s)
@@ -330,7 +271,7 @@ def _json(text: str | None, *, at: Instant, headers: Mapping[str, str]) -> Quota
     except (msgspec.MsgspecError, RecursionError):
         return None
     words = {name: str(value) for name, value in members.items()}
-    reset = _reset("until", words.get("until", ""), ResetForm.AUTO, at=at, headers=headers)
+    reset = parse_reset("until", words.get("until", ""), ResetForm.AUTO, at=at, headers=headers)
     limit, remaining = _limit(words.get("limit"))[0], _least(words.get("remaining"))
     if limit is None and remaining is None:
         return None
@@ -343,7 +284,7 @@ def _window(text: str | None) -> float | None:
     return seconds if seconds is not None and seconds > 0.0 else None
 
 
-def _quota(limit: int | None, remaining: int | None, reset: _Reset | None, *, window_s: float | None) -> Quota:
+def _quota(limit: int | None, remaining: int | None, reset: Reset | None, *, window_s: float | None) -> Quota:
     if reset is None:
         return Quota(limit=limit, remaining=remaining, window_s=window_s)
     return Quota(
@@ -354,97 +295,3 @@ def _quota(limit: int | None, remaining: int | None, reset: _Reset | None, *, wi
         late_s=reset.late_s,
         window_s=window_s,
     )
-
-
-def _guess(name: str, value: float, now_utc: float) -> ResetForm | None:
-    """Return what a number means, by the header's name and by its size against the present; None for garbage."""
-    if abs(value - now_utc) <= NEAR_NOW_S:
-        return ResetForm.EPOCH
-    if abs(value / 1e3 - now_utc) <= NEAR_NOW_S:
-        return ResetForm.EPOCH_MS
-    if 0.0 <= value <= LONGEST_RELATIVE_S:
-        return ResetForm.RELATIVE
-    if 0.0 <= value <= LONGEST_RELATIVE_S * 1e3 and not name.endswith("-after"):
-        return ResetForm.RELATIVE_MS
-    return None
-
-
-def _relative(text: str | None) -> _Reset | None:
-    seconds = max(_numbers(text), default=None)
-    if seconds is None or not 0.0 <= seconds <= LONGEST_RELATIVE_S:
-        return None
-    return _Reset(seconds, FINE_S if text is not None and "." in text else 1.0, 0.0)
-
-
-def _reset(name: str, text: str, form: ResetForm, *, at: Instant, headers: Mapping[str, str]) -> _Reset | None:
-    """Return a reset in seconds from the answer's reception; the latest of a repeated header."""
-    value = max(_numbers(text), default=None)
-    if value is None:
-        return None if form not in {ResetForm.AUTO, ResetForm.ISO, ResetForm.HTTP_DATE} else _dated(text, at, headers)
-    if form is ResetForm.AUTO:
-        guess = _guess(name, value, at.utc)
-        if guess is None:
-            return _small_unit(value, at, headers)
-        form = guess
-    fraction = "." in text
-    match form:
-        case ResetForm.RELATIVE if 0.0 <= value <= LONGEST_RELATIVE_S:
-            return _Reset(value, FINE_S if fraction else 1.0, 0.0)
-        case ResetForm.RELATIVE_MS if 0.0 <= value <= LONGEST_RELATIVE_S * 1e3:
-            return _Reset(value / 1e3, FINE_S, 0.0)
-        case ResetForm.EPOCH if abs(value - at.utc) <= NEAR_NOW_S:
-            return _absolute(value, 0.0 if fraction else 1.0, at, headers)
-        case ResetForm.EPOCH_MS if abs(value / 1e3 - at.utc) <= NEAR_NOW_S:
-            return _absolute(value / 1e3, 0.0, at, headers)
-        case _:
-            return None
-
-
-def _small_unit(value: float, at: Instant, headers: Mapping[str, str]) -> _Reset | None:
-    """Read micro- and nanoseconds since the epoch."""
-    for unit in (1e6, 1e9):
-        if abs(value / unit - at.utc) <= NEAR_NOW_S:
-            return _absolute(value / unit, 0.0, at, headers)
-    return None
-
-
-def _absolute(instant: float, coarse_s: float, at: Instant, headers: Mapping[str, str]) -> _Reset:
-    """Turn an instant of the server's clock into seconds from now, by the server's own `Date`.
-
-    `Date` is cut to whole seconds, so the truth lies up to one second before the difference, and as much after it as
-    the instant itself may have been cut. A `Date` beside an `Age` is a cache's (RFC 9111, section 5.1).
-    """
-    date = headers.get("date")
-    now = _date(date) if date and "age" not in headers else None
-    if now is None:
-        return _Reset(max(0.0, instant - at.utc), NO_DATE_S + coarse_s, NO_DATE_S)
-    return _Reset(max(0.0, instant - now), 1.0 + coarse_s, coarse_s)
-
-
-def _dated(text: str, at: Instant, headers: Mapping[str, str]) -> _Reset | None:
-    instant = _date(text)
-    if instant is None or abs(instant - at.utc) > NEAR_NOW_S:
-        return None
-    iso = ISO.fullmatch(text.strip())
-    coarse_s = 1.0 if iso is None else 60.0 if iso["seconds"] is None else 0.0 if iso["fraction"] else 1.0
-    return _absolute(instant, coarse_s, at, headers)
-
-
-@lru_cache(maxsize=64)
-def _date(text: str) -> float | None:
-    """Return the UTC seconds of a date: HTTP in any form (RFC 9110, section 5.6.7), ISO 8601, JavaScript."""
-    text = text.partition("(")[0].strip()
-    if ISO.fullmatch(text):
-        try:
-            instant = datetime.fromisoformat(text.replace(" ", "T", 1).replace(" ", ""))
-        except ValueError:
-            return None
-    else:
-        try:
-            instant = parsedate_to_datetime(text) if "GMT+" not in text else datetime.strptime(text, JS_DATE)  # noqa: DTZ007  the format has the zone
-        except (ValueError, TypeError, IndexError, OverflowError):
-            return None
-    try:
-        return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp()
-    except (OverflowError, ValueError, OSError):
-        return None

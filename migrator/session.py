@@ -17,7 +17,7 @@ from migrator.client import Client
 from migrator.errors import UserError
 from migrator.exchange import Clock, Instant
 from migrator.options import RunOptions
-from migrator.pacing import PacerMemory, PacerSettings
+from migrator.pace import PacerMemory, PacerSettings
 from migrator.profile import ApiProfile
 from migrator.reading import Reader
 from migrator.secret import Masker

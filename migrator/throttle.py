@@ -1,47 +1,32 @@
-"""The throttle: waits as the pacers say, owns the aiolimiters and the slots.
+"""The throttle: waits as the pacers say, owns the gates and the slots.
 
-Each limiter key has a gate, and each gate a queue that is first come, first served, and a keeper: the one task that
-looks at the pacer, waits at the aiolimiter and lets the head of the queue go. So waiters keep their order (aiolimiter
-serves small amounts first), and the limiter can be *replaced* when the rate changes: its rate is fixed when it is made
-(changing `max_rate` leaves the drip as it was and changing `time_period` has no effect, aiolimiter issue 98), and
-never more than one task, the one that replaces it, waits on the old one. A new limiter starts with a full bucket, so a
-change of rate grants no burst. A request that need not wait passes the gate without its keeper.
+Each limiter key has a gate, and each gate a keeper: the one task that looks at the pacer, waits at the aiolimiter and
+lets the head of the queue go. A request that need not wait passes the gate without its keeper.
 """
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from random import Random
 from types import TracebackType
-from typing import Final, Self, TypeAlias
+from typing import Final, Self
 
 import anyio
-from aiolimiter import AsyncLimiter
 
 from migrator.concurrency import Concurrency
 from migrator.exchange import Answer, Clock, Failure, Reply
+from migrator.gate import FASTEST, Gate, Turn
 from migrator.outcome import is_throttled
-from migrator.pacing import Pacer, PacerMemory, PacerSettings, PacerStatistics, Ticket
-from migrator.quota import Dialect, Quota, QuotaReader, parse_retry_after
+from migrator.pace import PacerMemory, PacerSettings, PacerStatistics, Ticket
+from migrator.pacing import Pacer
+from migrator.quota import Dialect, Quota, QuotaReader
+from migrator.reset import parse_retry_after
 
 __all__ = ["Permit", "Throttle", "ThrottleStatistics", "WaitTooLong"]
 
-BURST_S: Final = 0.005
-"""Seconds' worth of requests that the aiolimiter lets pass together: late timers are made up within it, and at a
-capacity of one it would lose 9 % at 500 requests per second (measured)."""
-
-LEAST_BURST: Final = 2
-
-RETUNE: Final = 0.02
-"""A rate that moves by less is left alone."""
-
 USEFUL: Final = 2.0
 """How far above slots over latency the limiter is set in pace `fast`: no brake, but a ramp in place of a storm."""
-
-FASTEST: Final = 100_000.0
-"""Requests per second where no latency is known yet."""
 
 
 class WaitTooLong(Exception):  # noqa: N818  it reads as what it is
@@ -87,58 +72,6 @@ class ThrottleStatistics:
     waited_s: Mapping[str, float]
 
 
-Turn: TypeAlias = "asyncio.Future[Ticket | None]"
-"""A place in a queue; None is the answer once the throttle is stopped."""
-
-
-class _Gate:
-    """The turnstile of one limiter key."""
-
-    __slots__ = ("called", "limiter", "pacer", "queue", "rate", "reader", "scope", "useful")
-
-    def __init__(self, pacer: Pacer, reader: QuotaReader) -> None:
-        self.pacer = pacer
-        self.reader = reader
-        self.queue: deque[Turn] = deque()
-        self.called = anyio.Event()
-        self.limiter = AsyncLimiter(FASTEST, 1.0)
-        self.rate = self.useful = FASTEST
-        self.scope = anyio.CancelScope()
-
-    def head(self) -> "Turn | None":
-        """Return who is next; those that were cancelled have left."""
-        queue = self.queue
-        while queue and queue[0].done():
-            del queue[0]
-        return queue[0] if queue else None
-
-    async def until_called(self, delay_s: float) -> None:
-        """Wait until something has changed, or for so long."""
-        self.called = anyio.Event()
-        if math.isinf(delay_s):
-            await self.called.wait()
-            return
-        with anyio.move_on_after(delay_s):
-            await self.called.wait()
-
-    def is_open(self, rate: float) -> bool:
-        """Tell whether a request may pass the aiolimiter at once."""
-        return abs(rate - self.rate) <= RETUNE * self.rate and self.limiter.has_capacity()
-
-    async def pace(self, rate: float) -> None:
-        """Wait at the aiolimiter, replacing it first where the rate has changed."""
-        if abs(rate - self.rate) > RETUNE * self.rate:
-            burst = max(LEAST_BURST, math.ceil(rate * BURST_S))
-            self.limiter, self.rate = AsyncLimiter(burst, burst / rate), rate
-            await self.limiter.acquire(burst - 1)
-        if self.limiter.has_capacity():
-            await self.limiter.acquire()
-            return
-        # A slow rate waits for long, and a stop must end it; a cancelled acquire costs no capacity.
-        with anyio.CancelScope() as self.scope:
-            await self.limiter.acquire()
-
-
 class Throttle:
     """Gives leave to send, for any number of limiter keys that share the slots; an asynchronous context manager.
 
@@ -169,7 +102,7 @@ class Throttle:
         self._rng = rng
         self._max_wait_s = max_wait_s
         self._memory = memory
-        self._gates: dict[str, _Gate] = {}
+        self._gates: dict[str, Gate] = {}
         self._concurrency = Concurrency(concurrency)
         self._in_flight = 0
         self._paused = False
@@ -285,15 +218,15 @@ class Throttle:
         windows = math.ceil((pending - stands.remaining) / stands.limit)
         return stands.reset_s + (windows - 1) * window_s
 
-    def _gate(self, limiter_key: str) -> _Gate:
+    def _gate(self, limiter_key: str) -> Gate:
         gate = self._gates.get(limiter_key)
         if gate is None:
             pacer = Pacer(self._settings, rng=self._rng, memory=self._memory)
-            gate = self._gates[limiter_key] = _Gate(pacer, QuotaReader(self._dialect))
+            gate = self._gates[limiter_key] = Gate(pacer, QuotaReader(self._dialect))
             self._keepers.start_soon(self._keep, gate)
         return gate
 
-    async def _enter(self, gate: _Gate, now: float) -> Ticket | None:
+    async def _enter(self, gate: Gate, now: float) -> Ticket | None:
         """Wait for the key's turn, the pacer, the aiolimiter and a slot; return None once the throttle is stopped."""
         if gate.head() is None and self._may_send(gate, now) and gate.is_open(self._rate(gate, now)):
             # Nobody queues and nothing has to be waited for: no other task runs before the ticket is taken.
@@ -314,7 +247,7 @@ class Throttle:
                 self._call_keepers()
             raise
 
-    async def _keep(self, gate: _Gate) -> None:
+    async def _keep(self, gate: Gate) -> None:
         """Let the queue of a key go, one by one: the whole life of its keeper."""
         while True:
             now = self._clock().mono
@@ -331,15 +264,15 @@ class Throttle:
                 if turn is not None and self._may_send(gate, now):
                     turn.set_result(self._let_go(gate, now))
 
-    def _let_go(self, gate: _Gate, now: float) -> Ticket:
+    def _let_go(self, gate: Gate, now: float) -> Ticket:
         self._in_flight += 1
         return gate.pacer.sent(now)
 
-    def _may_send(self, gate: _Gate, now: float) -> bool:
+    def _may_send(self, gate: Gate, now: float) -> bool:
         free = self._in_flight < self._concurrency.level and not self._paused and not self._stopped.is_set()
         return free and gate.pacer.delay(now) <= 0.0
 
-    def _rate(self, gate: _Gate, now: float) -> float:
+    def _rate(self, gate: Gate, now: float) -> float:
         rate = gate.pacer.rate(now)
         latency_s = self._concurrency.latency_s
         useful = min(FASTEST, USEFUL * self._concurrency.level / latency_s) if latency_s else FASTEST
@@ -349,7 +282,7 @@ class Throttle:
         gate.useful = useful
         return useful if rate is None else min(rate, useful)
 
-    async def _wait(self, gate: _Gate, delay_s: float, now: float) -> None:
+    async def _wait(self, gate: Gate, delay_s: float, now: float) -> None:
         reason = gate.pacer.statistics(now).waiting_for or "pace"
         if self._max_wait_s < delay_s < math.inf:
             while (turn := gate.head()) is not None:
@@ -364,7 +297,7 @@ class Throttle:
             if gate.queue:
                 gate.called.set()
 
-    def _answered(self, gate: _Gate, ticket: Ticket, answer: Answer) -> Quota | None:
+    def _answered(self, gate: Gate, ticket: Ticket, answer: Answer) -> Quota | None:
         """Tell the pacer and the concurrency what an answer says."""
         now = answer.received.mono
         if isinstance(answer, Failure):
@@ -387,7 +320,7 @@ class Throttle:
             self._concurrency.answered(now - answer.sent.mono, now, allowed_rate=allowed)
         return quota
 
-    def _refused(self, gate: _Gate, ticket: Ticket, reply: Reply, quota: Quota | None) -> None:
+    def _refused(self, gate: Gate, ticket: Ticket, reply: Reply, quota: Quota | None) -> None:
         now = reply.received.mono
         text = reply.headers.get("retry-after")
         retry_after_s = None
@@ -411,7 +344,7 @@ class Permit:
 
     __slots__ = ("_gate", "_started", "_throttle", "_ticket", "_told", "granted", "waited_s")
 
-    def __init__(self, throttle: Throttle, gate: _Gate) -> None:
+    def __init__(self, throttle: Throttle, gate: Gate) -> None:
         self._throttle = throttle
         self._gate = gate
         self._ticket: Ticket | None = None

@@ -10,10 +10,12 @@ from random import Random
 from typing import Any, Protocol
 
 from migrator.exchange import Instant
-from migrator.pacing import Pacer, Ticket
-from migrator.quota import Dialect, Quota, QuotaReader, parse_retry_after
+from migrator.gate import BURST_S, LEAST_BURST
+from migrator.pace import Ticket
+from migrator.pacing import Pacer
+from migrator.quota import Dialect, Quota, QuotaReader
+from migrator.reset import parse_retry_after
 from migrator.sandbox.limits import Algorithm, ResetStyle, Rounding, limit_headers, make_limiter
-from migrator.throttle import BURST_S, LEAST_BURST
 
 EPOCH = 1_795_435_200.0
 """The server's clock at the beginning, in seconds since the epoch."""

@@ -32,6 +32,7 @@ REPORT: Final = Path(__file__).parents[1] / "docs" / "reliability.md"
 ROUND_ITEMS: Final = 200
 EVERY: Final = 5
 SLOTS: Final = 8
+ITEMS_A_SIGNAL: Final = 10
 LONGEST_S: Final = 120.0
 HUNG: Final = 124
 """What stands in the place of the exit code of a command that does not come to its end, as timeout(1) has it."""
@@ -114,7 +115,7 @@ def account(workplace: Workplace, tally: Tally) -> dict[str, dict[str, Any]]:
     for record in workplace.results():
         seen[record["key"]] += 1
         records[record["key"]] = record
-    wanted = [f"i-{number:05d}" for number in range(1, ROUND_ITEMS + 1)]
+    wanted = [f"i-{number:05d}" for number in range(1, tally.items + 1)]
     tally.lost += sum(seen[key] != 1 for key in wanted)
     for path in (workplace.folder / ".migrator").rglob("*"):
         if path.is_file() and path.name not in OWN_FILES:
@@ -161,18 +162,17 @@ def away_round(workplace: Workplace, rng: random.Random) -> Tally:
 
 
 def interrupted_round(
-    number: signal.Signals, request: dict[str, Any], workplace: Workplace, rng: random.Random
+    number: signal.Signals, times: int, request: dict[str, Any], workplace: Workplace, rng: random.Random
 ) -> Tally:
     """One job that is ended with a signal at random moments and goes on with the same command."""
-    tally = Tally(items=ROUND_ITEMS)
-    workplace.write_job(ROUND_ITEMS, **request)
+    items = max(ROUND_ITEMS, ITEMS_A_SIGNAL * times)
+    tally = Tally(items=items)
+    workplace.write_job(items, **request)
     unsafe = bool(request)
     options = ("--canary", "0", "--max-failures", "100%") if unsafe else ()
     recorded: dict[str, int] = {}
-    with sandbox_process(
-        "--items", str(ROUND_ITEMS), "--limit", "0", "--latency", "5ms", "--jitter", "10ms"
-    ) as sandbox:
-        for moment in sorted(rng.sample(range(1, ROUND_ITEMS), 6)):
+    with sandbox_process("--items", str(items), "--limit", "0", "--latency", "5ms", "--jitter", "10ms") as sandbox:
+        for moment in sorted(rng.sample(range(1, items), times)):
             process = workplace.start(*command(sandbox.url, *options))
             wait_for(process, partial(has_sent, sandbox, moment))
             if process.poll() is None:
@@ -251,9 +251,9 @@ ANSWERS: Final[dict[str, Round]] = {
     f"answer: {name}": partial(network_round, name, fault) for name, fault in FAULTS.items()
 }
 ROUNDS: Final[dict[str, Round]] = {
-    "kill -9": partial(interrupted_round, signal.SIGKILL, {}),
-    "kill -9, requests that are not idempotent": partial(interrupted_round, signal.SIGKILL, UNSAFE),
-    "SIGTERM": partial(interrupted_round, signal.SIGTERM, {}),
+    "kill -9": partial(interrupted_round, signal.SIGKILL, 200, {}),
+    "kill -9, requests that are not idempotent": partial(interrupted_round, signal.SIGKILL, 100, UNSAFE),
+    "SIGTERM": partial(interrupted_round, signal.SIGTERM, 20, {}),
     "files may not grow": full_disk_round,
     "server away": away_round,
     **ANSWERS,

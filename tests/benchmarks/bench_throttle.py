@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from simulation import Client, Outcome, World, least_seconds, simulate
 
-from migrator.pacing import Pacer, PacerMemory, PacerSettings
+from migrator.pace import PacerMemory, PacerSettings
+from migrator.pacing import Pacer
 from migrator.quota import Quota
 from migrator.sandbox.limits import Algorithm, Rounding
 

@@ -12,7 +12,8 @@ from migrator.items import Form, Item, read_cells, read_items
 from migrator.job import Job, JobError, load_job
 from migrator.problem import Problem
 from migrator.profile import Outside
-from migrator.quota import Dialect, QuotaReader, ResetForm, parse_quota, parse_retry_after
+from migrator.quota import Dialect, QuotaReader, parse_quota
+from migrator.reset import ResetForm, parse_retry_after
 
 __all__ = ["SEEDS", "TARGETS", "Target"]
 

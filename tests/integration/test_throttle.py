@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migrator.exchange import Clock, Failure, FailureKind, Reply, Stage
-from migrator.pacing import Pace, PacerSettings
+from migrator.pace import Pace, PacerSettings
 from migrator.quota import Dialect
 from migrator.sandbox.limits import Algorithm, Limiter, ResetStyle, Rounding, limit_headers, make_limiter
 from migrator.throttle import Permit, Throttle, WaitTooLong

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from migrator.exchange import JSON
 from migrator.options import PARSERS, OptionError, RunOptions, Threshold, parse_duration, parse_rate, resolve
-from migrator.pacing import Pace
+from migrator.pace import Pace
 
 
 def read(

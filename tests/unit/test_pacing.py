@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulation import Outcome, World, simulate
 
-from migrator.pacing import Pace, Pacer, PacerMemory, PacerSettings
+from migrator.pace import Pace, PacerMemory, PacerSettings
+from migrator.pacing import Pacer
 from migrator.quota import Quota
 from migrator.sandbox.limits import Algorithm, ResetStyle, Rounding
 

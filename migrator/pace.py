@@ -1,0 +1,95 @@
+"""What a pacer is told, remembers and tells."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+__all__ = ["Pace", "PacerMemory", "PacerSettings", "PacerStatistics", "Ticket"]
+
+
+class Pace(StrEnum):
+    """How a budget is spent."""
+
+    FAST = "fast"
+    SMOOTH = "smooth"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PacerSettings:
+    """What the user and the profile say.
+
+    Attributes:
+        pace: at once, or spread over the window.
+        reserve: the share of the limit that is left to others, from 0 to 1.
+        rate: a ceiling of our own, in requests per second.
+        write_spacing_s: seconds between two requests, where an API asks for it.
+    """
+
+    pace: Pace = Pace.FAST
+    reserve: float = 0.0
+    rate: float | None = None
+    write_spacing_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PacerMemory:
+    """What is worth keeping of an API for the next run.
+
+    Attributes:
+        late_s: how much later than reported its windows end.
+        longest_reset_s: the longest reset seen, which is about the window.
+        steady_rate: the requests per second that held, where there are no headers.
+    """
+
+    late_s: float = 0.0
+    longest_reset_s: float = 0.0
+    steady_rate: float | None = None
+
+
+class Ticket(NamedTuple):
+    """A request that was let go.
+
+    Attributes:
+        sent: when.
+        probe: whether it went alone, to see what there is.
+        epoch: refusals so far; those in flight together are of one epoch.
+        window: windows opened so far.
+        answers: answers of the window so far, which the server has counted before this request.
+    """
+
+    sent: float
+    probe: bool
+    epoch: int
+    window: int
+    answers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PacerStatistics:
+    """How a pacer stands.
+
+    Attributes:
+        rate: requests per second that it would have sent evenly; None for as fast as the budget allows.
+        limit: the quota's size, as last reported.
+        remaining: its rest, as far as is known.
+        reset_s: seconds until the edge of the window at the latest.
+        budget: requests that may go at once; None where nothing is known yet.
+        in_flight: requests without an answer.
+        reserve: requests that are left to others.
+        refused: refusals for the rate limit, each one counted.
+        salvos: the same, those that were in flight together counted once.
+        requests: requests let go.
+        waiting_for: why the next request may not go now, in words for the display.
+    """
+
+    rate: float | None
+    limit: int | None
+    remaining: int | None
+    reset_s: float | None
+    budget: int | None
+    in_flight: int
+    reserve: float
+    refused: int
+    salvos: int
+    requests: int
+    waiting_for: str | None
