@@ -79,10 +79,14 @@ class Upstream:
         head = await reader.readuntil(b"\r\n\r\n")
         return head, await reader.readexactly(_length(head))
 
+    def writers(self) -> list[asyncio.StreamWriter]:
+        """Return the writing end, where there is one."""
+        return [] if self._streams is None else [self._streams[1]]
+
     def close(self) -> None:
         """Leave the server."""
-        if self._streams is not None:
-            self._streams[1].close()
+        for writer in self.writers():
+            writer.close()
 
 
 Fault = Callable[[Passage], Awaitable[None]]
@@ -335,6 +339,7 @@ class FaultProxy:
         self._port = 0
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.StreamWriter] = set()
+        self._ever: list[asyncio.StreamWriter] = []
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault proxy", daemon=True)
 
     @property
@@ -382,10 +387,15 @@ class FaultProxy:
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
+        for writer in self._ever:
+            writer.transport.abort()
+        # A transport is closed a turn of the loop after it was broken off.
+        await asyncio.sleep(0.01)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream, count = Upstream(*self._upstream), 0
         self._clients.add(writer)
+        self._ever.append(writer)
         try:
             while not writer.is_closing():
                 passage = Passage(reader, writer, upstream)
@@ -402,6 +412,7 @@ class FaultProxy:
             pass
         finally:
             self._clients.discard(writer)
+            self._ever += upstream.writers()
             upstream.close()
             with suppress(RuntimeError):
                 writer.close()
