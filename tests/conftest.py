@@ -4,16 +4,15 @@ import json
 import os
 import subprocess
 import sys
-import urllib.request
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sandboxes import KEY, SECRET, SandboxProcess, StartSandbox, sandbox_process
 
-KEY, SECRET = "TESTKEY", "s3cr3t-of-the-test-key"
 CREDENTIALS = {"CONFLUENT_CLOUD_API_KEY": KEY, "CONFLUENT_CLOUD_API_SECRET": SECRET}
 MIGRATOR = [sys.executable, "-m", "migrator"]
 
@@ -22,40 +21,6 @@ MIGRATOR = [sys.executable, "-m", "migrator"]
 def anyio_backend() -> str:
     """Run on asyncio: aiohttp and aiolimiter know no other loop."""
     return "asyncio"
-
-
-@dataclass(frozen=True)
-class SandboxProcess:
-    """A sandbox in a process of its own."""
-
-    url: str
-
-    def stats(self) -> dict[str, Any]:
-        """Return what it saw."""
-        with urllib.request.urlopen(f"{self.url}/_sandbox/stats") as answer:  # noqa: S310  loopback
-            found: dict[str, Any] = json.load(answer)
-        return found
-
-    def order(self, *faults: dict[str, Any]) -> None:
-        """Order faults."""
-        request = urllib.request.Request(f"{self.url}/_sandbox/faults", json.dumps(faults).encode(), method="POST")  # noqa: S310
-        with urllib.request.urlopen(request):  # noqa: S310  loopback
-            pass
-
-
-StartSandbox = Callable[..., AbstractContextManager[SandboxProcess]]
-
-
-@contextmanager
-def sandbox_process(*options: str) -> Iterator[SandboxProcess]:
-    """Start a sandbox and stop it on leaving."""
-    command = [*MIGRATOR, "sandbox", "--api-key", KEY, "--api-secret", SECRET, *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield SandboxProcess(process.stdout.readline().removeprefix("listening on ").strip())
-        finally:
-            process.terminate()
 
 
 @pytest.fixture
@@ -149,6 +114,15 @@ class Workplace:
         """Return the summary of the latest run."""
         found: dict[str, Any] = json.loads((self.last_run() / "summary.json").read_text())
         return found
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    """Wait for something to come about."""
+    for _ in range(4_000):
+        if true():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not come about within 40 s")
 
 
 def webhook(number: int) -> str:

@@ -25,8 +25,9 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
 
-from conftest import MIGRATOR, SECRET, SandboxProcess, Workplace, sandbox_process
+from conftest import MIGRATOR, Workplace
 from fault_proxy import FAULTS, Fault, fault_proxy, on_items
+from sandboxes import SECRET, SandboxProcess, sandbox_process
 
 REPORT: Final = Path(__file__).parents[1] / "docs" / "reliability.md"
 ROUND_ITEMS: Final = 200

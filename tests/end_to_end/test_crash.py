@@ -12,11 +12,13 @@ import sqlite3
 import subprocess
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SandboxProcess, StartSandbox, Workplace
+from conftest import Workplace, wait_until
+from sandboxes import SandboxProcess, StartSandbox
 
 KILLS = int(os.environ.get("MIGRATOR_TEST_KILLS", "12"))
 ITEMS_A_KILL = 25
@@ -84,8 +86,7 @@ def run_to_the_end(
             # The run is beyond that already, so that this kill hits its start: imports, locks, the ledger's recovery.
             with suppress(subprocess.TimeoutExpired):
                 process.wait(rng.uniform(0.0, 0.8))
-        while process.poll() is None and len(sandbox.stats()["attempts"]) < moment:
-            pass
+        wait_until(partial(has_ended_or_sent, process, sandbox, moment))
         process.kill()
         _, errors = process.communicate()
         if process.returncode >= 0:
@@ -98,6 +99,11 @@ def run_to_the_end(
     _, errors = process.communicate(timeout=60)
     assert "a bug" not in errors
     return process.returncode, witness
+
+
+def has_ended_or_sent(process: "subprocess.Popen[str]", sandbox: SandboxProcess, moment: int) -> bool:
+    """Tell whether there is nothing more to wait for."""
+    return process.poll() is not None or len(sandbox.stats()["attempts"]) >= moment
 
 
 def start(workplace: Workplace, sandbox: SandboxProcess, *options: str) -> "subprocess.Popen[str]":

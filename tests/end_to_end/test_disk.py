@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MIGRATOR, Finished, SandboxProcess, StartSandbox, Workplace
+from conftest import MIGRATOR, Finished, Workplace, wait_until
+from sandboxes import SandboxProcess, StartSandbox
 
 ITEMS, SLOTS = 200, 4
 SLOW = ("--items", str(ITEMS), "--limit", "0", "--latency", "10ms")
@@ -42,8 +43,8 @@ def finish(process: "subprocess.Popen[str]") -> Finished:
 
 def until_sent(sandbox: SandboxProcess, count: int, process: "subprocess.Popen[str]") -> None:
     """Wait until the server has had so many requests of a process."""
-    while len(sandbox.stats()["attempts"]) < count:
-        assert process.poll() is None, process.communicate()
+    wait_until(lambda: len(sandbox.stats()["attempts"]) >= count or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
 
 
 def broken_off(workplace: Workplace, sandbox: SandboxProcess, number: signal.Signals = signal.SIGINT) -> set[str]:

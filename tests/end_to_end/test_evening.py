@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import KEY, SECRET, Finished, SandboxProcess, StartSandbox, Workplace, webhook
+from conftest import Finished, Workplace, wait_until, webhook
+from sandboxes import KEY, SECRET, SandboxProcess, StartSandbox
 from slack_stand_in import slack
 
 KEY_TEXT = "a key that nobody else has"
@@ -567,8 +568,7 @@ def test_live_control(workplace: Workplace, start_sandbox: StartSandbox) -> None
     with start_sandbox("--items", "400", "--limit", "0", "--latency", "50ms") as sandbox:
         workplace.write_job(400)
         process = workplace.start(*command("run", sandbox, "--concurrency", "1", "--progress", "none"))
-        while not list(Path(workplace.folder / ".migrator" / "runs").glob("*/control.sock")):
-            pass
+        wait_until(lambda: list(Path(workplace.folder / ".migrator" / "runs").glob("*/control.sock")))
         socket = workplace.last_run() / "control.sock"
         mode = stat.S_IMODE(socket.stat().st_mode)
 
@@ -576,7 +576,7 @@ def test_live_control(workplace: Workplace, start_sandbox: StartSandbox) -> None
         still = told(workplace.run("ctl", "last", "status"))
         faster = told(workplace.run("ctl", "last", "concurrency", "16"))
         refused = workplace.run("ctl", "last", "rate", "often")
-        slower = told(workplace.run("ctl", "last", "rate", "500/s"))
+        slower = told(workplace.run("ctl", "last", "rate", "20/s"))
         live = told(workplace.run("status", "last", "--json"))
         workplace.run("ctl", "last", "resume")
         stopping = told(workplace.run("ctl", "last", "stop"))

@@ -2,10 +2,11 @@
 
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import SECRET, Finished, SandboxProcess, Workplace, webhook
+from conftest import Finished, Workplace, wait_until, webhook
 from fault_proxy import (
     FAULTS,
     Fault,
@@ -18,6 +19,7 @@ from fault_proxy import (
     reset_when_reused,
     status,
 )
+from sandboxes import SECRET, SandboxProcess
 
 ITEMS, EVERY = 40, 8
 FAULTY = ITEMS // EVERY
@@ -124,6 +126,11 @@ def test_many_connections_that_go_as_they_are_reused(
     assert set(sandbox.stats()["attempts"].values()) == {1}
 
 
+def has_met(proxy: FaultProxy, items: int) -> bool:
+    """Tell whether so many items have been on their way."""
+    return len(proxy.attempts) >= items
+
+
 def test_server_away_for_a_while(workplace: Workplace, sandbox: SandboxProcess) -> None:
     """A server that refuses connections for a moment costs patience alone."""
     workplace.write_job(ITEMS)
@@ -132,18 +139,12 @@ def test_server_away_for_a_while(workplace: Workplace, sandbox: SandboxProcess) 
             "run", "job.json", "--base-url", proxy.url, "--concurrency", "2", "--max-attempts", "20"
         )
         for moment in (10, 20, 30):
-            until_seen(proxy, moment)
+            wait_until(partial(has_met, proxy, moment))
             proxy.refuse()
             proxy.listen()
         out, err = process.communicate(timeout=45)
 
     assert_accounted(workplace, Finished(process.returncode, out, err), code=0)
-
-
-def until_seen(proxy: FaultProxy, items: int) -> None:
-    """Wait until so many items have been on their way."""
-    while len(proxy.attempts) < items:
-        pass
 
 
 def test_server_away_for_good(workplace: Workplace, sandbox: SandboxProcess) -> None:
@@ -153,7 +154,7 @@ def test_server_away_for_good(workplace: Workplace, sandbox: SandboxProcess) -> 
         process = workplace.start(
             "run", "job.json", "--base-url", proxy.url, "--concurrency", "2", "--max-outage", "1s"
         )
-        until_seen(proxy, ITEMS // 2)
+        wait_until(partial(has_met, proxy, ITEMS // 2))
         proxy.refuse()
         out, err = process.communicate(timeout=45)
         stopped = Finished(process.returncode, out, err)

@@ -7,10 +7,12 @@ import signal
 import stat
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import SECRET, Finished, SandboxProcess, StartSandbox, Workplace, webhook
+from conftest import Finished, Workplace, wait_until, webhook
+from sandboxes import SECRET, SandboxProcess, StartSandbox
 
 RECORD_MEMBERS = [
     "timestamp",
@@ -262,8 +264,7 @@ def test_signal_and_resume(workplace: Workplace, start_sandbox: StartSandbox, nu
     workplace.write_job(200)
     with start_sandbox("--items", "200", "--limit", "0", "--latency", "20ms") as sandbox:
         process = workplace.start("run", "job.json", "--base-url", sandbox.url, "--concurrency", "4")
-        while sandbox.stats()["requests"] < 20:
-            pass
+        wait_until(lambda: sandbox.stats()["requests"] >= 20)
 
         process.send_signal(number)
         out, _ = process.communicate(timeout=30)
@@ -277,6 +278,11 @@ def test_signal_and_resume(workplace: Workplace, start_sandbox: StartSandbox, nu
     assert sorted(record["item"] for record in workplace.results()) == list(range(1, 201))
 
 
+def has_written(sandbox: SandboxProcess, items: int) -> bool:
+    """Tell whether the server has taken so many items."""
+    return len(sandbox.stats()["writes"]) >= items
+
+
 def test_kill_and_resume(workplace: Workplace, start_sandbox: StartSandbox) -> None:
     """After kill -9 the same command sends only what has no result; what was in flight is all that is sent twice."""
     workplace.write_job(300)
@@ -284,8 +290,7 @@ def test_kill_and_resume(workplace: Workplace, start_sandbox: StartSandbox) -> N
     with start_sandbox("--items", "300", "--limit", "0", "--latency", "5ms") as sandbox:
         for kill in range(1, kills + 1):
             process = workplace.start("run", "job.json", "--base-url", sandbox.url, "--concurrency", str(lanes))
-            while len(sandbox.stats()["writes"]) < 55 * kill:
-                pass
+            wait_until(partial(has_written, sandbox, 55 * kill))
             process.kill()
             process.communicate()
         assert run(workplace, sandbox).code == 0
@@ -303,8 +308,7 @@ def test_changed_items_are_not_resumed(workplace: Workplace, start_sandbox: Star
     workplace.write_job(100)
     with start_sandbox("--items", "101", "--limit", "0", "--latency", "20ms") as sandbox:
         process = workplace.start("run", "job.json", "--base-url", sandbox.url, "--concurrency", "2")
-        while sandbox.stats()["requests"] < 5:
-            pass
+        wait_until(lambda: sandbox.stats()["requests"] >= 5)
         process.kill()
         process.communicate()
         with (workplace.folder / "items.csv").open("a") as file:
@@ -324,8 +328,7 @@ def test_overlap(workplace: Workplace, start_sandbox: StartSandbox) -> None:
     workplace.write_job(200)
     with start_sandbox("--items", "200", "--limit", "0", "--latency", "30ms") as sandbox:
         first = workplace.start("run", "job.json", "--base-url", sandbox.url, "--concurrency", "2")
-        while sandbox.stats()["requests"] < 2:
-            pass
+        wait_until(lambda: sandbox.stats()["requests"] >= 2)
 
         assert run(workplace, sandbox).code == 4
         assert run(workplace, sandbox, "--if-running", "skip").code == 0
@@ -415,8 +418,7 @@ def test_process_list_shows_no_secret(workplace: Workplace, start_sandbox: Start
     workplace.write_job(50)
     with start_sandbox("--items", "50", "--limit", "0", "--latency", "50ms") as sandbox:
         process = workplace.start("run", "job.json", "--base-url", sandbox.url, "--concurrency", "1")
-        while not sandbox.stats()["requests"]:
-            pass
+        wait_until(lambda: sandbox.stats()["requests"])
 
         command_line = subprocess.run(
             ["/bin/ps", "-o", "args=", "-p", str(process.pid)], capture_output=True, text=True, check=True

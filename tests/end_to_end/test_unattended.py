@@ -5,14 +5,15 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import KEY, MIGRATOR, SECRET, Finished, SandboxProcess, StartSandbox, Workplace
+from conftest import MIGRATOR, Finished, Workplace, wait_until
+from sandboxes import KEY, SECRET, SandboxProcess, StartSandbox
 
 LONGEST_STOP_S = 30.0
 """Between a SIGTERM and the end: what systemd and Kubernetes grant at the least."""
@@ -77,15 +78,6 @@ def ended(process: "subprocess.Popen[str]", timeout_s: float = 50.0) -> Finished
     """Wait for a process and return what it said."""
     out, err = process.communicate(timeout=timeout_s)
     return Finished(process.returncode, out, err)
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    """Wait for something to come about."""
-    for _ in range(400):
-        if true():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not come about within 20 s")
 
 
 def log(text: str) -> list[dict[str, Any]]:

@@ -13,7 +13,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import yaml  # type: ignore[import-untyped]
-from conftest import CREDENTIALS, SandboxProcess, Workplace
+from conftest import CREDENTIALS, Workplace
+from sandboxes import SandboxProcess
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "docs" / "deploy"

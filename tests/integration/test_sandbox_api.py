@@ -12,11 +12,12 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
-from conftest import MIGRATOR, SandboxProcess
+from conftest import MIGRATOR, wait_until
 from jsonschema_path import SchemaPath
 from openapi_core import OpenAPI
 from openapi_core.testing import MockRequest, MockResponse
 from sandbox_server import KEY, SECRET, Guest, target, visit, webhook
+from sandboxes import SandboxProcess
 
 from migrator.sandbox.app import ROOT, Settings
 
@@ -276,8 +277,7 @@ def test_signals_end_it(number: signal.Signals) -> None:
         sandbox.order({"match": "i-00001", "fault": "stall"})
         with socket.create_connection(("127.0.0.1", int(sandbox.url.rsplit(":", 1)[1]))) as connection:
             connection.sendall(f"GET {ROOT}/i-00001 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-            while not sandbox.stats()["in_flight"]:
-                pass
+            wait_until(lambda: sandbox.stats()["in_flight"])
 
             process.send_signal(number)
             out, err = process.communicate(timeout=20)

@@ -62,7 +62,7 @@ def test_no_refusal_when_alone(world: World, seed: int, slots: int) -> None:
     assert outcome.refused <= (4 if guessed or world.rounding is Rounding.NONE else 0)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(world=worlds, seed=st.integers(0, 2**16))
 def test_server_that_rounds_down(world: World, seed: int) -> None:
     """A server that rounds its reset down refuses one request, and none once that is remembered."""
@@ -78,7 +78,7 @@ def test_server_that_rounds_down(world: World, seed: int) -> None:
     assert again.refused <= (0 if outcome.refused else 1)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     world=st.builds(
         World,
