@@ -10,7 +10,6 @@ import base64
 import hashlib
 import html
 import io
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -25,8 +24,9 @@ from migrator.folder import write_atomically
 from migrator.journal import timestamp
 from migrator.ledger_reader import LedgerReader
 from migrator.outcome import Status
-from migrator.page_charts import Chart, Span, Timeline, latency_label, legend_html
+from migrator.page_charts import Timeline
 from migrator.page_data import COLUMNS, Seen
+from migrator.page_panels import Panels, card
 from migrator.page_words import (
     EXIT_WORDS,
     KIND_WORDS,
@@ -38,8 +38,6 @@ from migrator.page_words import (
     escaped,
     escaped_or_none,
     item_count,
-    latency_text,
-    nice_top,
     sentence,
     time_html,
     words_of_kind,
@@ -52,10 +50,7 @@ NAME: Final = "report.html"
 
 
 PRINTED: Final = 500
-
-
 """Rows of it that are printed, as the style sheet says too."""
-
 
 CAUSES_SHOWN: Final = 12
 
@@ -115,12 +110,6 @@ def _filled(parts: Mapping[str, Iterable[str]]) -> Iterator[str]:
             yield from parts[piece]
         else:
             yield piece
-
-
-def _card(title: str, note: str, *content: str, wide: bool = False, long: bool = False) -> str:
-    classes = "card" + " wide" * wide + " long" * long
-    said = f'<p class="note">{note}</p>' if note else ""
-    return f'<section class="{classes}"><h2>{title}</h2>{said}{"".join(content)}</section>'
 
 
 class _Page:
@@ -290,152 +279,26 @@ class _Page:
     def _charts(self) -> Iterator[str]:
         if not self._seen.counts or self._dry:
             return
-        yield self._progress()
-        yield self._pace()
-        yield self._quota()
-        yield self._latency()
+        panels = Panels(
+            seen=self._seen,
+            timeline=self._timeline,
+            use=self._summary["quota"],
+            items=self._items,
+            bad=self._bad,
+            pending=self._pending,
+            took=self._took(),
+        )
+        yield panels.progress()
+        yield panels.pace()
+        yield panels.quota()
+        yield panels.latency()
         yield self._outcomes()
-
-    def _progress(self) -> str:
-        line = self._timeline
-        done = self._seen.counts.total()
-        chart = Chart(
-            f"Items finished over time: {done:,} of {self._items:,} in {self._took()}, {self._bad:,} not succeeded.",
-            nice_top(max(self._items, done)),
-        )
-        share, good, bad = line.width_ms / line.total_ms, 0, 0
-        upper, lower = [f"0,{chart.y(0)}"], [f"0,{chart.y(0)}"]
-        for place, span in enumerate(line.spans):
-            good += span.bin.good
-            bad += span.bin.bad
-            x = f"{1000 * min(1, (place + 1) * share):.2f}"
-            lower.append(f"{x},{chart.y(good)}")
-            upper.append(f"{x},{chart.y(good + bad)}")
-            words = f"{self._moment(span)}: {good + bad:,} finished" + (f", {bad:,} not succeeded" if bad else "")
-            chart.hit(place * share, share, words)
-        chart.shapes.append(f'<polygon class="f-band" points="{" ".join(lower)} 1000,100 0,100"/>')
-        if bad:
-            chart.shapes.append(f'<polygon class="f-bad" points="{" ".join(upper)} {" ".join(reversed(lower))}"/>')
-        chart.shapes.append(f'<polyline class="stroke" points="{" ".join(lower)}"/>')
-        y = chart.y(self._items) * chart.height / 100 + 10
-        chart.over.append(f'<line class="dash" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>')
-        if self._pending:
-            chart.over.append(f'<text x="6" y="{y - 4:.1f}">{self._items:,} in all</text>')
-        chart.seams(line.seams)
-        entries = [("good", "succeeded")] + ([("bad", "failed or in doubt")] if bad else [])
-        seams = len(line.seams)
-        again = f"; taken up again at the upright dashed line{'' if seams == 1 else 's'}" if seams else ""
-        note = self._axis("items finished so far") + again
-        return _card("Progress", note, chart.svg(line.ticks()), legend_html(*entries))
-
-    def _pace(self) -> str:
-        line = self._timeline
-        most = max(span.bin.good + span.bin.bad for span in line.spans)
-        width = duration_text(line.width_ms / 1000).replace(".0 s", " s")
-        chart = Chart(f"Items finished in each {width}: {most:,} at the most.", nice_top(most))
-        share = line.width_ms / line.total_ms
-        for place, span in enumerate(line.spans):
-            good, bad = span.bin.good, span.bin.bad
-            chart.bar((place + 0.08) * share, 0.84 * share, 0, good, "good")
-            chart.bar((place + 0.08) * share, 0.84 * share, good, good + bad, "bad")
-            words = f"{self._moment(span)}: {good + bad:,} finished" + (f", {bad:,} not succeeded" if bad else "")
-            chart.hit(place * share, share, words)
-        chart.seams(line.seams)
-        entries = [("good", "succeeded")] + ([("bad", "failed or in doubt")] if self._bad else [])
-        return _card(
-            "Pace", self._axis(f"items finished in each {width}"), chart.svg(line.ticks()), legend_html(*entries)
-        )
-
-    def _axis(self, values: str) -> str:
-        return f"{values}, by time at work{self._timeline.unit}"
-
-    def _moment(self, span: Span) -> str:
-        at = timestamp(span.start_ms)
-        return at[11:21] if self._timeline.width_ms < 1000 else at[11:19]
-
-    def _quota(self) -> str:
-        line, quota = self._timeline, self._summary["quota"]
-        refused_seen = sum(span.bin.refused for span in line.spans)
-        refused = max(quota["refused"], refused_seen)
-        lows = [span.bin.low for span in line.spans if span.bin.low is not None]
-        said = f"{refused:,} refusal{'' if refused == 1 else 's'} (429)" if refused else "no refusals (429)"
-        waited = [
-            f"{duration_text(seconds)} for {escaped(why)}"
-            for why, seconds in quota["waited_s"].items()
-            if seconds > 0.05
-        ]
-        below = f'<p class="sub">Requests were ready and waited {", ".join(waited)}.</p>' if waited else ""
-        if not lows and not refused_seen:
-            return _card("Quota", f"The server announced no quota; {said}.", below)
-        highs = [span.bin.high for span in line.spans if span.bin.high is not None]
-        limit = self._seen.limit
-        top = nice_top(max([1, *highs, *([limit] if limit and limit <= 4 * max([1, *highs]) else [])]))
-        least = f", {min(lows):,} at the least" if lows else ""
-        chart = Chart(f"Quota remaining over time{least}; {said}.", top)
-        share = line.width_ms / line.total_ms
-        points: list[str] = []
-        last: int | None = None
-        for place, span in enumerate(line.spans):
-            one, words = span.bin, []
-            if one.low is not None and one.high is not None:
-                # What was left stays so until an answer says otherwise; within a span it is used up.
-                begin, end = f"{1000 * place * share:.2f}", f"{1000 * (place + 1) * share:.2f}"
-                points += [f"{begin},{chart.y(value)}" for value in (last, one.high) if value is not None]
-                points.append(f"{end},{chart.y(one.low)}")
-                last = one.low
-                words.append(f"{one.low:,} left" if one.low == one.high else f"{one.low:,} to {one.high:,} left")
-            if one.refused:
-                words.append(f"{one.refused:,} refused")
-            if words:
-                chart.hit(place * share, share, f"{self._moment(span)}: {', '.join(words)}")
-        chart.shapes.append(f'<polyline class="stroke" points="{" ".join(points)}"/>')
-        for place, span in enumerate(line.spans):
-            if span.bin.refused:
-                at = 100 * (place + 0.5) * share
-                chart.over.append(f'<rect class="f-bad" x="{at:.2f}%" width="3" y="0" height="16"/>')
-        chart.seams(line.seams)
-        of = f", of {limit:,}" if limit is not None else ""
-        entries = [("good", "requests left")] if lows else []
-        if refused_seen:
-            entries.append(("bad", said))
-        note = self._axis(f"requests that the server still allows{of}")
-        return _card(
-            "Quota", note if refused_seen else f"{note}; {said}", chart.svg(line.ticks()), legend_html(*entries), below
-        )
-
-    def _latency(self) -> str:
-        latencies = self._seen.latencies
-        if not latencies.total:
-            return _card("Latency", "No item's last attempt was timed.")
-        per_decade, start, bars = latencies.bars()
-        marks = {f"p{share}": latencies.quantile(share / 100) for share in (50, 95, 99)}
-        said = ", ".join(f"{name} {latency_text(value)}" for name, value in marks.items())
-        chart = Chart(f"How long the last attempt of each item took: {said}.", nice_top(max(bars)))
-        share = 1 / len(bars)
-        for place, count in enumerate(bars):
-            if count:
-                low, high = (10 ** ((start + place + side) / per_decade) for side in (0, 1))
-                chart.bar((place + 0.06) * share, 0.88 * share, 0, count, "good")
-                chart.hit(place * share, share, f"{latency_text(low)} to {latency_text(high)}: {item_count(count)}")
-        for row, (name, value) in enumerate(marks.items()):
-            chart.mark((math.log10(value) * per_decade - start) * share, name, row)
-        ticks = []
-        for place in range(math.ceil(start / per_decade) - 1, math.ceil((start + len(bars)) / per_decade) + 1):
-            for step in (1, 2, 5) if len(bars) <= 2 * per_decade else (1, 3) if len(bars) <= 3 * per_decade else (1,):
-                value = step * 10.0**place
-                at = (math.log10(value) * per_decade - start) * share
-                if 0 <= at <= 1:
-                    ticks.append((at, latency_label(value)))
-        entries = [*marks.items(), ("most", latencies.high_ms)]
-        below = "".join(f"<span>{name} <b>{latency_text(value)}</b></span>" for name, value in entries)
-        note = "of each item's last attempt, on a logarithmic scale"
-        return _card("Latency", note, chart.svg(ticks), f'<p class="legend">{below}</p>')
 
     def _outcomes(self) -> str:
         """Return what became of the items, and why those failed that did, the server's most frequent words first."""
         if not self._bad:
             answers = ", ".join(f"{count:,} with {status}" for status, count in self._seen.http.most_common(8))
-            return _card(
+            return card(
                 "Outcomes",
                 "",
                 '<p class="empty">No item failed, and none is in doubt.</p>',
@@ -460,7 +323,7 @@ class _Page:
             '<tr><th scope="col" class="num">Items</th><th scope="col"><span class="minor">Share</span></th>'
             '<th scope="col" class="num minor">HTTP</th><th scope="col">Kind</th><th scope="col">In words</th></tr>'
         )
-        return _card(
+        return card(
             "Why items failed",
             f"{item_count(self._bad)} by cause, the most frequent first",
             f'<table class="causes small"><thead>{head}</thead><tbody>{rows}</tbody></table>{more}',
@@ -498,7 +361,7 @@ class _Page:
             *((escaped(name, 60), escaped(value)) for name, value in self._facts.items()),
         ]
         shown = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts if value)
-        return _card("The run", "", f'<dl class="facts">{shown}</dl>')
+        return card("The run", "", f'<dl class="facts">{shown}</dl>')
 
     def _log(self) -> str:
         rows = "".join(
@@ -508,10 +371,10 @@ class _Page:
             for note in self._seen.notes
         )
         if not rows:
-            return _card("What happened", "", '<p class="empty">No events were recorded.</p>')
+            return card("What happened", "", '<p class="empty">No events were recorded.</p>')
         more = f'<p class="sub">{self._seen.left_out:,} more are in events.jsonl.</p>' if self._seen.left_out else ""
         head = '<tr><th scope="col">Time</th><th scope="col">Event</th></tr>'
-        return _card(
+        return card(
             "What happened", "", f'<table class="log small"><thead>{head}</thead><tbody>{rows}</tbody></table>{more}'
         )
 

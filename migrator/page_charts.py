@@ -13,10 +13,7 @@ __all__ = ["Chart", "Span", "Timeline", "latency_label", "legend_html"]
 
 BARS: Final = 120
 
-
 BARS_MS: Final = (100, 200, 500, *MOMENTS_MS)
-
-
 """Widths that a person would choose, for ticks and for bars."""
 
 

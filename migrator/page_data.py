@@ -32,41 +32,23 @@ from migrator.report import GOOD, Summary
 __all__ = ["COLUMNS", "FAILURES", "Bin", "Seen", "Stretch"]
 
 FAILURES: Final = 2000
-
-
 """Rows of the table of failures: more than anybody reads, and a browser still sorts them at once."""
 
-
 FAILURES_BYTES: Final = 2_500_000
-
-
 """Of the table, however long the server's texts are; with all the rest it fits into a mail."""
 
-
 CAUSES: Final = 300
-
-
 """Different causes that are told apart."""
 
-
 STRETCHES: Final = 12
-
-
 """Invocations that are told apart on the axis of time; all later ones are drawn as one."""
 
-
 BINS: Final = 4096
-
-
 """Of time, for each invocation: many for each bar that is drawn, so that bars come out even."""
-
 
 FIRST_BIN_MS: Final = 50
 
-
 EVENTS: Final = 60
-
-
 """Events that are listed, from the beginning and from the end."""
 
 

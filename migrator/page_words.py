@@ -36,10 +36,7 @@ __all__ = [
 ]
 
 LONGEST: Final = 600
-
-
 """Characters of a server's text that are shown; all of it is in `failed.csv` and `results.jsonl`."""
-
 
 MOMENTS_MS: Final = (
     *(1000 * seconds for seconds in (1, 2, 5, 10, 15, 30)),
@@ -105,8 +102,6 @@ STOP_WORDS: Final[Mapping[str, str]] = {
 
 
 UNSEEN: Final = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {0x7F: 0x2421}
-
-
 """Control characters, of which HTML forbids some, to pictures of them."""
 
 
