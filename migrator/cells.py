@@ -5,17 +5,12 @@ therefore written with an apostrophe in front. One apostrophe in front of such a
 """
 
 import re
-from collections.abc import Callable
-from operator import methodcaller
 from typing import Final
 
-__all__ = ["begins_with_apostrophe", "neutralised", "restored"]
+__all__ = ["neutralised", "restored"]
 
 FORMULA: Final = re.compile(r"'*[=+\-@\t\r\n\0]")
 NEUTRALISED: Final = re.compile(r"'+[=+\-@\t\r\n\0]")
-
-begins_with_apostrophe: Final[Callable[[str], bool]] = methodcaller("startswith", "'")
-"""Tells in no time that a cell has nothing to restore."""
 
 
 def neutralised(value: str) -> str:

@@ -3,8 +3,10 @@
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import BinaryIO, Final
 
 from migrator.problem import Problem
@@ -12,6 +14,9 @@ from migrator.problem import Problem
 __all__ = ["CSVTable", "as_text"]
 
 DELIMITERS: Final = ",;\t"
+BATCH: Final = 1 << 16
+"""Characters of lines that are looked at together."""
+
 UNREADABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 
@@ -32,17 +37,19 @@ class CSVTable:
     Attributes:
         columns: the names in the header.
         problems: what is wrong with the header.
+        has_apostrophes: whether one has come so far, so that cells may have to be restored.
     """
 
     def __init__(self, text: io.TextIOWrapper, name: str) -> None:
         self._name = name
         self._line = 0
-        self._unreadable: list[Problem] = []
-        self._lines = self._inspected(text)
-        first = next(self._lines, "")
+        self.has_apostrophes = False
+        self._unreadable: deque[Problem] = deque()
+        lines = chain.from_iterable(self._inspected(text))
+        first = next(lines, "")
         self.empty_file = not first.strip()
         delimiter = max(DELIMITERS, key=_outside_quotes(first).count)
-        self._reader = csv.reader(self._again(first), strict=True, delimiter=delimiter)
+        self._reader = csv.reader(chain([first] if first else [], lines), strict=True, delimiter=delimiter)
         self.problems: list[Problem] = []
         self.columns: list[str] = []
         try:
@@ -52,8 +59,7 @@ class CSVTable:
         self._check_header()
 
     def _check_header(self) -> None:
-        self.problems += self._unreadable
-        self._unreadable.clear()
+        self.problems += self._unreadable_so_far()
         if self.empty_file:
             self.problems.append(Problem(self._name, 1, None, None, "is empty; the first line has to name the columns"))
             return
@@ -72,9 +78,8 @@ class CSVTable:
                 for cells in reader:
                     if cells:
                         number += 1
-                        if unreadable:
-                            yield from unreadable
-                            unreadable.clear()
+                        if unreadable and (problems := list(self._unreadable_so_far())):
+                            yield from problems
                         elif len(cells) != width:
                             expected = f"the header has {width}"
                             yield Problem(self._name, line, None, None, f"has {len(cells)} cells, {expected}")
@@ -84,27 +89,32 @@ class CSVTable:
             except csv.Error as error:
                 number += 1
                 yield Problem(self._name, line, None, None, _said(error))
-                unreadable.clear()
+                deque(self._unreadable_so_far(), maxlen=0)
                 if "expected after" in str(error):
                     continue
                 # The quote has swallowed what follows: nothing behind it can be trusted.
             return
 
-    def _inspected(self, text: io.TextIOWrapper) -> Iterator[str]:
-        for line in text:
-            self._line += 1
-            if not line.isascii() or "\0" in line:
-                found = UNREADABLE.search(line)
-                if found:
-                    what = "a NUL byte" if found[0] == "\0" else "a byte that is not UTF-8"
-                    problem = Problem(self._name, self._line, found.start() + 1, None, f"holds {what}")
-                    self._unreadable.append(problem)
-            yield line
+    def _inspected(self, text: io.TextIOWrapper) -> Iterator[list[str]]:
+        """Yield the lines, many at a time, since Python has little to do for those in which nothing is to be found."""
+        while lines := text.readlines(BATCH):
+            joined = "".join(lines)
+            self.has_apostrophes = self.has_apostrophes or "'" in joined
+            if not joined.isascii() or "\0" in joined:
+                self._unreadable += self._inspect(lines)
+            self._line += len(lines)
+            yield lines
 
-    def _again(self, first: str) -> Iterator[str]:
-        if first:
-            yield first
-        yield from self._lines
+    def _inspect(self, lines: Sequence[str]) -> Iterator[Problem]:
+        for number, line in enumerate(lines, start=self._line + 1):
+            if found := UNREADABLE.search(line):
+                what = "a NUL byte" if found[0] == "\0" else "a byte that is not UTF-8"
+                yield Problem(self._name, number, found.start() + 1, None, f"holds {what}")
+
+    def _unreadable_so_far(self) -> Iterator[Problem]:
+        """Yield what cannot be read in the lines that the reader has taken, each once."""
+        while self._unreadable and (self._unreadable[0].line or 0) <= self._reader.line_num:
+            yield self._unreadable.popleft()
 
 
 def _outside_quotes(line: str) -> str:

@@ -10,7 +10,8 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
 
-from migrator.cells import begins_with_apostrophe, restored
+from migrator.cells import restored
+from migrator.changes import is_stand_in
 from migrator.csv_table import CSVTable, as_text
 from migrator.exchange import JSON
 from migrator.job import Empty, Job, Join
@@ -164,15 +165,17 @@ class _Rules:
         """Yield an item, or all that is wrong, for each row."""
         is_valid, key_columns = self._schema.is_valid, self._job.key
         each = self._each
-        hide = self._hide if self._job.secrets else lambda _: None
+        join = self._job.join
+        # The constructor of a named tuple is written in Python, and takes a twentieth of a check.
+        hide, new_item = self._hide, tuple.__new__
         single = key_columns[0] if len(key_columns) == 1 else None
         for row in rows:
             if isinstance(row, Problem):
                 yield row
                 continue
             number, line, values = row
-            if self._job.join is not None and (message := self._join(self._job.join, values)):
-                yield Problem(self._name, line, None, self._job.join.column, message)
+            if join is not None and (message := self._join(join, values)):
+                yield Problem(self._name, line, None, join.column, message)
                 continue
             key = values.get(single) if single is not None else self._joined_key(values)
             if each and (wrong := list(self._unknown(values))):
@@ -182,11 +185,10 @@ class _Rules:
             if type(key) is not str or not is_valid(values) or not key.isprintable() or key.isspace() or not key:
                 yield from self._problems(row)
                 continue
-            secret = hide(values)
-            if secret is not None:
-                yield Problem(self._name, line, None, secret, "is a secret, and has to be a string")
-                continue
-            yield Item(number, key, values, line)
+            if (secret := hide(values)) is None:
+                yield new_item(Item, (number, key, values, line))
+            else:
+                yield Problem(self._name, line, None, *secret)
 
     def _join(self, join: Join, values: dict[str, Any]) -> str | None:
         """Add what the path needs from the record that a row names; return why that cannot be."""
@@ -203,14 +205,16 @@ class _Rules:
         values.update({name: found[name] for name in self._joined})
         return None
 
-    def _hide(self, values: dict[str, Any]) -> str | None:
-        """Turn the values of secret columns into secrets; return the column of one that is no string."""
+    def _hide(self, values: dict[str, Any]) -> tuple[str, str] | None:
+        """Turn the values of secret columns into secrets; return the column of one that is none, and why."""
         for column in self._secrets:
             value = values.get(column)
-            if isinstance(value, str):
+            if type(value) is str:
+                if is_stand_in(value):
+                    return column, "holds a mask in place of the secret, which is never written back"
                 values[column] = Secret(value)
             elif value is not None:
-                return column
+                return column, "is a secret, and has to be a string"
         return None
 
     def _joined_key(self, values: Mapping[str, Any]) -> str | None:
@@ -294,9 +298,9 @@ def _csv_rows(source: BinaryIO, name: str, rules: _Rules) -> Iterator[_Row | Pro
                 yield found
                 continue
             number, line, cells = found
-            if any(map(begins_with_apostrophe, cells)):
+            if table.has_apostrophes:
                 cells = [restored(cell) for cell in cells]
-            values: dict[str, Any] = dict(zip(columns, cells, strict=False))  # the widths have been compared
+            values: dict[str, Any] = dict(zip(columns, cells))  # noqa: B905  the widths have been compared
             if special:
                 for place, convert in converted:
                     values[columns[place]] = convert(cells[place])

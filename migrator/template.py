@@ -8,7 +8,6 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from migrator.changes import is_stand_in
 from migrator.exchange import Request
 from migrator.items import Item
 from migrator.job import Job
@@ -85,10 +84,6 @@ class Template:
             value = values.get(column)
             if type(value) is not str or not is_plain_segment(value):
                 return False
-        for name in self._secrets:
-            secret = values.get(name)
-            if type(secret) is Secret and is_stand_in(secret.reveal()):
-                return False
         body = self._render(values)
         return body is not NOTHING and (self._limits is None or self._limits.is_valid(body))
 
@@ -98,10 +93,6 @@ class Template:
         for column in self._path_columns:
             if message := _unsafe_segment(values.get(column)):
                 yield column, message
-        for column in self._secrets:
-            secret = values.get(column)
-            if isinstance(secret, Secret) and is_stand_in(secret.reveal()):
-                yield column, "holds a mask in place of the secret, which is never written back"
         body = self._render(values)
         if body is NOTHING:
             if self._method != "DELETE":
