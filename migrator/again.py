@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from migrator import source
 from migrator.brakes import Exit
 from migrator.check import Verdict, check
 from migrator.errors import UserError
@@ -13,7 +14,7 @@ from migrator.job import Job
 from migrator.ledger_reader import read_ledger
 from migrator.options import RunOptions
 from migrator.outcome import Status
-from migrator.source import STANDARD_INPUT, Source, find
+from migrator.source import STANDARD_INPUT, Source
 from migrator.work import Work, job_work
 
 __all__ = ["check_again", "find_job", "retry_work"]
@@ -35,27 +36,21 @@ def find_job(place: Path, *, env: Mapping[str, str], allow_commands: bool) -> tu
     argument, items = meta.get("job_argument"), meta.get("items_argument")
     if argument is None or STANDARD_INPUT in {argument, items}:
         raise UserError(f"the items of {place.name} came from standard input, and are not kept; see its failed.csv")
-    job, source = find(
-        argument,
-        items=items,
-        template=meta.get("template_argument"),
-        env=env,
-        stdin=sys.stdin.buffer,
-        allow_commands=allow_commands,
-    )
-    return job, source, meta
+    template = meta.get("template_argument")
+    job = source.find_job(argument, items=items, template=template, env=env, allow_commands=allow_commands)
+    return job, source.open_items(job, argument, items=items, template=template, stdin=sys.stdin.buffer), meta
 
 
-def check_again(place: Path, job: Job, source: Source, meta: Mapping[str, str]) -> Verdict:
+def check_again(place: Path, job: Job, items: Source, meta: Mapping[str, str]) -> Verdict:
     """Return what the check finds in a run's items, which have to be what they were.
 
     Raises:
         UserError: they have changed.
     """
-    verdict = check(source.rewound(), form=source.form, job=job, name=source.name, limit=int(meta["rows"]))
+    verdict = check(items.rewound(), form=items.form, job=job, name=items.name, limit=int(meta["rows"]))
     if verdict.digest != meta["source_digest"] or verdict.problem_count:
         raise UserError(
-            f"{source.name} has changed since {place.name}, so that row numbers mean something else: give "
+            f"{items.name} has changed since {place.name}, so that row numbers mean something else: give "
             f"{place / 'failed.csv'} with --items"
         )
     return verdict

@@ -13,7 +13,17 @@ from typing import Any, Final, NoReturn
 import click
 
 from migrator import __version__, cli_api, cli_runs
-from migrator.cli_shared import EXIT_USAGE, Examples, checked, ended, find_job, job_argument, run_options
+from migrator.cli_shared import (
+    EXIT_USAGE,
+    Examples,
+    checked,
+    ended,
+    find_job,
+    job_argument,
+    open_items,
+    refuse_invalid,
+    run_options,
+)
 
 __all__ = ["cli", "main"]
 
@@ -119,31 +129,33 @@ def run(job: str, items: str | None, template: str | None, *, as_json: bool, **t
     Exit codes: 0 all succeeded; 1 some failed or are in doubt; 2 not valid, nothing was sent; 3 stopped early, can be
     resumed; 4 another run of this job is under way; 130 and 143 interrupted, can be resumed.
     """
-    from migrator import joining, launch, options, work  # noqa: PLC0415
+    from migrator import joining, launch, options, refusal, work  # noqa: PLC0415
     from migrator.errors import user_errors  # noqa: PLC0415
 
     with user_errors():
-        found, origin = find_job(job, items, template, allow_commands=bool(typed["allow_commands"]))
+        found = find_job(job, items, template, allow_commands=bool(typed["allow_commands"]))
         chosen = options.resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source)
-        found = joining.joined(found, origin, chosen)
-        verdict = checked(found, origin, limit=chosen.limit)
-        if verdict.problem_count:
-            return EXIT_USAGE
-        ending = launch.launch(work.job_work(found, origin, verdict, chosen), chosen)
+        with refusal.told(found, chosen):
+            origin = open_items(found, job, items, template)
+            found = joining.joined(found, origin, chosen)
+            verdict = checked(found, origin, limit=chosen.limit)
+            refuse_invalid(verdict, origin)
+            ending = launch.launch(work.job_work(found, origin, verdict, chosen), chosen)
     return ended(ending, chosen, as_json=as_json)
 
 
 @cli.command(cls=Examples, example="migrator check rotate-slack-webhooks.json")
 @job_argument
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
-def check(job: str, items: str | None, template: str | None, *, as_json: bool) -> int:
+def check(job: str, items: str | None, template: str | None, *, as_json: bool) -> None:
     """Check every row and show the problems with file, line and column; no network."""
     import msgspec  # noqa: PLC0415
 
     from migrator.errors import user_errors  # noqa: PLC0415
 
     with user_errors():
-        found, origin = find_job(job, items, template)
+        found = find_job(job, items, template)
+        origin = open_items(found, job, items, template)
     verdict = checked(found, origin, limit=None)
     if as_json:
         problems = [
@@ -158,7 +170,7 @@ def check(job: str, items: str | None, template: str | None, *, as_json: bool) -
         click.echo(msgspec.json.encode(document).decode())
     elif not verdict.problem_count:
         click.echo(f"{origin.name}: {verdict.items} items, no problems")
-    return EXIT_USAGE if verdict.problem_count else 0
+    refuse_invalid(verdict, origin)
 
 
 @cli.command(cls=Examples, example="migrator schema > job.schema.json")

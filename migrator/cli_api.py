@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from migrator.cli_shared import (
-    EXIT_USAGE,
     Examples,
     api_options,
     checked,
     commands_allowed,
     find_job,
     job_argument,
+    open_items,
+    refuse_invalid,
     say,
 )
 
@@ -39,12 +40,12 @@ def plan(job: str, items: str | None, template: str | None, out: str | None, *, 
     from migrator.plan_file import write_plan  # noqa: PLC0415
 
     with user_errors():
-        found, origin = find_job(job, items, template, allow_commands=bool(typed["allow_commands"]))
+        found = find_job(job, items, template, allow_commands=bool(typed["allow_commands"]))
         chosen = options.resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source)
+        origin = open_items(found, job, items, template)
         found = joining.joined(found, origin, chosen)
         verdict = checked(found, origin, limit=chosen.limit)
-        if verdict.problem_count:
-            return EXIT_USAGE
+        refuse_invalid(verdict, origin)
         made = planning.make_plan(found, origin, verdict, chosen)
         if out is not None:
             write_plan(Path(out), made)

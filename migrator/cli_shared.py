@@ -24,6 +24,8 @@ __all__ = [
     "ended",
     "find_job",
     "job_argument",
+    "open_items",
+    "refuse_invalid",
     "run_options",
     "say",
     "state_option",
@@ -144,16 +146,19 @@ def chosen_state(typed: str | None) -> str:
     return typed or os.environ.get("MIGRATOR_STATE") or ".migrator"
 
 
-def find_job(
-    job: str, items: str | None, template: str | None, *, allow_commands: bool = False
-) -> "tuple[Job, Source]":
-    """Return the job and the items that the command line names."""
+def find_job(job: str, items: str | None, template: str | None, *, allow_commands: bool = False) -> "Job":
+    """Return the job that the command line names."""
     from migrator import source  # noqa: PLC0415
 
     allowed = commands_allowed(typed=allow_commands)
-    return source.find(
-        job, items=items, template=template, env=os.environ, stdin=sys.stdin.buffer, allow_commands=allowed
-    )
+    return source.find_job(job, items=items, template=template, env=os.environ, allow_commands=allowed)
+
+
+def open_items(found: "Job", job: str, items: str | None, template: str | None) -> "Source":
+    """Return the items that the command line names."""
+    from migrator import source  # noqa: PLC0415
+
+    return source.open_items(found, job, items=items, template=template, stdin=sys.stdin.buffer)
 
 
 def commands_allowed(*, typed: bool) -> bool:
@@ -190,7 +195,17 @@ def checked(job: "Job", origin: "Source", *, limit: int | None) -> "Verdict":
     more = verdict.problem_count - len(verdict.problems)
     if more:
         click.echo(f"… and {more} more", err=True)
+    return verdict
+
+
+def refuse_invalid(verdict: "Verdict", origin: "Source") -> None:
+    """Say how much is wrong with an input, if anything is, and go no further.
+
+    Raises:
+        UserError: the input is not valid.
+    """
+    from migrator.errors import UserError  # noqa: PLC0415
+
     if verdict.problem_count:
         problems = f"{verdict.problem_count} problem{'s' if verdict.problem_count != 1 else ''}"
-        click.echo(f"migrator: {origin.name}: {problems} in {verdict.items} rows; nothing was sent", err=True)
-    return verdict
+        raise UserError(f"{origin.name}: {problems} in {verdict.items} rows; nothing was sent")

@@ -23,7 +23,7 @@ from migrator.journal import Journal, open_journal, stderr_subscriber, write_res
 from migrator.ledger import Ledger
 from migrator.ledger_reader import LedgerReader, read_ledger
 from migrator.metrics import MetricsError, write_metrics
-from migrator.notice import Moment, NoticeError, Target, notify, read_targets
+from migrator.notice import NOTICE_S, Moment, NoticeError, Target, notify, read_targets
 from migrator.options import Progress, RunOptions
 from migrator.outcome import Status
 from migrator.page import write_page
@@ -46,9 +46,6 @@ from migrator.watch import flush, watch_deadline, watch_signals
 from migrator.work import Work
 
 __all__ = ["Invocation"]
-
-NOTICE_S: Final = 15.0
-"""Seconds that one notice may take, all attempts included."""
 
 REMEDIES: Final = {
     StopKind.CREDENTIALS: "mend the credentials",

@@ -21,7 +21,7 @@ from migrator.options import RunOptions
 from migrator.report import Summary, summary_json, summary_text
 from migrator.work import Work
 
-__all__ = ["Ending", "launch"]
+__all__ = ["Ending", "NotConfirmedError", "launch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,10 @@ class Ending:
     def document(self) -> str:
         """Return the summary as JSON."""
         return "null" if self.summary is None else summary_json(self.summary).decode().rstrip()
+
+
+class NotConfirmedError(UserError):
+    """Whoever sits at the terminal does not want it."""
 
 
 def launch(work: Work, options: RunOptions) -> Ending:
@@ -120,4 +124,4 @@ def _confirm(work: Work, options: RunOptions, *, resumed: bool) -> None:
     host = urlsplit(work.base_url).netloc
     answer = click.prompt(f"{work.total} {what} on {host}; type yes", default="no", show_default=False, err=True)
     if answer.strip().lower() != "yes":
-        raise UserError("not confirmed; nothing was sent")
+        raise NotConfirmedError("not confirmed; nothing was sent")

@@ -32,15 +32,18 @@ from migrator.address import is_loopback
 from migrator.report import Summary, summary_text
 from migrator.secret import Secret
 
-__all__ = ["Kind", "Moment", "NoticeError", "Target", "notify", "read_targets"]
+__all__ = ["NOTICE_S", "Kind", "Moment", "NoticeError", "Target", "notify", "read_targets"]
 
 ATTEMPTS: Final = 3
 """A false alarm for one lost packet wakes somebody; the time limit holds for all attempts together."""
 
 PAUSE_S: Final = 1.0
 
-SENT: Final = frozenset(Summary.__annotations__)
-"""The members that leave the machine."""
+SENT: Final = frozenset(Summary.__annotations__) | {"message"}
+"""The members that leave the machine; the message says why there is no summary."""
+
+NOTICE_S: Final = 15.0
+"""Seconds that one notice may take, all attempts included."""
 
 ENVIRONMENT: Final = frozenset(
     {"HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER", "XDG_RUNTIME_DIR"}
@@ -313,7 +316,10 @@ async def _apprise(url: str, moment: Moment, summary: Mapping[str, object]) -> N
     told = apprise.Apprise()
     told.add(service)
     kind = {Moment.START: "info", Moment.SUCCESS: "success", Moment.FAILURE: "failure"}[moment]
-    text = summary_text(cast("Summary", summary)) if summary.keys() >= SENT else str(summary.get("run", ""))
+    if "counts" in summary:
+        text = summary_text(cast("Summary", summary))
+    else:
+        text = str(summary.get("message") or summary.get("run", ""))
     if not await told.async_notify(
         title=f"migrator: {summary.get('job', 'a job')}: {moment}", body=text or moment, notify_type=kind
     ):

@@ -17,7 +17,16 @@ from migrator.job import Job, JobError, builtin_profile, builtin_template, load_
 from migrator.problem import Problem
 from migrator.profile import ApiProfile, Outside, RunCommand, no_commands
 
-__all__ = ["DEFAULT_TEMPLATE", "STANDARD_INPUT", "Source", "SourceError", "find", "find_profile", "run_command"]
+__all__ = [
+    "DEFAULT_TEMPLATE",
+    "STANDARD_INPUT",
+    "Source",
+    "SourceError",
+    "find_job",
+    "find_profile",
+    "open_items",
+    "run_command",
+]
 
 DEFAULT_TEMPLATE: Final = "confluent-integration"
 FORMS: Final = {".csv": Form.CSV, ".tsv": Form.CSV, ".jsonl": Form.JSONL, ".ndjson": Form.JSONL, ".json": Form.JSON}
@@ -61,34 +70,41 @@ class Source:
         return self.stream
 
 
-def find(
-    argument: str,
-    *,
-    items: str | None,
-    template: str | None,
-    env: Mapping[str, str],
-    stdin: BinaryIO,
-    allow_commands: bool = False,
-) -> tuple[Job, Source]:
-    """Return the job and its items.
+def find_job(
+    argument: str, *, items: str | None, template: str | None, env: Mapping[str, str], allow_commands: bool = False
+) -> Job:
+    """Return the job that the command line names.
 
     Args:
         argument: a job file, an items file, or ``-`` for items on standard input.
         items: an items file in place of the job's own, or ``-``.
         template: the job file, or the name of a built-in one, that goes with an items file.
         env: the environment.
-        stdin: standard input.
         allow_commands: whether the job file's ``${command:…}`` are run.
 
     Raises:
-        SourceError: a file cannot be opened, or it is not clear what it is.
+        SourceError: a file cannot be read, or it is not clear what it is.
         JobError: the job file is not valid.
+    """
+    finder = _Finder(env, run_command if allow_commands else no_commands)
+    if _holds_items(argument):
+        if items is not None:
+            raise SourceError(f"{argument} holds items already; --items goes with a job file")
+        return finder.template(template or DEFAULT_TEMPLATE)
+    if template is not None:
+        raise SourceError(f"--template goes with an items file, and {argument} is a job file")
+    return finder.load(Path(argument))
+
+
+def open_items(job: Job, argument: str, *, items: str | None, template: str | None, stdin: BinaryIO) -> Source:
+    """Open the items that go with a job, as the command line names them.
+
+    Raises:
+        SourceError: the file cannot be opened, or there is none.
     """
     given = {"job_argument": argument, "items_argument": items, "template_argument": template}
     facts = {name: _absolute(text) for name, text in given.items() if text is not None}
-    finder = _Finder(env, run_command if allow_commands else no_commands)
-    job, source = _found(finder, argument, items, template, stdin)
-    return job, replace(source, facts=facts)
+    return replace(_opened(job, argument, items, stdin), facts=facts)
 
 
 def find_profile(name: str, *, env: Mapping[str, str], allow_commands: bool) -> ApiProfile:
@@ -135,24 +151,21 @@ class _Finder:
         return load_job(text, source=str(path), outside=self.outside(path.parent))
 
 
-def _found(
-    finder: _Finder, argument: str, items: str | None, template: str | None, stdin: BinaryIO
-) -> tuple[Job, Source]:
-    if argument == STANDARD_INPUT or _is_items(Path(argument)):
-        if items is not None:
-            raise SourceError(f"{argument} holds items already; --items goes with a job file")
-        return finder.template(template or DEFAULT_TEMPLATE), _open(argument, stdin)
-    if template is not None:
-        raise SourceError(f"--template goes with an items file, and {argument} is a job file")
-    job = finder.load(Path(argument))
+def _opened(job: Job, argument: str, items: str | None, stdin: BinaryIO) -> Source:
+    if _holds_items(argument):
+        return _open(argument, stdin)
     if items is not None:
-        return job, _open(items, stdin)
+        return _open(items, stdin)
     if isinstance(job.items, str):
-        return job, _open(str(Path(argument).parent / job.items), stdin)
+        return _open(str(Path(argument).parent / job.items), stdin)
     if job.items is None:
         raise SourceError(f"{argument} names no items: give it a member 'items', or use --items FILE")
     stream = io.BytesIO(msgspec.json.encode(job.items))
-    return job, Source(stream=stream, form=Form.JSON, name=f"{argument} (items)")
+    return Source(stream=stream, form=Form.JSON, name=f"{argument} (items)")
+
+
+def _holds_items(argument: str) -> bool:
+    return argument == STANDARD_INPUT or _is_items(Path(argument))
 
 
 def _is_items(path: Path) -> bool:

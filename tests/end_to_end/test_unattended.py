@@ -418,6 +418,38 @@ def notices(heard: Path) -> Iterator[str]:
             process.kill()
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("items.csv", "id,webhook_url\ni-1,https://hooks.slack.example/new-secret\n,\n", "1 problem in 1 rows"),
+        ("gone.csv", "", "gone.csv: No such file or directory"),
+    ],
+)
+def test_others_are_told_of_a_run_that_is_not_begun(
+    workplace: Workplace, sandbox: SandboxProcess, name: str, text: str, why: str
+) -> None:
+    """A file that is not as it should be at night is no silent matter."""
+    heard = workplace.folder / "heard"
+    job = Clockwork(workplace, sandbox, 3)
+    with notices(heard) as url:
+        document = json.loads((workplace.folder / "job.json").read_text()) | {"items": name}
+        document["notify"] = [{"ping": f"{url}/check"}, {"webhook": f"{url}/hook"}]
+        (workplace.folder / "job.json").write_text(json.dumps(document))
+        if text:
+            (workplace.folder / name).write_text(text)
+
+        done = job.run(*QUIET)
+
+    assert done.code == 2
+    assert sandbox.stats()["requests"] == 0
+    calls = dict(json.loads(line) for line in heard.read_text().splitlines())
+    assert calls.keys() == {"/check/fail", "/hook"}
+    said = json.loads(calls["/hook"])
+    assert (said["event"], said["job"], said["exit_code"]) == ("failure", "rotate", 2)
+    assert why in said["message"]
+    assert "new-secret" not in heard.read_text()
+
+
 def test_others_are_told(workplace: Workplace, sandbox: SandboxProcess) -> None:
     """A check is pinged at the start and at the end, a webhook and a command get the summary, and never a secret."""
     heard, told = workplace.folder / "heard", workplace.folder / "told"
