@@ -208,4 +208,4 @@ def refuse_invalid(verdict: "Verdict", origin: "Source") -> None:
 
     if verdict.problem_count:
         problems = f"{verdict.problem_count} problem{'s' if verdict.problem_count != 1 else ''}"
-        raise UserError(f"{origin.name}: {problems} in {verdict.items} rows; nothing was sent")
+        raise UserError(f"{origin.name}: {problems}; nothing was sent")

@@ -39,11 +39,13 @@ class PacerMemory:
         late_s: how much later than reported its windows end.
         longest_reset_s: the longest reset seen, which is about the window.
         steady_rate: the requests per second that held, where there are no headers.
+        ready_at: when there is quota again, in seconds of the pacer's clock; None where there is some.
     """
 
     late_s: float = 0.0
     longest_reset_s: float = 0.0
     steady_rate: float | None = None
+    ready_at: float | None = None
 
 
 class Ticket(NamedTuple):

@@ -90,7 +90,7 @@ class Pacer:
         self._spent = Spent()
         self._probing = False
         self._bare_probes = 0
-        self._blocked_until = -math.inf
+        self._blocked_until = -math.inf if known.ready_at is None else known.ready_at
         self._pause_s = FIRST_PAUSE_S
         self._epoch = 0
         self._learned_reserve = 0.0
@@ -258,7 +258,7 @@ class Pacer:
 
     def _reason(self, now: float) -> str | None:
         if now < self._blocked_until:
-            return "the server asked to wait"
+            return "the server asked to wait" if self._requests else "quota used up"
         if self._silent and self.delay(now) > 0.0:
             return "slow start"
         if self._probing:

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import SystemRandom
 from time import time
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,10 +21,13 @@ from migrator.options import RunOptions
 from migrator.pace import PacerMemory, PacerSettings
 from migrator.profile import ApiProfile
 from migrator.reading import Reader
-from migrator.secret import Masker
+from migrator.secret import Masker, Secret
 from migrator.throttle import Throttle
 
 __all__ = ["Session", "open_session", "safe_base_url", "system_clock"]
+
+UNKNOWN_WINDOW_S: Final = 60.0
+"""Seconds that a refusal of an earlier run is heeded at the most, where no window has been seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +94,7 @@ async def open_session(
     Raises:
         FolderError: the state folder cannot be used.
     """
-    learned = folder.private_folder(state / "apis") / f"{_host(base_url)}.json"
-    memory = None
-    with suppress(OSError, msgspec.MsgspecError):
-        memory = msgspec.json.decode(learned.read_bytes(), type=PacerMemory)
+    learned = folder.private_folder(state / "apis") / f"{_host(base_url)}-{_credential(api, masker)}.json"
     async with (
         Throttle(
             settings=PacerSettings(
@@ -107,7 +108,7 @@ async def open_session(
             clock=clock,
             rng=SystemRandom(),
             max_wait_s=options.max_wait,
-            memory=memory,
+            memory=_recalled(learned, clock()),
         ) as throttle,
         Client.open(api, timeout_s=options.timeout, clock=clock, reuse_connections=reuse_connections) as client,
     ):
@@ -117,5 +118,25 @@ async def open_session(
         yield Session(base_url=base_url, throttle=throttle, client=client, reader=reader, masker=masker, clock=clock)
         # So that the next run makes no mistake twice; one that cannot be noted is no reason to fail.
         if (lesson := throttle.memory()) is not None:
+            now = clock()
+            if lesson.ready_at is not None:
+                lesson = replace(lesson, ready_at=lesson.ready_at - now.mono + now.utc)
             with suppress(folder.FolderError), folder.write_atomically(learned) as file:
                 file.write(msgspec.json.encode(lesson))
+
+
+def _credential(api: ApiProfile, masker: Masker) -> str:
+    """Return what tells one credential's quota from another's."""
+    shown = [api.auth.username or "", *(secret.reveal() for secret in api.credentials())]
+    return masker.fingerprint(Secret("\n".join(shown)))
+
+
+def _recalled(learned: Path, now: Instant) -> PacerMemory | None:
+    """Return what an earlier run has learned; a quota that it used up is waited for, as far as that can be true."""
+    try:
+        memory = msgspec.json.decode(learned.read_bytes(), type=PacerMemory)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    wait_s = 0.0 if memory.ready_at is None else memory.ready_at - now.utc
+    believed = 0.0 < wait_s <= max(UNKNOWN_WINDOW_S, memory.longest_reset_s + memory.late_s)
+    return replace(memory, ready_at=now.mono + wait_s if believed else None)

@@ -178,7 +178,13 @@ class Throttle:
 
     def memory(self) -> PacerMemory | None:
         """Return what is worth keeping of the API for the next run."""
-        return next((gate.pacer.memory() for gate in self._gates.values()), None)
+        if not self._gates:
+            return None
+        pacer, *others = [gate.pacer for gate in self._gates.values()]
+        now = self._clock().mono
+        delay_s = pacer.delay(now)
+        used_up = not others and 0.0 < delay_s < math.inf
+        return replace(pacer.memory(), ready_at=now + delay_s if used_up else None)
 
     def statistics(self) -> ThrottleStatistics:
         """Return how things stand."""

@@ -239,13 +239,15 @@ def test_unsafe_request_is_in_doubt(workplace: Workplace, sandbox: SandboxProces
 
 
 def test_quota_is_kept(workplace: Workplace, start_sandbox: StartSandbox) -> None:
-    """Under a limit no request is refused."""
-    workplace.write_job(60)
-    with start_sandbox("--items", "60", "--limit", "25", "--window", "2") as sandbox:
+    """Under a limit no request is refused, nor by the next run's first request where this run has used it up."""
+    workplace.write_job(50)
+    with start_sandbox("--items", "50", "--limit", "25", "--window", "2", "--algorithm", "first") as sandbox:
         done = run(workplace, sandbox)
+        again = run(workplace, sandbox, "--fresh", "--limit", "5")
 
-        assert (done.code, sandbox.stats()["refused"]) == (0, 0)
+        assert (done.code, again.code, sandbox.stats()["refused"]) == (0, 0, 0)
     assert workplace.summary()["quota"]["limit"] == 25
+    assert "quota used up" in workplace.summary()["quota"]["waited_s"]
 
 
 def test_concurrency_refusals_cost_no_item(workplace: Workplace, start_sandbox: StartSandbox) -> None:

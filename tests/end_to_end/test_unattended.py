@@ -421,7 +421,11 @@ def notices(heard: Path) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [
-        ("items.csv", "id,webhook_url\ni-1,https://hooks.slack.example/new-secret\n,\n", "1 problem in 1 rows"),
+        (
+            "items.csv",
+            "id,webhook_url\ni-1,https://hooks.slack.example/new-secret\n,\n",
+            "items.csv: 1 problem; nothing was sent",
+        ),
         ("gone.csv", "", "gone.csv: No such file or directory"),
     ],
 )
