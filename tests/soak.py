@@ -41,6 +41,9 @@ HUNG: Final = 124
 PAUSING: Final = frozenset({"429", "429 with Retry-After", "503 with Retry-After"})
 """Faults that hold up the whole run for a second or more each, and so are given to fewer items."""
 
+ENDED: Final = frozenset({0, 1})
+"""Exit codes of a run that has come to its end."""
+
 SECRETS: Final = (b"new-secret", b"BEXAMPLE", SECRET.encode())
 OWN_FILES: Final = frozenset({"succeeded.csv", "failed.csv"})
 
@@ -179,11 +182,15 @@ def interrupted_round(
             if process.poll() is None:
                 process.send_signal(number)
                 tally.times += 1
-            finish(process, tally)
+            code = finish(process, tally)
             attempts = sandbox.stats()["attempts"]
             for key in recorded_keys(workplace):
                 recorded.setdefault(key, attempts[key])
-        finish(workplace.start(*command(sandbox.url, *options)), tally)
+            if code in ENDED:
+                # What is in doubt may never reach the server. The same command would begin anew.
+                break
+        else:
+            finish(workplace.start(*command(sandbox.url, *options)), tally)
         attempts = sandbox.stats()["attempts"]
     account(workplace, tally)
     again = sum(count - 1 for count in attempts.values())
