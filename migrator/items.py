@@ -321,11 +321,10 @@ def _fill(values: dict[str, Any], empty: Empty) -> None:
 
 
 def _json_rows(source: BinaryIO, form: Form, name: str) -> Iterator[_Row | Problem]:
-    found: Iterator[tuple[int, Any] | Problem] = (
-        array_entries(source, name) if form is Form.JSON else json_lines(source, name)
-    )
-    number = 0
-    for one in found:
+    documents = array_entries if form is Form.JSON else json_lines
+    number, empty = 0, True
+    for one in documents(source, name):
+        empty = False
         if isinstance(one, Problem):
             yield one
             continue
@@ -335,5 +334,5 @@ def _json_rows(source: BinaryIO, form: Form, name: str) -> Iterator[_Row | Probl
             yield Problem(name, line, None, None, "an item has to be a JSON object")
             continue
         yield number, line, flatten(value)
-    if not number:
+    if empty:
         yield Problem(name, 1, None, None, "holds no items")

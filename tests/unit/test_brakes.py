@@ -1,10 +1,13 @@
 """A run that goes wrong ends early, with a reason."""
 
+import math
+from itertools import cycle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator.brakes import Brakes, Exit, StopKind, StopReason, fatal
+from migrator.brakes import Brakes, Breaker, Exit, StopKind, StopReason, fatal
 from migrator.envelope import ErrorKind, ItemError
 from migrator.options import Threshold
 from migrator.outcome import Status
@@ -67,3 +70,54 @@ def test_fatal_answers() -> None:
     """Refused credentials and an unreachable server are told apart."""
     assert fatal(ItemError(kind=ErrorKind.AUTH, message="401"), item=3) == StopReason(StopKind.CREDENTIALS, "401", 3)
     assert fatal(ItemError(kind=ErrorKind.CONNECTION), item=3).kind is StopKind.UNREACHABLE
+
+
+def bad_answers(breaker: Breaker, count: int, *, items: int = 5, now: float = 0.0, pending: int = 100) -> float:
+    """Let so many answers be bad, of so many items in turn; return what the last one makes of it."""
+    hold_s = 0.0
+    for _, item in zip(range(count), cycle(range(items)), strict=False):
+        hold_s = breaker.bad(item, now, pending=pending)
+    return hold_s
+
+
+def test_breaker_opens_for_a_server() -> None:
+    """Ten bad answers in a row of five items are a server that is down; it is probed, more and more rarely."""
+    breaker = Breaker(60.0)
+    breaker.good(0.0)
+
+    assert (bad_answers(breaker, 9), breaker.open) == (0.0, False)
+    holds = [breaker.bad(1, 1.0, pending=100) for _ in range(6)]
+    assert holds == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+    assert breaker.open
+
+
+@pytest.mark.parametrize(
+    ("known", "items", "pending"),
+    [
+        pytest.param(False, 5, 100, id="never reached"),
+        pytest.param(True, 4, 100, id="few items"),
+        pytest.param(True, 5, 5, id="nothing else to do"),
+    ],
+)
+def test_breaker_stays_closed(known: bool, items: int, pending: int) -> None:
+    """It is no outage where the server was never there, or where the items may be to blame."""
+    breaker = Breaker(60.0)
+    if known:
+        breaker.good(0.0)
+
+    assert bad_answers(breaker, 50, items=items, pending=pending, now=1000.0) == 0.0
+    assert not breaker.open
+
+
+def test_breaker_gives_up_in_time() -> None:
+    """The outage is counted from the last good answer, and a good one ends it."""
+    breaker = Breaker(60.0)
+    breaker.good(0.0)
+    bad_answers(breaker, 10)
+
+    assert breaker.bad(1, 59.9, pending=100) < math.inf
+    assert breaker.bad(1, 60.0, pending=100) == math.inf
+    breaker.good(61.0)
+    assert not breaker.open
+    assert bad_answers(breaker, 9, now=200.0) == 0.0
+    assert breaker.bad(1, 200.0, pending=100) == math.inf

@@ -149,6 +149,16 @@ def test_one_segment(value: str) -> None:
     assert unquote(url.split("/")[5]) == value
 
 
+@pytest.mark.parametrize(("value", "good"), [("a b", True), ("ü/?", True), ("..", False), (".", False)])
+def test_ids_without_limits_of_the_api(value: str, good: bool) -> None:
+    """An unusual id is fine where it stays one segment."""
+    rows = json.dumps({"id": value, "a": 1})
+
+    found = verdict(rows, own({"method": "PATCH", "path": "/x/{id}", "body": {"a": "{a}"}}), Form.JSONL)
+
+    assert (found.items, found.problem_count) == ((1, 0) if good else (0, 1))
+
+
 def test_urls_in_bodies_are_left_alone() -> None:
     """A URL value is sent byte for byte."""
     url = "https://x.example:443/a%2Fb/../c?sp=%2Ftriggers&sig=x"

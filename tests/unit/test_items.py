@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migrator.items import Form, Item, flatten, read_cells, read_items
@@ -83,6 +83,43 @@ def test_quoted_newlines_keep_line_numbers() -> None:
 def test_problems_of_csv(data: bytes, problem: str) -> None:
     """What is wrong with a table is said with its line."""
     assert problem in read(data)[1]
+
+
+@given(place=st.integers(1, 8_000), filler=st.integers(0, 40))
+@settings(max_examples=25, deadline=None)
+def test_places_in_a_long_table(place: int, filler: int) -> None:
+    """A byte that cannot be read is named by its line and column, however far down, and costs its own row alone."""
+    lines = [b"id,a", *(f"{number},{'x' * filler}".encode() for number in range(1, 8_001))]
+    lines[place] = f"{place},".encode() + b"\xff"
+
+    items, problems = read(b"\n".join(lines))
+
+    assert problems == [f"f:{place + 1}:{len(str(place)) + 2}: holds a byte that is not UTF-8"]
+    assert [item.number for item in items] == [number for number in range(1, 8_001) if number != place]
+
+
+@given(place=st.integers(0, 7_999), pretty=st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_places_in_a_long_array(place: int, pretty: bool) -> None:
+    """So it is in an array that is read piece by piece, whether or not it is in one line."""
+    entries = [f'{{"id": "{number}", "a": 1}}' for number in range(8_000)]
+    entries[place] = f'{{"id": "{place}", "a": ?}}'
+    text = f"[{(',' + chr(10) if pretty else ', ').join(entries)}]"
+    before = text[: text.index("?")]
+
+    items, problems = read(text.encode(), Form.JSON)
+
+    where = f"f:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
+    assert problems == [f"{where}: is no valid JSON: Expecting value"]
+    assert [item.key for item in items] == [str(number) for number in range(place)]
+
+
+def test_a_key_of_several_columns() -> None:
+    """Each of its parts is needed."""
+    items, problems = read(b"id,a\n1,x\n2,\n", key=["id", "a"])
+
+    assert [item.key for item in items] == ["1/x"]
+    assert len(problems) == 1
 
 
 def test_reading_goes_on_behind_a_bad_row() -> None:
