@@ -3,7 +3,7 @@
 import array
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, BinaryIO, Final
 
@@ -22,6 +22,9 @@ PARTITIONS: Final = 64
 
 SPILL: Final = 4096
 """Hashes of one part that are held before they go to the disk."""
+
+SPILL_EVERY: Final = 1024
+"""Rows after which it is looked whether they should."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,18 +58,21 @@ def check(source: BinaryIO, *, form: Form, job: Job, name: str, limit: int | Non
     rows = 0
     problems: list[Problem] = []
     count = 0
+    template = Template.compile(job)
     try:
-        add = keys.add
-        for found in _findings(source, form, job, name):
-            if isinstance(found, Item):
+        add, is_fine = keys.add, template.is_fine
+        for found in read_items(source, form=form, job=job, name=name):
+            wrong = () if isinstance(found, Item) and is_fine(found) else _problems(found, template, name)
+            if isinstance(found, Item) and not wrong:
                 rows += 1
                 add(found.key)
+                if not rows % SPILL_EVERY:
+                    keys.spill()
                 if rows == limit:
                     break
                 continue
-            count += 1
-            if len(problems) < SHOWN:
-                problems.append(found)
+            count += len(wrong)
+            problems += wrong[: SHOWN - len(problems)]
         for twice in _repeated(keys, source, form=form, job=job, name=name, limit=limit):
             count += 1
             if len(problems) < SHOWN:
@@ -79,19 +85,11 @@ def check(source: BinaryIO, *, form: Form, job: Job, name: str, limit: int | Non
     return Verdict(items=rows, problems=tuple(problems), problem_count=count, digest=_digest(source))
 
 
-def _findings(source: BinaryIO, form: Form, job: Job, name: str) -> Iterator[Item | Problem]:
-    template = Template.compile(job)
-    is_fine = template.is_fine
-    for found in read_items(source, form=form, job=job, name=name):
-        if not isinstance(found, Item) or is_fine(found):
-            yield found
-            continue
-        good = True
-        for column, message in template.problems(found):
-            good = False
-            yield Problem(name, found.line, None, column, message)
-        if good:
-            yield found
+def _problems(found: Item | Problem, template: Template, name: str) -> Sequence[Problem]:
+    """Return what keeps a row from being sent."""
+    if isinstance(found, Problem):
+        return [found]
+    return [Problem(name, found.line, None, column, message) for column, message in template.problems(found)]
 
 
 def _digest(source: BinaryIO) -> str:
@@ -113,18 +111,17 @@ class _Keys:
         """Take down a key."""
         # Python's own hash of a text is keyed anew in each process, so that no input can be made to collide.
         value = hash(key)
-        index = value % PARTITIONS
-        part = self._parts[index]
-        part.append(value)
-        if len(part) >= SPILL:
-            self._spill(index)
+        self._parts[value % PARTITIONS].append(value)
 
-    def _spill(self, index: int) -> None:
-        file = self._files[index]
-        if file is None:
-            file = self._files[index] = tempfile.TemporaryFile()  # noqa: SIM115  closed with the others
-        self._parts[index].tofile(file)
-        del self._parts[index][:]
+    def spill(self) -> None:
+        """Write to the disk what has become long; to be called every few thousand keys."""
+        for index, part in enumerate(self._parts):
+            if len(part) >= SPILL:
+                file = self._files[index]
+                if file is None:
+                    file = self._files[index] = tempfile.TemporaryFile()  # noqa: SIM115  closed with the others
+                part.tofile(file)
+                del part[:]
 
     def repeated(self) -> set[int]:
         """Return the hashes that are there more than once."""
@@ -158,8 +155,9 @@ def _repeated(
     source.seek(0)
     first: dict[str, int] = {}
     rows = 0
-    for found in _findings(source, form, job, name):
-        if isinstance(found, Problem):
+    template = Template.compile(job)
+    for found in read_items(source, form=form, job=job, name=name):
+        if not isinstance(found, Item) or _problems(found, template, name):
             continue
         rows += 1
         if hash(found.key) in suspects:

@@ -182,7 +182,7 @@ class _Rules:
                 for column, message in wrong:
                     yield Problem(self._name, line, None, column, message)
                 continue
-            if type(key) is not str or not is_valid(values) or not key.isprintable() or key.isspace() or not key:
+            if type(key) is not str or not is_valid(values) or not key.isprintable() or not key.strip():
                 yield from self._problems(row)
                 continue
             if (secret := hide(values)) is None:
