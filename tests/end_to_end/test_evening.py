@@ -392,6 +392,7 @@ def test_reconcile_settles_what_is_in_doubt(workplace: Workplace, sandbox: Sandb
     assert len(ends) == ITEMS
     assert (ends[3]["status"], ends[4]["status"], ends[5]["status"]) == ("succeeded", "failed", "failed")
     assert (ends[4]["error"]["kind"], ends[5]["error"]["kind"]) == ("mismatch", "conflict")
+    assert ends[4]["error"]["message"] == "the server holds what it held before: what was sent was not applied"
     assert workplace.summary()["counts"]["in_doubt"] == 0
 
 
