@@ -1,6 +1,6 @@
 """`python -m migrator` is `migrator`."""
 
-from migrator.cli import main
+from migrator.cli.main import main
 
 if __name__ == "__main__":
     main()

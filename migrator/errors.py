@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from migrator.brakes import Exit
-from migrator.folder import FolderError
-from migrator.ledger_file import LedgerError
+from migrator.job.source import SourceError
 from migrator.options import OptionError
-from migrator.source import SourceError
-from migrator.vault import VaultError
+from migrator.run.stop_rules import Exit
+from migrator.store.ledger_schema import LedgerError
+from migrator.store.state_folder import FolderError
+from migrator.store.vault import VaultError
 
 __all__ = ["UserError", "user_errors"]
 

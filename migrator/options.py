@@ -13,9 +13,9 @@ from enum import StrEnum
 from typing import Any, Final
 
 from migrator.address import host_of, is_loopback
-from migrator.exchange import JSON
-from migrator.outcome import Verify
-from migrator.pace import Pace
+from migrator.api.outcome import Verify
+from migrator.messages import JSON
+from migrator.ratelimit.model import Pace
 
 __all__ = [
     "Deadline",

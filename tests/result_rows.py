@@ -4,9 +4,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from migrator.envelope import ErrorKind, ItemError
-from migrator.ledger_file import Row
-from migrator.outcome import Status
+from migrator.api.error_body import ErrorKind, ItemError
+from migrator.api.outcome import Status
+from migrator.store.ledger_schema import Row
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 DURATIONS = st.floats(0, 1e9, allow_nan=False) | st.integers(0, 10**9)

@@ -19,7 +19,7 @@ __all__ = ["KEY", "SECRET", "SandboxProcess", "StartSandbox", "sandbox_process"]
 KEY, SECRET = "TESTKEY", "s3cr3t-of-the-test-key"
 
 FORKS: Final = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["migrator.cli", "migrator.sandbox.app"])
+FORKS.set_forkserver_preload(["migrator.cli.main", "migrator.sandbox.app"])
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def sandbox_process(*options: str) -> Iterator[SandboxProcess]:
 
 def _serve(arguments: list[str], writing: Connection) -> None:
     """Be the command, with a pipe for its standard output."""
-    from migrator.cli import cli
+    from migrator.cli.main import cli
 
     sys.stdout = os.fdopen(os.dup(writing.fileno()), "w")
     writing.close()

@@ -9,12 +9,12 @@ from itertools import count
 from random import Random
 from typing import Any, Protocol
 
-from migrator.exchange import Instant
-from migrator.gate import BURST_S, LEAST_BURST
-from migrator.pace import Ticket
-from migrator.pacing import Pacer
-from migrator.quota import Dialect, Quota, QuotaReader
-from migrator.reset import parse_retry_after
+from migrator.messages import Instant
+from migrator.ratelimit.headers import Dialect, Quota, QuotaReader
+from migrator.ratelimit.key_queue import BURST_S, LEAST_BURST
+from migrator.ratelimit.model import Ticket
+from migrator.ratelimit.pacer import Pacer
+from migrator.ratelimit.reset_time import parse_retry_after
 from migrator.sandbox.limits import Algorithm, ResetStyle, Rounding, limit_headers, make_limiter
 
 EPOCH = 1_795_435_200.0

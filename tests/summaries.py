@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from migrator.report import Summary
+from migrator.report.summary import Summary
 
 
 def summary(**changes: Any) -> Summary:

@@ -5,7 +5,7 @@ import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from migrator.exchange import Clock, Instant
+from migrator.messages import Clock, Instant
 
 __all__ = ["EPOCH", "VirtualTimeLoop", "run"]
 

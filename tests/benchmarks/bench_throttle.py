@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from simulation import Client, Outcome, World, least_seconds, simulate
 
-from migrator.pace import PacerMemory, PacerSettings
-from migrator.pacing import Pacer
-from migrator.quota import Quota
+from migrator.ratelimit.headers import Quota
+from migrator.ratelimit.model import PacerMemory, PacerSettings
+from migrator.ratelimit.pacer import Pacer
 from migrator.sandbox.limits import Algorithm, Rounding
 
 JOB = Path(__file__).parents[2] / "jobs" / "rotate-slack-webhooks.json"

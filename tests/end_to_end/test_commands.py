@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import MIGRATOR, Workplace
 
-from migrator.problem import compile_schema
+from migrator.job.problems import compile_schema
 
 COMMANDS = ["run", "check", "sandbox", "schema"]
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -33,7 +33,9 @@ def test_help_lists_commands(workplace: Workplace) -> None:
 
 def test_start_is_lazy() -> None:
     """What only a run needs is not imported for help and version."""
-    code = "import sys, migrator.cli; print(*(m for m in ('aiohttp','anyio','rich','structlog') if m in sys.modules))"
+    code = (
+        "import sys, migrator.cli.main; print(*(m for m in ('aiohttp','anyio','rich','structlog') if m in sys.modules))"
+    )
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

@@ -6,14 +6,14 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from migrator.check import check
-from migrator.exchange import Instant
-from migrator.items import Form, Item, read_cells, read_items
-from migrator.job import Job, JobError, load_job
-from migrator.problem import Problem
-from migrator.profile import Outside
-from migrator.quota import Dialect, QuotaReader, parse_quota
-from migrator.reset import ResetForm, parse_retry_after
+from migrator.job.api_profile import Outside
+from migrator.job.check import check
+from migrator.job.items import Form, Item, read_cells, read_items
+from migrator.job.job_file import Job, JobError, load_job
+from migrator.job.problems import Problem
+from migrator.messages import Instant
+from migrator.ratelimit.headers import Dialect, QuotaReader, parse_quota
+from migrator.ratelimit.reset_time import ResetForm, parse_retry_after
 
 __all__ = ["SEEDS", "TARGETS", "Target"]
 

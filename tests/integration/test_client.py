@@ -13,9 +13,9 @@ import trustme
 from hostile_server import Connection, Serve, answer, hostile
 
 from migrator import __version__
-from migrator.client import LONGEST_BODY, Client
-from migrator.exchange import Answer, Failure, FailureKind, Instant, Reply, Request, Stage
-from migrator.profile import ApiProfile, Auth, AuthKind
+from migrator.api.client import LONGEST_BODY, Client
+from migrator.job.api_profile import ApiProfile, Auth, AuthKind
+from migrator.messages import Answer, Failure, FailureKind, Instant, Reply, Request, Stage
 from migrator.secret import Secret
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.folder import (
+from migrator.store.state_folder import (
     RUN_ID,
     FolderError,
     find_run,

@@ -9,10 +9,10 @@ import pytest
 from filelock import FileLock
 from result_rows import result
 
-from migrator.folder import FolderError, private_folder, runs
-from migrator.housekeeping import prune
-from migrator.journal import timestamp
-from migrator.ledger import Ledger
+from migrator.commands.prune import prune
+from migrator.report.journal import timestamp
+from migrator.store.ledger_writer import Ledger
+from migrator.store.state_folder import FolderError, private_folder, runs
 
 NOON = 1_795_435_200.0
 DAY = 86_400.0

@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from result_rows import failure, result, results
 
-from migrator.envelope import ErrorKind, ItemError
-from migrator.exchange import Instant
-from migrator.journal import Event, Journal, open_journal, record, stderr_subscriber, timestamp, write_results
-from migrator.ledger import Ledger
-from migrator.ledger_file import Row
-from migrator.ledger_reader import read_ledger
+from migrator.api.error_body import ErrorKind, ItemError
+from migrator.api.outcome import Status
+from migrator.messages import Instant
 from migrator.options import LogFormat
-from migrator.outcome import Status
+from migrator.report.journal import Event, Journal, open_journal, record, stderr_subscriber, timestamp, write_results
 from migrator.secret import Fingerprinter, Masker, Secret
+from migrator.store.ledger_reader import read_ledger
+from migrator.store.ledger_schema import Row
+from migrator.store.ledger_writer import Ledger
 
 RUN = "job-20261123T120000Z-0a1b"
 CREDENTIAL = Secret("c0nfluent-s3cret")

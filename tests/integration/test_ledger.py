@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from result_rows import failure, result, results
 
-from migrator.envelope import ErrorKind
-from migrator.ledger import Ledger
-from migrator.ledger_file import LedgerError, Row
-from migrator.ledger_reader import InFlight, read_ledger
-from migrator.outcome import Status
+from migrator.api.error_body import ErrorKind
+from migrator.api.outcome import Status
+from migrator.store.ledger_reader import InFlight, read_ledger
+from migrator.store.ledger_schema import LedgerError, Row
+from migrator.store.ledger_writer import Ledger
 
 pytestmark = pytest.mark.anyio
 
@@ -388,7 +388,7 @@ SENDER = """
 import asyncio, itertools, sys
 from pathlib import Path
 from result_rows import result
-from migrator.ledger import Ledger
+from migrator.store.ledger_writer import Ledger
 
 async def lane(ledger, numbers):
     for number in numbers:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from result_rows import result, results
 
-from migrator.ledger import Ledger
-from migrator.ledger_file import Row
-from migrator.ledger_reader import InFlight, read_ledger
+from migrator.store.ledger_reader import InFlight, read_ledger
+from migrator.store.ledger_schema import Row
+from migrator.store.ledger_writer import Ledger
 
 ITEMS = st.integers(1, 5)
 

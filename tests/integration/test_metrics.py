@@ -14,8 +14,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from summaries import summary
 
-from migrator.metrics import LAST_SUCCESS, MetricsError, write_metrics
-from migrator.report import QuotaUse
+from migrator.report.metrics import LAST_SUCCESS, MetricsError, write_metrics
+from migrator.report.summary import QuotaUse
 
 ENDED = datetime(2026, 11, 23, 12, 1, 30, 500_000, tzinfo=UTC).timestamp()
 LATER = "2026-11-24T12:00:00.000Z"
@@ -215,7 +215,7 @@ def test_folder_that_may_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(json.dumps(summary()))
     script = (
         "import json, os, pathlib, sys\n"
-        "from migrator.metrics import MetricsError, write_metrics\n"
+        "from migrator.report.metrics import MetricsError, write_metrics\n"
         "found = json.loads(pathlib.Path('summary.json').read_text())\n"
         "os.chdir('collector')\n"
         "os.setuid(65534)\n"

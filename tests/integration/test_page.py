@@ -19,18 +19,18 @@ from hypothesis import strategies as st
 from result_rows import failure, result, results
 from summaries import summary
 
-from migrator.brakes import Exit, StopKind
-from migrator.envelope import ErrorKind, ItemError
-from migrator.folder import FolderError
-from migrator.journal import timestamp
-from migrator.ledger import Ledger
-from migrator.ledger_file import Row
-from migrator.ledger_reader import LedgerReader, read_ledger
-from migrator.outcome import Status
-from migrator.page import write_page
-from migrator.page_data import COLUMNS, FAILURES
-from migrator.page_words import EXIT_WORDS, KIND_WORDS, STATUS_WORDS, STOP_WORDS
-from migrator.report import Summary
+from migrator.api.error_body import ErrorKind, ItemError
+from migrator.api.outcome import Status
+from migrator.report.journal import timestamp
+from migrator.report.page.data import COLUMNS, FAILURES
+from migrator.report.page.render import write_page
+from migrator.report.page.words import EXIT_WORDS, KIND_WORDS, STATUS_WORDS, STOP_WORDS
+from migrator.report.summary import Summary
+from migrator.run.stop_rules import Exit, StopKind
+from migrator.store.ledger_reader import LedgerReader, read_ledger
+from migrator.store.ledger_schema import Row
+from migrator.store.ledger_writer import Ledger
+from migrator.store.state_folder import FolderError
 
 START_MS = 1_795_435_200_000
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -14,14 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from result_rows import failure, result
 
-from migrator.cells import restored
-from migrator.envelope import ErrorKind, ItemError
-from migrator.folder import FolderError
-from migrator.ledger import Ledger
-from migrator.ledger_file import Row
-from migrator.ledger_reader import read_ledger
-from migrator.outcome import Status
-from migrator.report import (
+from migrator.api.error_body import ErrorKind, ItemError
+from migrator.api.outcome import Status
+from migrator.job.cells import restored
+from migrator.report.summary import (
     QuotaUse,
     Stopped,
     Summary,
@@ -33,6 +29,10 @@ from migrator.report import (
     write_summary,
 )
 from migrator.secret import Fingerprinter, Masker, Secret
+from migrator.store.ledger_reader import read_ledger
+from migrator.store.ledger_schema import Row
+from migrator.store.ledger_writer import Ledger
+from migrator.store.state_folder import FolderError
 
 MASKER = Masker(Fingerprinter(b"k" * 32))
 OWN = ["_status", "_http_status", "_error", "_attempts", "_request_id"]

@@ -104,5 +104,5 @@ def test_receiver_that_is_down(workplace: Workplace, sandbox: SandboxProcess) ->
 
 def test_nothing_is_imported_unasked() -> None:
     """Without a receiver in the environment the packages are not even imported."""
-    script = "import sys, migrator.invocation; sys.exit('opentelemetry' in sys.modules)"
+    script = "import sys, migrator.run.runner; sys.exit('opentelemetry' in sys.modules)"
     assert subprocess.run([MIGRATOR[0], "-c", script], check=False).returncode == 0

@@ -12,11 +12,11 @@ import virtual_time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from migrator.exchange import Clock, Failure, FailureKind, Reply, Stage
-from migrator.pace import Pace, PacerSettings
-from migrator.quota import Dialect
+from migrator.messages import Clock, Failure, FailureKind, Reply, Stage
+from migrator.ratelimit.headers import Dialect
+from migrator.ratelimit.model import Pace, PacerSettings
+from migrator.ratelimit.throttle import Permit, Throttle, WaitTooLong
 from migrator.sandbox.limits import Algorithm, Limiter, ResetStyle, Rounding, limit_headers, make_limiter
-from migrator.throttle import Permit, Throttle, WaitTooLong
 
 
 class Server:

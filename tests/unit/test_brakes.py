@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator.brakes import Brakes, Breaker, Exit, StopKind, StopReason, fatal
-from migrator.envelope import ErrorKind, ItemError
+from migrator.api.error_body import ErrorKind, ItemError
+from migrator.api.outcome import Status
 from migrator.options import Threshold
-from migrator.outcome import Status
+from migrator.run.stop_rules import Brakes, Breaker, Exit, StopKind, StopReason, fatal
 
 ERROR = ItemError(kind=ErrorKind.NOT_FOUND, status=404, message="the server answered 404")
 

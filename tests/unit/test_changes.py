@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator.changes import ABSENT, Change, before_image, changes, has_mask
-from migrator.exchange import JSON
+from migrator.api.state import ABSENT, Change, before_image, changes, has_mask
+from migrator.messages import JSON
 
 
 def differing(wanted: JSON, state: JSON) -> list[str]:

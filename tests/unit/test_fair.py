@@ -5,8 +5,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator.exchange import Request
-from migrator.fair import FairQueue
+from migrator.messages import Request
+from migrator.run.fair_queue import FairQueue
 
 
 def request(item: int, key: str) -> Request:

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator.address import is_loopback, unsafe_url
-from migrator.job import JobError, builtin_template, load_job
-from migrator.problem import locate, read_json
-from migrator.profile import AuthKind, Outside
+from migrator.job.api_profile import AuthKind, Outside
+from migrator.job.job_file import JobError, builtin_template, load_job
+from migrator.job.problems import locate, read_json
 from migrator.secret import Secret
 
 ENV = {"CONFLUENT_CLOUD_API_KEY": "KEY", "CONFLUENT_CLOUD_API_SECRET": "secret-value", "EXAMPLE_KEY": "KEY"}

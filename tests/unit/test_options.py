@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator.exchange import JSON
+from migrator.messages import JSON
 from migrator.options import PARSERS, OptionError, RunOptions, Threshold, parse_duration, parse_rate, resolve
-from migrator.pace import Pace
+from migrator.ratelimit.model import Pace
 
 
 def read(

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator.envelope import ErrorKind
-from migrator.exchange import JSON, Failure, FailureKind, Instant, Reply, Request, Stage
-from migrator.outcome import (
+from migrator.api.error_body import ErrorKind
+from migrator.api.outcome import (
     Outcome,
     Retry,
     RetryPolicy,
@@ -21,6 +20,7 @@ from migrator.outcome import (
     decide,
     is_throttled,
 )
+from migrator.messages import JSON, Failure, FailureKind, Instant, Reply, Request, Stage
 
 NOW = Instant(100.0, 1_800_000_000.0)
 BODY = {"target": {"kind": "Slack", "webhook_url": "https://hooks.slack.example/x"}}

@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator.spent import Spent
+from migrator.ratelimit.sliding_window import Spent
 
 
 def seen(

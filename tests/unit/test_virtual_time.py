@@ -6,7 +6,7 @@ import anyio
 import pytest
 import virtual_time
 
-from migrator.exchange import Clock
+from migrator.messages import Clock
 
 
 def test_hours_take_no_time() -> None:

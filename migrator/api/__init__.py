@@ -1,0 +1,1 @@
+"""One API over HTTP: attempts, what answers mean, reading records."""

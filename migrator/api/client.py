@@ -1,0 +1,244 @@
+"""One attempt over aiohttp: a `Request` in, a `Reply` or a `Failure` out. It raises only on cancellation."""
+
+import os
+import ssl
+from base64 import b64encode
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+import aiohttp
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from migrator import __version__
+from migrator.job.api_profile import ApiProfile, AuthKind
+from migrator.messages import Answer, Clock, Failure, FailureKind, Instant, Reply, Request, Stage
+from migrator.secret import Secret
+
+__all__ = ["Client", "session_headers"]
+
+LONGEST_BODY: Final = 1 << 20
+"""Bytes of an answer that are read: an integration is about 1 KB, a page of 250 of them 300 KB."""
+
+LONGEST_CONNECT_S: Final = 10.0
+"""Seconds for name resolution, TCP and TLS; a server that takes longer is down for our purpose."""
+
+KEEPALIVE_S: Final = 15.0
+"""Seconds that an idle connection is kept; most servers keep theirs for longer, and those that do not are met below."""
+
+
+class Client:
+    """Sends requests over one keep-alive session.
+
+    Args:
+        session: made by `open`; keeps connections alive.
+        fresh: the same, with a new connection for each request; None where the first does so already.
+        clock: reads both clocks.
+    """
+
+    def __init__(
+        self, session: aiohttp.ClientSession, *, fresh: aiohttp.ClientSession | None = None, clock: Clock
+    ) -> None:
+        self._session = session
+        self._fresh = fresh
+        self._clock = clock
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, profile: ApiProfile, *, timeout_s: float, clock: Clock, reuse_connections: bool = True
+    ) -> AsyncIterator["Client"]:
+        """Open a session for an API and close it on leaving.
+
+        Args:
+            profile: the API, with its credentials.
+            timeout_s: the longest that one request may take, all in all.
+            clock: reads both clocks.
+            reuse_connections: False for requests that are not idempotent: a connection that the server closes just
+                as it is used again would leave them in doubt, and a fresh one cannot be stale.
+        """
+        # aiohttp's own context is made when it is imported; this one heeds SSL_CERT_FILE as it is now.
+        trust = ssl.create_default_context() if profile.base_url.startswith("https:") else True
+        timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(LONGEST_CONNECT_S, timeout_s))
+        headers = session_headers(profile)
+
+        def session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+            return aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=headers, timeout=timeout
+            )
+
+        async with session(aiohttp.TCPConnector(limit=0, force_close=True, ssl=trust)) as fresh:
+            if not reuse_connections:
+                yield cls(fresh, clock=clock)
+                return
+            alive = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=trust)
+            async with session(alive) as keeping:
+                yield cls(keeping, fresh=fresh, clock=clock)
+
+    async def send(self, request: Request) -> Answer:
+        """Make one attempt.
+
+        A redirect with 307 or 308 to the same origin is followed once, as Confluent's API guide asks of its clients;
+        any other is the caller's answer, since credentials and body must not travel to another host.
+
+        A server may give up an idle connection just as it is used again. It has then read nothing of the request, which
+        goes out once more on a new connection (RFC 9112, section 9.3.1).
+        """
+        sent, resent = self._clock(), False
+        url = URL(request.url, encoded=True)
+        try:
+            try:
+                return await self._exchange_redirected(self._session, request, url, sent)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                if self._fresh is None or isinstance(error, aiohttp.ClientConnectorError):
+                    raise
+                resent = True
+                return replace(await self._exchange_redirected(self._fresh, request, url, sent), resent=True)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            return replace(_failure(error, sent, self._clock()), resent=resent)
+
+    async def _exchange_redirected(
+        self, session: aiohttp.ClientSession, request: Request, url: URL, sent: Instant
+    ) -> Reply:
+        reply = await self._exchange(session, request, url, sent)
+        if reply.status in {307, 308}:
+            target = _same_origin(url, reply.headers.get("location", ""))
+            if target is not None:
+                reply = await self._exchange(session, request, target, sent)
+        return reply
+
+    async def _exchange(self, session: aiohttp.ClientSession, request: Request, url: URL, sent: Instant) -> Reply:
+        async with session.request(request.method, url, data=request.body, allow_redirects=False) as response:
+            length = response.content_length
+            if length is not None and length <= LONGEST_BODY and "Content-Encoding" not in response.headers:
+                body, truncated = await response.read(), False
+            else:
+                body, truncated = await _read_at_most(response.content, LONGEST_BODY)
+                if truncated:
+                    response.close()
+            return Reply(
+                status=response.status,
+                headers=_joined(response.headers),
+                body=body,
+                truncated=truncated,
+                sent=sent,
+                received=self._clock(),
+            )
+
+
+def session_headers(profile: ApiProfile) -> dict[str, str]:
+    """Return the headers that every request of an API carries, credentials in clear among them."""
+    headers = {
+        "User-Agent": f"migrator/{__version__}",
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/json",
+    }
+    for name, value in profile.headers.items():
+        headers[name] = value.reveal() if isinstance(value, Secret) else value
+    auth = profile.auth
+    secret = auth.secret.reveal() if auth.secret is not None else ""
+    if auth.kind is AuthKind.BASIC:
+        headers["Authorization"] = "Basic " + b64encode(f"{auth.username}:{secret}".encode()).decode()
+    elif auth.kind is AuthKind.BEARER:
+        headers["Authorization"] = f"Bearer {secret}"
+    elif auth.kind is AuthKind.HEADER and auth.header is not None:
+        headers[auth.header] = secret
+    return headers
+
+
+def _joined(headers: CIMultiDictProxy[str]) -> Mapping[str, str]:
+    """Return headers by lower-case name, the values of a repeated one joined (RFC 9110, section 5.3)."""
+    joined: dict[str, str] = {}
+    for name, value in headers.items():
+        lower = name.lower()
+        joined[lower] = f"{joined[lower]}, {value}" if lower in joined else value
+    return joined
+
+
+async def _read_at_most(stream: aiohttp.StreamReader, size: int) -> tuple[bytes, bool]:
+    chunks, room = [], size + 1
+    while room > 0 and (chunk := await stream.read(room)):
+        chunks.append(chunk)
+        room -= len(chunk)
+    body = b"".join(chunks)
+    return body[:size], len(body) > size
+
+
+def _same_origin(url: URL, location: str) -> URL | None:
+    if not location:
+        return None
+    try:
+        target = url.join(URL(location, encoded=True))
+    except ValueError:
+        return None
+    return target if target.origin() == url.origin() else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Diagnosis:
+    kind: FailureKind
+    stage: Stage
+    maybe_sent: bool
+    message: str
+
+
+# The first class that fits tells; a class stands before those it is derived from.
+DIAGNOSES: Final[tuple[tuple[type[Exception], _Diagnosis], ...]] = (
+    (
+        aiohttp.ClientConnectorCertificateError,
+        _Diagnosis(FailureKind.CONNECTION, Stage.TLS, False, "the server's certificate is refused"),
+    ),
+    (
+        aiohttp.ClientConnectorDNSError,
+        _Diagnosis(FailureKind.CONNECTION, Stage.CONNECT, False, "the server's name cannot be resolved"),
+    ),
+    (aiohttp.ClientSSLError, _Diagnosis(FailureKind.CONNECTION, Stage.TLS, False, "no TLS connection could be made")),
+    (
+        aiohttp.ClientConnectorError,
+        _Diagnosis(FailureKind.CONNECTION, Stage.CONNECT, False, "the server cannot be reached"),
+    ),
+    (
+        aiohttp.ConnectionTimeoutError,
+        _Diagnosis(FailureKind.TIMEOUT, Stage.CONNECT, False, "no connection within the time-out"),
+    ),
+    (TimeoutError, _Diagnosis(FailureKind.TIMEOUT, Stage.READ, True, "no answer within the time-out")),
+    (
+        aiohttp.ServerDisconnectedError,
+        _Diagnosis(FailureKind.CONNECTION, Stage.READ, True, "the server closed the connection without an answer"),
+    ),
+    (
+        aiohttp.ClientPayloadError,
+        _Diagnosis(FailureKind.PROTOCOL, Stage.READ, True, "the answer's body broke off or is malformed"),
+    ),
+    (aiohttp.InvalidURL, _Diagnosis(FailureKind.PROTOCOL, Stage.CONNECT, False, "the request's URL is not valid")),
+    (OSError, _Diagnosis(FailureKind.CONNECTION, Stage.SEND, True, "the connection broke")),
+)
+NO_HTTP: Final = _Diagnosis(FailureKind.PROTOCOL, Stage.READ, True, "the answer is no valid HTTP")
+
+
+def _failure(error: Exception, sent: Instant, now: Instant) -> Failure:
+    """Say what went wrong in words of our own: the texts of exceptions quote URLs."""
+    found = next((diagnosis for kind, diagnosis in DIAGNOSES if isinstance(error, kind)), NO_HTTP)
+    reason = _reason(error)
+    return Failure(
+        kind=found.kind,
+        stage=found.stage,
+        maybe_sent=found.maybe_sent,
+        message=f"{found.message}: {reason}" if reason else found.message,
+        certificate=isinstance(error, aiohttp.ClientConnectorCertificateError),
+        sent=sent,
+        received=now,
+    )
+
+
+def _reason(error: Exception) -> str | None:
+    """Return the operating system's or the TLS library's word for it; neither quotes a URL."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        cause = error.certificate_error
+        return cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else None
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return os.strerror(error.os_error.errno) if error.os_error.errno and error.os_error.errno > 0 else None
+    return None

@@ -1,0 +1,306 @@
+"""What an answer means, and what to do about it.
+
+`classify` tells a fact about one answer, `decide` draws the conclusion. Both are pure; the rules for statuses are
+those of Confluent Cloud's API guide and of RFC 9110.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+from typing import Final, TypeAlias
+
+import msgspec
+
+from migrator.api.error_body import ErrorKind, ItemError, Mask, read_error, start_of_body
+from migrator.api.state import changes
+from migrator.messages import JSON, Answer, Failure, FailureKind, Reply, Request
+from migrator.ratelimit.reset_time import parse_retry_after
+
+__all__ = [
+    "Decision",
+    "ErrorKind",
+    "ItemError",
+    "Outcome",
+    "Retry",
+    "RetryPolicy",
+    "Settle",
+    "Status",
+    "Stop",
+    "Verify",
+    "classify",
+    "decide",
+    "held",
+    "is_throttled",
+]
+
+
+class Status(StrEnum):
+    """What became of an item; the contract's own words."""
+
+    SUCCEEDED = "succeeded"
+    UNCHANGED = "unchanged"
+    FAILED = "failed"
+    IN_DOUBT = "in_doubt"
+    SKIPPED = "skipped"
+
+
+class Verify(StrEnum):
+    """What a 2xx answer is compared with."""
+
+    NONE = "none"
+    RESPONSE = "response"
+    READ = "read"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A fact about one answer.
+
+    Attributes:
+        status: what becomes of the item if no further attempt is made.
+        error: why it did not succeed.
+        verified: whether the answer's body holds what was sent; None where that was not looked at.
+        transient: another attempt may succeed, and cannot do harm.
+        throttled: the server refused for its rate limit; that is the limiter key's affair, not the item's.
+        fatal: no other item can succeed either.
+        unreachable: the server was not reached at all.
+        retry_after_s: the server's own wish, in seconds; a floor.
+    """
+
+    status: Status
+    error: ItemError | None = None
+    verified: bool | None = None
+    transient: bool = False
+    throttled: bool = False
+    fatal: bool = False
+    unreachable: bool = False
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """The item has come to its end."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try again after `delay_s`; `counted` is False where the attempt was not the item's own fault."""
+
+    delay_s: float
+    counted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The item has come to its end, and the run with it."""
+
+    outcome: Outcome
+
+
+Decision: TypeAlias = Settle | Retry | Stop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often, and how patiently.
+
+    Attributes:
+        max_attempts: tries an item, the first included.
+        base_s: the first back-off's upper end.
+        cap_s: the longest back-off.
+    """
+
+    max_attempts: int = 5
+    base_s: float = 0.5
+    cap_s: float = 30.0
+
+
+SAFE_AFTER_5XX: Final = frozenset({503})
+"""Statuses after which even a request that is not idempotent may be sent again: the server says it did nothing."""
+
+UNKNOWN_AFTER: Final = frozenset({408, 502, 504})
+"""Statuses of a middleman that gave up: the server behind it may have acted all the same (RFC 9110, section 15.6)."""
+
+NEVER_RETRIED: Final = frozenset({501, 505})
+
+KINDS: Final[Mapping[int, ErrorKind]] = {
+    400: ErrorKind.VALIDATION,
+    401: ErrorKind.AUTH,
+    402: ErrorKind.QUOTA,
+    403: ErrorKind.FORBIDDEN,
+    404: ErrorKind.NOT_FOUND,
+    408: ErrorKind.TIMEOUT,
+    409: ErrorKind.CONFLICT,
+    410: ErrorKind.NOT_FOUND,
+    412: ErrorKind.CONFLICT,
+    425: ErrorKind.SERVER,
+    429: ErrorKind.RATE_LIMITED,
+}
+
+INVALID_KEY: Final = re.compile(r"invalid api[ -]key|api[ -]key is invalid", re.IGNORECASE)
+"""How a 403 says that the credentials themselves are refused (the test of Confluent's own Terraform provider)."""
+
+RATE_WORDS: Final = re.compile(r"rate limit|too many requests|throttl", re.IGNORECASE)
+QUOTA_WORDS: Final = re.compile(
+    r"quota[ _]exceeded|exceed[a-z]* (?:the|one or more|your)? ?quota|is currently limited to", re.IGNORECASE
+)
+
+
+def is_throttled(reply: Reply, *, remaining: int | None) -> bool:
+    """Tell whether a server refused for its rate limit.
+
+    429 always does (RFC 6585, section 4). GitHub says it with a 403 whose remaining is 0 or whose text speaks of a rate
+    limit, others with a 503 that carries Retry-After (RFC 9110, section 10.2.3).
+
+    Args:
+        reply: the answer.
+        remaining: the quota's rest that the answer reports.
+    """
+    if reply.status == 429:
+        return True
+    if reply.status == 503:
+        return "retry-after" in reply.headers
+    if reply.status == 403:
+        return remaining == 0 or "retry-after" in reply.headers or bool(RATE_WORDS.search(start_of_body(reply)))
+    return False
+
+
+def classify(request: Request, answer: Answer, *, verify: Verify, mask: Mask, remaining: int | None = None) -> Outcome:
+    """Tell what one answer means.
+
+    Args:
+        request: what was sent.
+        answer: what came back, or how it failed.
+        verify: whether a 2xx answer's body is compared with what was sent.
+        mask: makes a server's text fit to be recorded.
+        remaining: the quota's rest that the answer reports, which tells a throttle's 403 from another.
+    """
+    if isinstance(answer, Failure):
+        return _no_answer(request, answer)
+    if is_throttled(answer, remaining=remaining):
+        return Outcome(
+            status=Status.FAILED, error=read_error(answer, mask, ErrorKind.RATE_LIMITED), transient=True, throttled=True
+        )
+    if 200 <= answer.status < 300:
+        return _success(request, answer, verify)
+    if 300 <= answer.status < 400:
+        return Outcome(status=Status.FAILED, error=_redirected(answer))
+    if answer.status >= 500 or answer.status in {408, 425}:
+        return _server_trouble(request, answer, mask)
+    return _refusal(answer, mask)
+
+
+def decide(outcome: Outcome, *, attempt: int, policy: RetryPolicy, rng: Random) -> Decision:
+    """Tell what to do about an outcome.
+
+    The back-off is exponential with full jitter (each delay drawn from 0 to the doubled bound), the server's own
+    Retry-After its floor. A refusal for the rate limit waits at the pacer alone and costs the item no attempt,
+    unless it came as a 503, which a broken server sends as well.
+
+    Args:
+        outcome: what the answer meant.
+        attempt: which attempt it was, from 1.
+        policy: how often to try.
+        rng: the source of jitter.
+    """
+    rate_limited = outcome.error is not None and outcome.error.status != 503
+    if outcome.throttled and (rate_limited or attempt < policy.max_attempts):
+        return Retry(delay_s=0.0, counted=not rate_limited)
+    if outcome.fatal:
+        return Stop(outcome)
+    if outcome.transient and attempt < policy.max_attempts:
+        bound_s = min(policy.cap_s, policy.base_s * 2.0 ** min(attempt - 1, 30))
+        return Retry(delay_s=max(rng.uniform(0.0, bound_s), outcome.retry_after_s or 0.0), counted=True)
+    if outcome.unreachable:
+        return Stop(outcome)
+    return Settle(outcome)
+
+
+def _no_answer(request: Request, failure: Failure) -> Outcome:
+    unsafe = failure.maybe_sent and not request.idempotent
+    message = failure.message
+    if unsafe:
+        message += "; the server may have acted on it, and it is not safe to send again"
+    return Outcome(
+        status=Status.IN_DOUBT if unsafe else Status.FAILED,
+        error=ItemError(kind=ErrorKind(failure.kind.value), message=message),
+        transient=not unsafe and not failure.certificate,
+        unreachable=not failure.maybe_sent and failure.kind is not FailureKind.PROTOCOL,
+        fatal=failure.certificate,
+    )
+
+
+def _success(request: Request, reply: Reply, verify: Verify) -> Outcome:
+    """Judge a 2xx answer, whose body must hold what was sent: servers ignore the members that they do not know."""
+    if verify is Verify.NONE or request.body is None or (not reply.body and not reply.truncated):
+        return Outcome(status=Status.SUCCEEDED)
+    try:
+        got = None if reply.truncated else msgspec.json.decode(reply.body)
+    except msgspec.DecodeError:
+        got = None
+    if got is None:
+        what = "is longer than what is read of it" if reply.truncated else "is no JSON"
+        error = ItemError(
+            kind=ErrorKind.PROTOCOL,
+            status=reply.status,
+            message=f"the server answered {reply.status}, but the body {what}: whether it took cannot be told",
+        )
+        return Outcome(status=Status.FAILED, error=error, transient=request.idempotent and not reply.truncated)
+    return held(request, got, status=reply.status)
+
+
+def held(request: Request, got: JSON, *, status: int) -> Outcome:
+    """Tell whether a server holds what was sent.
+
+    Args:
+        request: what was sent.
+        got: the record, as the server shows it.
+        status: of the answer that shows it.
+    """
+    found = list(changes(msgspec.json.decode(request.body or b"null"), got))
+    missing = [change.pointer for change in found if not change.masked]
+    if not missing:
+        # Where the service shows a mask, what it holds cannot be told.
+        return Outcome(status=Status.SUCCEEDED, verified=None if found else True)
+    error = ItemError(
+        kind=ErrorKind.MISMATCH,
+        status=status,
+        pointer=missing[0],
+        message=f"the server answered {status}, but does not hold what was sent at {', '.join(missing[:5])}",
+    )
+    return Outcome(status=Status.FAILED, error=error, verified=False)
+
+
+def _redirected(reply: Reply) -> ItemError:
+    """Name the target's origin alone: its path and query may carry anything."""
+    origin = re.match(r"https?://[^/?#@\s]+(?=[/?#]|$)", reply.headers.get("location", ""))
+    target = f" to {origin[0]}" if origin else ""
+    return ItemError(
+        kind=ErrorKind.PROTOCOL,
+        status=reply.status,
+        message=f"the server answered {reply.status}, a redirect{target}, which is not followed",
+    )
+
+
+def _server_trouble(request: Request, reply: Reply, mask: Mask) -> Outcome:
+    error = read_error(reply, mask, KINDS.get(reply.status, ErrorKind.SERVER))
+    if request.idempotent or reply.status in SAFE_AFTER_5XX:
+        wish = reply.headers.get("retry-after")
+        floor_s = None if wish is None else parse_retry_after(wish, at=reply.received, date=reply.headers.get("date"))
+        transient = reply.status not in NEVER_RETRIED
+        return Outcome(status=Status.FAILED, error=error, transient=transient, retry_after_s=floor_s)
+    return Outcome(status=Status.IN_DOUBT if reply.status in UNKNOWN_AFTER else Status.FAILED, error=error)
+
+
+def _refusal(reply: Reply, mask: Mask) -> Outcome:
+    """Judge a 4xx. A lone 403 is the item's: Confluent answers so for an integration that does not exist."""
+    kind = KINDS.get(reply.status, ErrorKind.VALIDATION)
+    if reply.status == 403 and INVALID_KEY.search(start_of_body(reply)):
+        kind = ErrorKind.AUTH
+    elif reply.status == 400 and QUOTA_WORDS.search(start_of_body(reply)):
+        kind = ErrorKind.QUOTA
+    return Outcome(status=Status.FAILED, error=read_error(reply, mask, kind), fatal=kind is ErrorKind.AUTH)

@@ -1,0 +1,208 @@
+"""Reads what a server holds, one record or a whole collection, through the same throttle as writes."""
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any, Final, Protocol
+from urllib.parse import quote, urljoin, urlsplit
+
+import jmespath
+import msgspec
+
+from migrator.api.error_body import ErrorKind, ItemError
+from migrator.api.outcome import Outcome, Retry, RetryPolicy, Status, Stop, Verify, classify, decide
+from migrator.job.api_profile import Collection
+from migrator.job.placeholders import Column, parse
+from migrator.messages import JSON, Answer, Reply, Request
+from migrator.ratelimit.throttle import Throttle
+from migrator.secret import Masker
+
+__all__ = ["Page", "Reader", "ReadingError", "Record", "Sender", "item_url", "member"]
+
+MEMBER: Final = re.compile(r"[^.]+")
+
+
+class Sender(Protocol):
+    """What makes one attempt; `client.Client` and the tests' stand-ins."""
+
+    async def send(self, request: Request) -> Answer:
+        """Make one attempt, and raise only on cancellation."""
+
+
+class ReadingError(Exception):
+    """Something cannot be read, and nothing else either.
+
+    Attributes:
+        error: why, in the words of a record.
+        fatal: what no other request would escape; None where the throttle was stopped.
+    """
+
+    def __init__(self, error: ItemError | None) -> None:
+        super().__init__(error.message if error is not None else "stopped")
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What a server says of one record.
+
+    Attributes:
+        document: the record; None where it was not shown.
+        error: why not.
+    """
+
+    document: Mapping[str, Any] | None = None
+    error: ItemError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A page of a collection.
+
+    Attributes:
+        records: what stands on it.
+        next_url: the next one's, on the same origin; None at the end.
+    """
+
+    records: list[Mapping[str, Any]]
+    next_url: str | None
+
+
+class Reader:
+    """Makes GET requests until one has an answer that counts.
+
+    Args:
+        throttle: gives leave to send.
+        client: makes the attempts.
+        masker: keeps secrets out of what is recorded.
+        max_attempts: tries a request, the first included.
+        rng: the source of jitter.
+    """
+
+    def __init__(self, *, throttle: Throttle, client: Sender, masker: Masker, max_attempts: int, rng: Random) -> None:
+        self._throttle = throttle
+        self._client = client
+        self._masker = masker
+        self._policy = RetryPolicy(max_attempts=max_attempts)
+        self._rng = rng
+
+    async def record(self, request: Request) -> Record:
+        """Return the record that a request would write.
+
+        Raises:
+            ReadingError: credentials are refused, the server cannot be reached, or the throttle was stopped.
+            WaitTooLong: the quota makes us wait for longer than the user allows.
+        """
+        outcome, reply = await self._get(replace(request, method="GET", body=None, idempotent=True))
+        if outcome.error is not None or reply is None:
+            return Record(error=outcome.error)
+        document = _decoded(reply)
+        if not isinstance(document, Mapping):
+            return Record(error=_no_json(reply))
+        return Record(document=document)
+
+    async def pages(self, collection: Collection, *, base_url: str, start: str | None = None) -> AsyncIterator[Page]:
+        """Yield the pages of a collection.
+
+        Args:
+            collection: where it is, and how its pages hang together.
+            base_url: the server's.
+            start: the URL of the page to begin with.
+
+        Raises:
+            ReadingError: a page cannot be read, or leads to another origin.
+            WaitTooLong: the quota makes us wait for longer than the user allows.
+        """
+        origin = urlsplit(base_url)
+        records_of = jmespath.compile(collection.items)
+        next_of = jmespath.compile(collection.next) if collection.next is not None else None
+        url: str | None = start or base_url + collection.path
+        while url is not None:
+            request = Request(
+                item=0, key="", method="GET", url=url, body=None, limiter_key=f"{origin.scheme}://{origin.netloc}"
+            )
+            outcome, reply = await self._get(request)
+            if outcome.error is not None or reply is None:
+                raise ReadingError(outcome.error)
+            page = _decoded(reply)
+            records = records_of.search(page) if page is not None else None
+            if not isinstance(records, list):
+                raise ReadingError(_no_json(reply))
+            url = _next_url(next_of.search(page) if next_of is not None else None, at=url)
+            yield Page(records=[one for one in records if isinstance(one, dict)], next_url=url)
+
+    async def _get(self, request: Request) -> tuple[Outcome, Reply | None]:
+        attempt = 1
+        while True:
+            async with self._throttle.permit(request.limiter_key) as permit:
+                if not permit.granted:
+                    raise ReadingError(None)
+                answer = await self._client.send(request)
+                quota = permit.answered(answer)
+            outcome = classify(
+                request,
+                answer,
+                verify=Verify.NONE,
+                mask=lambda text: self._masker.server_text(text, request.secrets),
+                remaining=quota.remaining if quota is not None else None,
+            )
+            decision = decide(outcome, attempt=attempt, policy=self._policy, rng=self._rng)
+            if isinstance(decision, Stop):
+                raise ReadingError(outcome.error)
+            if not isinstance(decision, Retry):
+                return outcome, answer if isinstance(answer, Reply) and outcome.status is Status.SUCCEEDED else None
+            attempt += decision.counted
+            await self._throttle.sleep(decision.delay_s)
+
+
+def item_url(collection: Collection, record: Mapping[str, Any], *, base_url: str) -> str | None:
+    """Return a record's own URL, or None where it lacks a member that stands in it."""
+    parts = []
+    for part in parse(collection.item):
+        if isinstance(part, Column):
+            value = member(record, part.name)
+            if not isinstance(value, str | int):
+                return None
+            parts.append(quote(str(value), safe=""))
+        else:
+            parts.append(part)
+    return base_url + "".join(parts)
+
+
+def member(record: Mapping[str, Any], dotted: str) -> Any:
+    """Return a member by its dotted name; None where it is not there."""
+    here: Any = record
+    for name in MEMBER.findall(dotted):
+        here = here.get(name) if isinstance(here, Mapping) else None
+    return here
+
+
+def _decoded(reply: Reply) -> JSON:
+    if reply.truncated:
+        return None
+    try:
+        found: JSON = msgspec.json.decode(reply.body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return found
+
+
+def _no_json(reply: Reply) -> ItemError:
+    what = "is longer than what is read of it" if reply.truncated else "is not what was expected"
+    return ItemError(
+        kind=ErrorKind.PROTOCOL, status=reply.status, message=f"the server answered {reply.status}, but the body {what}"
+    )
+
+
+def _next_url(told: Any, *, at: str) -> str | None:
+    """Return the next page's URL; another origin is refused, since credentials go along."""
+    if not isinstance(told, str) or not told:
+        return None
+    url = urljoin(at, told)
+    if urlsplit(url)[:2] != urlsplit(at)[:2]:
+        message = "the next page is on another server, to which no credentials are sent"
+        raise ReadingError(ItemError(kind=ErrorKind.PROTOCOL, message=message))
+    if url == at:
+        raise ReadingError(ItemError(kind=ErrorKind.PROTOCOL, message="a page names itself as the next one"))
+    return url

@@ -1,0 +1,142 @@
+"""A session with one API: the throttle, the client and the reader, with what was learned of the API kept on disk."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import SystemRandom
+from time import time
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from migrator.address import unsafe_url
+from migrator.api.client import Client
+from migrator.api.reader import Reader
+from migrator.errors import UserError
+from migrator.job.api_profile import ApiProfile
+from migrator.messages import Clock, Instant
+from migrator.options import RunOptions
+from migrator.ratelimit.model import PacerMemory, PacerSettings
+from migrator.ratelimit.throttle import Throttle
+from migrator.secret import Masker, Secret
+from migrator.store import state_folder
+
+__all__ = ["Session", "open_session", "safe_base_url", "system_clock"]
+
+UNKNOWN_WINDOW_S: Final = 60.0
+"""Seconds that a refusal of an earlier run is heeded at the most, where no window has been seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What talks to an API.
+
+    Attributes:
+        base_url: the server's.
+        throttle: gives leave to send.
+        client: makes the attempts.
+        reader: reads records and collections.
+        masker: keeps secrets out of what is written.
+        clock: reads both clocks.
+    """
+
+    base_url: str
+    throttle: Throttle
+    client: Client
+    reader: Reader
+    masker: Masker
+    clock: Clock
+
+    @property
+    def host(self) -> str:
+        """The server's name and port, fit for a file's name."""
+        return _host(self.base_url)
+
+
+def _host(base_url: str) -> str:
+    return urlsplit(base_url).netloc.replace(":", "_")
+
+
+def system_clock() -> Clock:
+    """Return what reads the event loop's monotonic clock and the system's."""
+    loop = asyncio.get_running_loop()
+    return lambda: Instant(loop.time(), time())
+
+
+def safe_base_url(api: ApiProfile, options: RunOptions) -> str:
+    """Return the server that is talked to.
+
+    Raises:
+        UserError: credentials would go over plain HTTP, or it is no URL.
+    """
+    base_url = (options.base_url or api.base_url).rstrip("/")
+    if message := unsafe_url(base_url, credentials=bool(api.credentials())):
+        raise UserError(f"{base_url.partition('?')[0]}: {message}")
+    return base_url
+
+
+@asynccontextmanager
+async def open_session(
+    api: ApiProfile,
+    options: RunOptions,
+    *,
+    base_url: str,
+    state: Path,
+    masker: Masker,
+    clock: Clock,
+    reuse_connections: bool = True,
+) -> AsyncIterator[Session]:
+    """Open a session, and close it on leaving.
+
+    Raises:
+        FolderError: the state folder cannot be used.
+    """
+    learned = state_folder.private_folder(state / "apis") / f"{_host(base_url)}-{_credential(api, masker)}.json"
+    async with (
+        Throttle(
+            settings=PacerSettings(
+                pace=options.pace,
+                reserve=options.reserve,
+                rate=options.rate,
+                write_spacing_s=api.write_spacing_s,
+            ),
+            dialect=api.rate_limit,
+            concurrency=options.concurrency,
+            clock=clock,
+            rng=SystemRandom(),
+            max_wait_s=options.max_wait,
+            memory=_recalled(learned, clock()),
+        ) as throttle,
+        Client.open(api, timeout_s=options.timeout, clock=clock, reuse_connections=reuse_connections) as client,
+    ):
+        reader = Reader(
+            throttle=throttle, client=client, masker=masker, max_attempts=options.max_attempts, rng=SystemRandom()
+        )
+        yield Session(base_url=base_url, throttle=throttle, client=client, reader=reader, masker=masker, clock=clock)
+        # So that the next run makes no mistake twice; one that cannot be noted is no reason to fail.
+        if (lesson := throttle.memory()) is not None:
+            now = clock()
+            if lesson.ready_at is not None:
+                lesson = replace(lesson, ready_at=lesson.ready_at - now.mono + now.utc)
+            with suppress(state_folder.FolderError), state_folder.write_atomically(learned) as file:
+                file.write(msgspec.json.encode(lesson))
+
+
+def _credential(api: ApiProfile, masker: Masker) -> str:
+    """Return what tells one credential's quota from another's."""
+    shown = [api.auth.username or "", *(secret.reveal() for secret in api.credentials())]
+    return masker.fingerprint(Secret("\n".join(shown)))
+
+
+def _recalled(learned: Path, now: Instant) -> PacerMemory | None:
+    """Return what an earlier run has learned; a quota that it used up is waited for, as far as that can be true."""
+    try:
+        memory = msgspec.json.decode(learned.read_bytes(), type=PacerMemory)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    wait_s = 0.0 if memory.ready_at is None else memory.ready_at - now.utc
+    believed = 0.0 < wait_s <= max(UNKNOWN_WINDOW_S, memory.longest_reset_s + memory.late_s)
+    return replace(memory, ready_at=now.mono + wait_s if believed else None)

@@ -1,0 +1,187 @@
+"""Export: reads an API's collection into an items file, page by page, so that a rotation begins with an editor."""
+
+import csv
+import io
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import jmespath
+import jmespath.exceptions
+import msgspec
+
+from migrator.api.reader import Page, ReadingError, member
+from migrator.api.session import Session, open_session, safe_base_url, system_clock
+from migrator.api.state import is_mask
+from migrator.errors import UserError
+from migrator.job.api_profile import ApiProfile, Collection
+from migrator.job.cells import neutralised
+from migrator.options import RunOptions
+from migrator.ratelimit.throttle import WaitTooLong
+from migrator.run.stop_rules import Exit
+from migrator.secret import Fingerprinter, Masker, Secret
+from migrator.store import state_folder
+
+__all__ = ["Exported", "export", "git_would_take"]
+
+PART: Final = ".part"
+CURSOR: Final = ".cursor"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        rows: records that were wanted.
+        records: records that the collection has.
+        masked: secrets that the API does not show.
+        resumed: whether it went on where another process had stopped.
+    """
+
+    rows: int
+    records: int
+    masked: int
+    resumed: bool
+
+
+class _Cursor(msgspec.Struct, kw_only=True):
+    """How far an export has come, durably: what stands behind `size` in the unfinished file is written again."""
+
+    question: str
+    next_url: str | None
+    size: int
+    rows: int = 0
+    records: int = 0
+    masked: int = 0
+
+
+def export(api: ApiProfile, options: RunOptions, *, out: Path, where: str | None, redact: bool) -> Exported:
+    """Write an API's collection into a CSV file with mode 0600; resumes one that was broken off.
+
+    Args:
+        api: the API.
+        options: server, pace and limits.
+        out: the file.
+        where: a JMESPath expression that a record has to fulfil.
+        redact: write fingerprints in place of secrets.
+
+    Raises:
+        UserError: the API has no list, the expression is not valid, or the collection cannot be read.
+        FolderError: the file cannot be written.
+    """
+    collection = api.collection
+    if collection is None or not collection.columns:
+        raise UserError(f"the profile of {api.name} has no collection with columns, which an export needs")
+    try:
+        wanted = jmespath.compile(where) if where is not None else None
+    except jmespath.exceptions.JMESPathError as error:
+        raise UserError(f"--where is no valid JMESPath expression: {str(error).splitlines()[0]}") from None
+    base_url = safe_base_url(api, options)
+    state = state_folder.private_folder(Path(options.state))
+    masker = Masker(Fingerprinter(state_folder.read_key(state)), api.credentials())
+    writer = _Writer(collection, masker, out=out, wanted=wanted, redact=redact, question=f"{base_url} {where} {redact}")
+
+    async def read() -> Exported:
+        async with open_session(
+            api, options, base_url=base_url, state=state, masker=masker, clock=system_clock()
+        ) as session:
+            return await writer.write(session)
+
+    try:
+        return anyio.run(read)
+    except ReadingError as error:
+        raise UserError(f"{error}; give the same command again to go on", Exit.STOPPED) from None
+    except WaitTooLong as wait:
+        raise UserError(f"{wait}; give the same command again to go on", Exit.STOPPED) from None
+
+
+class _Writer:
+    def __init__(
+        self, collection: Collection, masker: Masker, *, out: Path, wanted: Any, redact: bool, question: str
+    ) -> None:
+        self._collection = collection
+        self._masker = masker
+        self._out = out
+        self._part = out.with_name(out.name + PART)
+        self._cursor_file = out.with_name(out.name + CURSOR)
+        self._wanted = wanted
+        self._redact = redact
+        self._question = masker.fingerprint.digest(question)
+
+    async def write(self, session: Session) -> Exported:
+        cursor = self._begun()
+        resumed = cursor is not None
+        if cursor is None:
+            cursor = _Cursor(question=self._question, next_url=None, size=0)
+            self._append(cursor, [self._collection.columns], truncate=True)
+        if not resumed or cursor.next_url is not None:
+            async for page in session.reader.pages(self._collection, base_url=session.base_url, start=cursor.next_url):
+                self._add(cursor, page)
+        self._part.replace(self._out)
+        self._cursor_file.unlink(missing_ok=True)
+        return Exported(rows=cursor.rows, records=cursor.records, masked=cursor.masked, resumed=resumed)
+
+    def _begun(self) -> _Cursor | None:
+        """Return how far an earlier process has come with the same question, if it left anything."""
+        try:
+            if self._cursor_file.is_symlink() or self._part.is_symlink():
+                return None
+            cursor = msgspec.json.decode(self._cursor_file.read_bytes(), type=_Cursor)
+            if cursor.question != self._question or self._part.stat().st_size < cursor.size:
+                return None
+        except (OSError, msgspec.MsgspecError):
+            return None
+        os.truncate(self._part, cursor.size)
+        return cursor
+
+    def _add(self, cursor: _Cursor, page: Page) -> None:
+        rows = []
+        for record in page.records:
+            cursor.records += 1
+            if self._wanted is None or self._wanted.search(record):
+                rows.append([self._cell(cursor, record, column) for column in self._collection.columns])
+        cursor.rows += len(rows)
+        cursor.next_url = page.next_url
+        self._append(cursor, rows)
+
+    def _append(self, cursor: _Cursor, rows: Sequence[Sequence[str]], *, truncate: bool = False) -> None:
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        with state_folder.open_private(self._part, "wb" if truncate else "ab") as file:
+            file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+            file.flush()
+            os.fsync(file.fileno())
+            cursor.size = os.fstat(file.fileno()).st_size
+        with state_folder.write_atomically(self._cursor_file) as file:
+            file.write(msgspec.json.encode(cursor))
+
+    def _cell(self, cursor: _Cursor, record: Mapping[str, Any], column: str) -> str:
+        value = member(record, column)
+        if value is None:
+            return ""
+        cell = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        if column in self._collection.secrets:
+            if is_mask(cell):
+                cursor.masked += 1
+            elif self._redact:
+                return self._masker.shown(Secret(cell))
+        return neutralised(cell)
+
+
+def git_would_take(path: Path) -> bool:
+    """Tell whether a file lies in a git working tree that does not ignore it."""
+    try:
+        done = subprocess.run(  # noqa: S603  a fixed command
+            ["git", "-C", str(path.parent), "check-ignore", "--quiet", path.name],  # noqa: S607  wherever git is
+            check=False,
+            capture_output=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 1

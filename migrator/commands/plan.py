@@ -1,0 +1,222 @@
+"""A plan: reads what every item holds at the quota's pace, and says what would change. Nothing is written."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import click
+import msgspec
+
+from migrator.api.error_body import ErrorKind, ItemError
+from migrator.api.reader import ReadingError, Record
+from migrator.api.session import Session, open_session, safe_base_url, system_clock
+from migrator.api.state import ABSENT, changes, has_mask
+from migrator.cli.progress import clock_face
+from migrator.errors import UserError
+from migrator.job.check import Verdict
+from migrator.job.job_file import Job
+from migrator.job.source import Source
+from migrator.job.template import Template
+from migrator.messages import JSON, Request
+from migrator.options import RunOptions
+from migrator.ratelimit.throttle import WaitTooLong
+from migrator.run.preconditions import LIST_FROM, state_digest, states
+from migrator.run.stop_rules import Exit
+from migrator.run.work_list import requests_of
+from migrator.secret import Fingerprinter, Masker, Secret
+from migrator.store import state_folder
+from migrator.store.plan_file import Plan, PlannedChange, PlannedItem, key_check
+
+__all__ = ["make_plan", "plan_text"]
+
+READERS: Final = 64
+"""Records that are read at a time at the most; the throttle decides how many of them are."""
+
+ACTIONS: Final[Mapping[ErrorKind, str]] = {ErrorKind.NOT_FOUND: "missing", ErrorKind.FORBIDDEN: "forbidden"}
+SHOWN: Final = 200
+"""Items whose changes are shown on a terminal; the file has all."""
+
+COLOURS: Final = {"change": "yellow", "missing": "red", "forbidden": "red", "unreadable": "red"}
+
+
+def make_plan(job: Job, source: Source, verdict: Verdict, options: RunOptions) -> Plan:
+    """Read every item's state, and return what would change.
+
+    Raises:
+        UserError: nothing can be read.
+    """
+    if not job.api.readable:
+        raise UserError(f"the profile of {job.api.name} has no read request ('read': true), which a plan needs")
+    base_url = safe_base_url(job.api, options)
+    state = state_folder.private_folder(Path(options.state))
+    planner = _Planner(job, source, verdict, options, base_url=base_url, state=state)
+    try:
+        return anyio.run(planner.plan)
+    except ReadingError as error:
+        raise UserError(str(error), Exit.STOPPED) from None
+    except WaitTooLong as wait:
+        raise UserError(str(wait), Exit.STOPPED) from None
+
+
+class _Planner:
+    def __init__(
+        self, job: Job, source: Source, verdict: Verdict, options: RunOptions, *, base_url: str, state: Path
+    ) -> None:
+        self._job, self._source, self._verdict, self._options = job, source, verdict, options
+        self._base_url, self._state = base_url, state
+        self._masker = Masker(Fingerprinter(state_folder.read_key(state)), job.api.credentials())
+        self._items: list[PlannedItem] = []
+
+    async def plan(self) -> Plan:
+        async with open_session(
+            self._job.api,
+            self._options,
+            base_url=self._base_url,
+            state=self._state,
+            masker=self._masker,
+            clock=system_clock(),
+        ) as session:
+            known = None
+            if self._job.api.collection is not None and self._verdict.items >= LIST_FROM:
+                known = await states(self._job, session)
+            await self._look_at_all(session, known)
+            stands = session.throttle.statistics()
+            self._items.sort(key=lambda one: one.item)
+            counts = Counter(one.action for one in self._items)
+            return Plan(
+                job=self._job.name,
+                server=self._base_url,
+                job_digest=self._job.digest,
+                items_digest=self._verdict.digest,
+                key_check=key_check(self._masker.fingerprint),
+                made=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+                counts={action: counts[action] for action in ("change", "unchanged", *ACTIONS.values(), "unreadable")},
+                eta_s=session.throttle.eta_s(counts["change"]) if counts["change"] else 0.0,
+                requests=stands.requests,
+                items=self._items,
+            )
+
+    async def _look_at_all(self, session: Session, known: Mapping[str, bytes] | None) -> None:
+        template = Template.compile(self._job, base_url=self._base_url)
+        requests = requests_of(self._source, self._job, template, total=self._verdict.items)
+        if known is not None:
+            for request in requests:
+                found = known.get(request.url)
+                missing = ItemError(kind=ErrorKind.NOT_FOUND, message="the list of the API does not have it")
+                document = None if found is None else msgspec.json.decode(found)
+                record = Record(document=document, error=missing if found is None else None)
+                self._items.append(self._planned(request, record))
+            return
+        failures: list[Exception] = []
+        async with anyio.create_task_group() as readers:
+            for _ in range(READERS):
+                readers.start_soon(self._read, session, requests, failures)
+        if failures:
+            raise failures[0]
+
+    async def _read(self, session: Session, requests: Iterator[Request], failures: list[Exception]) -> None:
+        for request in requests:
+            if failures:
+                return
+            try:
+                self._items.append(self._planned(request, await session.reader.record(request)))
+            except (ReadingError, WaitTooLong) as error:
+                failures.append(error)
+            if (count := len(self._items)) % 1000 == 0:
+                click.echo(f"read {count} of {self._verdict.items}", err=True)
+
+    def _planned(self, request: Request, record: Record) -> PlannedItem:
+        if record.document is None:
+            error = record.error
+            action = "unreadable" if error is None else ACTIONS.get(error.kind, "unreadable")
+            message = None if error is None else error.message
+            return PlannedItem(item=request.item, key=request.key, action=action, message=message)
+        body = msgspec.json.decode(request.body or b"{}")
+        shown = _Shown(self._masker, request)
+        found = tuple(
+            PlannedChange(
+                pointer=one.pointer,
+                before=None if one.before is ABSENT else shown.before(one.before, one.after),
+                after=shown.after(one.after),
+                absent=one.before is ABSENT,
+                masked=one.masked or has_mask(one.before),
+            )
+            for one in changes(body, record.document)
+        )
+        return PlannedItem(
+            item=request.item,
+            key=request.key,
+            action="change" if found else "unchanged",
+            state=state_digest(self._masker.fingerprint, body, record.document),
+            changes=found,
+        )
+
+
+class _Shown:
+    """Makes values fit to be shown."""
+
+    def __init__(self, masker: Masker, request: Request) -> None:
+        self._masker = masker
+        self._secrets = request.secrets
+        self._values = [secret.reveal() for secret in request.secrets]
+
+    def after(self, value: JSON) -> JSON:
+        """Return a wanted value."""
+        if isinstance(value, str):
+            secret = next((one for one in self._secrets if one.reveal() == value), None)
+            return self._masker.text(value, self._secrets) if secret is None else self._masker.shown(secret)
+        if isinstance(value, Mapping):
+            return {name: self.after(member) for name, member in value.items()}
+        return [self.after(entry) for entry in value] if isinstance(value, list) else value
+
+    def before(self, value: Any, wanted: JSON) -> JSON:
+        """Return a value that the server holds; one in whose place a secret goes was one, too."""
+        if isinstance(value, str):
+            if isinstance(wanted, str) and any(secret in wanted for secret in self._values) and not has_mask(value):
+                return self._masker.shown(Secret(value))
+            return self._masker.server_text(value, self._secrets)
+        if isinstance(value, Mapping):
+            within = wanted if isinstance(wanted, Mapping) else {}
+            return {name: self.before(member, within.get(name)) for name, member in value.items()}
+        return [self.before(entry, None) for entry in value] if isinstance(value, list) else value
+
+
+def plan_text(plan: Plan, *, colour: bool) -> str:
+    """Return a plan for people, as long as anybody reads it."""
+
+    def styled(text: str, name: str | None) -> str:
+        return click.style(text, fg=name) if colour and name is not None else text
+
+    lines: list[str] = []
+    shown = [one for one in plan.items if one.action != "unchanged"]
+    for one in shown[:SHOWN]:
+        lines.append(styled(f"{one.action:>10}  {one.key}  (row {one.item})", COLOURS.get(one.action)))
+        lines += _change_lines(one.changes, styled)
+        if one.message is not None:
+            lines.append(f"              {one.message}")
+    if len(shown) > SHOWN:
+        lines.append(f"… and {len(shown) - SHOWN} more; --out FILE has all of them")
+    if any(change.masked for one in plan.items for change in one.changes):
+        lines.append(
+            "The API masks what it holds of a field that would be written: whether that changes cannot be told, and it "
+            "cannot be rolled back."
+        )
+    counts = ", ".join(f"{count} {action}" for action, count in plan.counts.items() if count)
+    eta = "" if plan.eta_s is None else f"; the run will take about {clock_face(plan.eta_s)}"
+    lines.append(f"{plan.job} on {plan.server}: {counts or 'no items'}{eta}")
+    return "\n".join(lines)
+
+
+def _change_lines(found: Iterable[PlannedChange], styled: Any) -> Iterator[str]:
+    for change in found:
+        before = "(absent)" if change.absent else _text(change.before)
+        yield f"              {change.pointer}"
+        yield "                " + styled(f"- {before}", "red") + (" (masked by the API)" if change.masked else "")
+        yield "                " + styled(f"+ {_text(change.after)}", "green")
+
+
+def _text(value: JSON) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

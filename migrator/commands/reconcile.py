@@ -1,0 +1,149 @@
+"""Settles items in doubt by reading what the server holds: it took, it did not, or somebody else was there since."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import msgspec
+
+from migrator.api.error_body import ErrorKind, ItemError
+from migrator.api.outcome import Status
+from migrator.api.reader import ReadingError
+from migrator.api.session import Session, open_session, safe_base_url, system_clock
+from migrator.api.state import changes
+from migrator.commands.retry import check_again
+from migrator.errors import UserError
+from migrator.job.items import read_cells
+from migrator.job.job_file import Job
+from migrator.job.source import Source
+from migrator.job.template import Template
+from migrator.messages import Request
+from migrator.options import RunOptions
+from migrator.ratelimit.throttle import WaitTooLong
+from migrator.report.journal import write_results
+from migrator.report.summary import Summary, write_result_files, write_summary
+from migrator.run.preconditions import read_passphrase
+from migrator.run.stop_rules import Exit
+from migrator.run.work_list import requests_of
+from migrator.secret import Fingerprinter, Masker
+from migrator.store import state_folder
+from migrator.store.ledger_reader import read_ledger
+from migrator.store.ledger_schema import Row
+from migrator.store.ledger_writer import Ledger
+from migrator.store.vault import Vault
+
+__all__ = ["Reconciled", "reconcile"]
+
+NOT_APPLIED: Final = "the server does not hold what was sent: it was not applied, or has been changed since"
+SURELY_NOT_APPLIED: Final = "the server holds what it held before: what was sent was not applied"
+SOMEBODY_ELSE: Final = "the server holds neither what was sent nor what was there before: somebody else has changed it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciled:
+    """What became of the items in doubt."""
+
+    succeeded: int
+    not_applied: int
+    changed_since: int
+    still_in_doubt: int
+    exit_code: Exit
+
+
+def reconcile(place: Path, job: Job, source: Source, meta: Mapping[str, str], options: RunOptions) -> Reconciled:
+    """Settle a run's items in doubt, in its ledger and its files.
+
+    Raises:
+        UserError: nothing can be read, or the items have changed.
+        LedgerError: the ledger cannot be used.
+        FolderError: a file cannot be written.
+    """
+    if not job.api.readable:
+        raise UserError(f"the profile of {job.api.name} has no read request ('read': true), which this needs")
+    if job.request.method == "POST":
+        raise UserError("what a POST has made has no address of its own to read; look for it on the server")
+    with read_ledger(place / "ledger.db") as reader:
+        doubtful = {row.item: row for row in reader.rows() if row.status is Status.IN_DOUBT}
+        locked = {image.item: image.locked for image in reader.images() if image.item in doubtful}
+    verdict = check_again(place, job, source, meta)
+    base_url = safe_base_url(job.api, replace(options, base_url=options.base_url or meta["base_url"]))
+    vault = Vault(read_passphrase(options), salt=bytes.fromhex(meta["salt"])) if locked else None
+    masker = Masker(Fingerprinter(state_folder.read_key(Path(options.state))), job.api.credentials())
+    template = Template.compile(job, base_url=base_url)
+    requests = requests_of(source, job, template, total=verdict.items, only=doubtful)
+    ends: Counter[str] = Counter()
+
+    async def settle_all() -> None:
+        async with (
+            open_session(
+                job.api, options, base_url=base_url, state=Path(options.state), masker=masker, clock=system_clock()
+            ) as session,
+            Ledger.open(place / "ledger.db", create=False) as ledger,
+        ):
+            for request in requests:
+                image = _image(vault, request.item, locked)
+                row = await _settled(session, request, doubtful[request.item], image, ends)
+                await ledger.settle(row)
+
+    try:
+        anyio.run(settle_all)
+    except (ReadingError, WaitTooLong) as error:
+        raise UserError(f"{error}; give the same command again to go on", Exit.STOPPED) from None
+    code = _write_files(place, source)
+    return Reconciled(
+        succeeded=ends["succeeded"],
+        not_applied=ends["not applied"],
+        changed_since=ends["changed since"],
+        still_in_doubt=ends["in doubt"],
+        exit_code=code,
+    )
+
+
+def _image(vault: Vault | None, item: int, locked: Mapping[int, bytes]) -> Any:
+    return vault.open(item, locked[item])["before"] if vault is not None and item in locked else None  # type: ignore[index, call-overload]
+
+
+async def _settled(session: Session, request: Request, row: Row, image: Any, ends: Counter[str]) -> Row:
+    record = await session.reader.record(request)
+    if record.document is None:
+        ends["in doubt"] += 1
+        return row
+    body = msgspec.json.decode(request.body or b"{}")
+    differences = [one for one in changes(body, record.document) if not one.masked]
+    if not differences:
+        ends["succeeded"] += 1
+        return replace(row, status=Status.SUCCEEDED, verified=True, error=None)
+    pointer = differences[0].pointer
+    if image is None or not any(True for _ in changes(image, record.document)):
+        ends["not applied"] += 1
+        message = NOT_APPLIED if image is None else SURELY_NOT_APPLIED
+        error = ItemError(kind=ErrorKind.MISMATCH, pointer=pointer, message=message)
+    else:
+        ends["changed since"] += 1
+        error = ItemError(kind=ErrorKind.CONFLICT, pointer=pointer, message=SOMEBODY_ELSE)
+    return replace(row, status=Status.FAILED, verified=False, error=error)
+
+
+def _write_files(place: Path, source: Source) -> Exit:
+    """Write again what the ledger says otherwise now, and return the exit code that the run would have."""
+    with read_ledger(place / "ledger.db") as reader:
+        write_results(place / "results.jsonl", reader, run=place.name)
+        columns, cells = read_cells(source.rewound(), form=source.form, name=source.name)
+        write_result_files(place, columns=columns, cells=cells, rows=reader.rows())
+        counts, errors = reader.counts(), reader.error_counts()
+    code = Exit.SOME_FAILED if counts[Status.FAILED] + counts[Status.IN_DOUBT] else Exit.OK
+    try:
+        summary = msgspec.json.decode((place / "summary.json").read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.MsgspecError):
+        return code
+    summary["counts"] = {status.value: counts[status] for status in Status}
+    summary["errors"] = {kind.value: count for kind, count in errors.most_common()}
+    if summary.get("exit_code") in {0, 1}:
+        summary["exit_code"] = int(code)
+    summary.pop("files", None)
+    told: Summary = summary  # type: ignore[assignment]
+    write_summary(place, told)
+    return code

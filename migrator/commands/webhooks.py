@@ -1,0 +1,172 @@
+"""A look at new Slack webhooks before production alerts go to them: alive, dead or unknown; nothing is ever posted.
+
+An empty text makes Slack's incoming webhooks answer `no_text` where they are alive and a word for the trouble where
+they are not; the words are those that public clients have collected. Only `/services/` is ever asked: any request to
+`/workflows/` or `/triggers/` starts what is behind it. The requests carry no credentials and have their own limiter.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+import aiohttp
+import anyio
+from aiolimiter import AsyncLimiter
+from yarl import URL
+
+from migrator import __version__
+from migrator.errors import UserError
+from migrator.job.items import Item, read_items
+from migrator.job.job_file import Job, Preflight
+from migrator.job.problems import Problem
+from migrator.job.source import Source
+from migrator.secret import Secret
+
+__all__ = ["Verdict", "preflight", "probe_all", "verdict_of"]
+
+HOSTS: Final = frozenset({"hooks.slack.com", "hooks.slack-gov.com"})
+ALIVE: Final = frozenset({"no_text", "missing_text", "missing_text_or_fallback_or_attachments"})
+DEAD: Final = frozenset(
+    {
+        "action_prohibited",
+        "channel_is_archived",
+        "channel_not_found",
+        "invalid_token",
+        "no_active_hooks",
+        "no_service",
+        "no_service_id",
+        "no_team",
+        "posting_to_general_channel_denied",
+        "team_disabled",
+    }
+)
+
+PER_SECOND: Final = 20
+AT_A_TIME: Final = 8
+ATTEMPTS: Final = 3
+TIMEOUT_S: Final = 10.0
+LONGEST_PAUSE_S: Final = 30.0
+LONGEST_WORD: Final = 100
+SHOWN: Final = 100
+
+
+class Verdict(StrEnum):
+    """What is known of a webhook."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+    NOT_PROBED = "not probed"
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What became of a probe: the verdict, and the server's word for it."""
+
+    verdict: Verdict
+    word: str = ""
+
+
+def verdict_of(word: str) -> Verdict:
+    """Return what a word of Slack's means; one that is not known means nothing."""
+    return Verdict.ALIVE if word in ALIVE else Verdict.DEAD if word in DEAD else Verdict.UNKNOWN
+
+
+def preflight(job: Job, source: Source, *, limit: int) -> Counter[Verdict]:
+    """Probe the webhooks of all items, each once, and return how many are what.
+
+    Raises:
+        UserError: some are dead; the text names their rows.
+    """
+    if job.preflight is None:
+        return Counter()
+    column = job.preflight.column
+    wanted = [item for item in _items(job, source, limit) if isinstance(item.values.get(column), Secret | str)]
+    found = anyio.run(probe_all, {_text(item.values[column]) for item in wanted}, job.preflight)
+    dead = [(item, found[_text(item.values[column])]) for item in wanted]
+    dead = [(item, probed) for item, probed in dead if probed.verdict is Verdict.DEAD]
+    if dead:
+        lines = [
+            f"{source.name}: row {item.number}: {column}: the webhook is dead: {probed.word}"
+            for item, probed in dead[:SHOWN]
+        ]
+        if len(dead) > SHOWN:
+            lines.append(f"… and {len(dead) - SHOWN} more")
+        raise UserError("\n".join([f"{len(dead)} of the new webhooks are dead; nothing was sent", *lines]))
+    return Counter(probed.verdict for probed in found.values())
+
+
+def _items(job: Job, source: Source, limit: int) -> Iterator[Item]:
+    for item in read_items(source.rewound(), form=source.form, job=job, name=source.name):
+        if isinstance(item, Problem) or item.number > limit:
+            return
+        yield item
+
+
+def _text(value: object) -> str:
+    return value.reveal() if isinstance(value, Secret) else str(value)
+
+
+async def probe_all(webhooks: Iterable[str], settings: Preflight) -> Mapping[str, Probed]:
+    """Probe webhooks, each once, and return what is known of them."""
+    found: dict[str, Probed] = {}
+    waiting = iter(sorted(webhooks))
+    limiter = AsyncLimiter(1, 1 / PER_SECOND)
+    async with aiohttp.ClientSession(
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": f"migrator/{__version__}"},
+        timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+    ) as session:
+
+        async def probe_some() -> None:
+            for webhook in waiting:
+                target = _target(webhook, settings.server)
+                found[webhook] = (
+                    Probed(Verdict.NOT_PROBED) if target is None else await _probe(session, limiter, target)
+                )
+
+        async with anyio.create_task_group() as probers:
+            for _ in range(AT_A_TIME):
+                probers.start_soon(probe_some)
+    return found
+
+
+def _target(webhook: str, server: str | None) -> str | None:
+    """Return where a webhook is probed, or None for one that must not be."""
+    try:
+        parts = urlsplit(webhook)
+        host = parts.hostname
+    except ValueError:
+        return None
+    # What a server makes of dots and encoded slashes is its own affair: such a path may lead anywhere.
+    segments: Sequence[str] = parts.path.split("/")
+    plain = parts.path.isascii() and "%" not in parts.path and not {".", ".."} & set(segments)
+    if not plain or segments[:2] != ["", "services"] or parts.query or parts.fragment:
+        return None
+    if server is not None:
+        return server.rstrip("/") + parts.path
+    if parts.scheme != "https" or host not in HOSTS or parts.port is not None or parts.username is not None:
+        return None
+    return urlunsplit(parts)
+
+
+async def _probe(session: aiohttp.ClientSession, limiter: AsyncLimiter, target: str) -> Probed:
+    for _ in range(ATTEMPTS):
+        await limiter.acquire()
+        try:
+            async with session.post(URL(target, encoded=True), json={"text": ""}, allow_redirects=False) as response:
+                word = (await response.content.read(LONGEST_WORD)).decode("utf-8", "replace").strip()
+                if response.status == 429:
+                    await anyio.sleep(_pause_s(response.headers.get("Retry-After", "")))
+                    continue
+                return Probed(verdict_of(word), word if verdict_of(word) is Verdict.DEAD else "")
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            continue
+    return Probed(Verdict.UNKNOWN)
+
+
+def _pause_s(retry_after: str) -> float:
+    return min(LONGEST_PAUSE_S, float(retry_after)) if retry_after.isdecimal() else 1.0

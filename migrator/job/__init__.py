@@ -1,0 +1,1 @@
+"""What to send: job files and items files, turned into requests."""

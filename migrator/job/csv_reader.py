@@ -1,0 +1,130 @@
+"""CSV files (RFC 4180, with `;` and tab allowed): a stream to rows of cells, or to what is wrong with them."""
+
+import csv
+import io
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import BinaryIO, Final
+
+from migrator.job.problems import Problem
+
+__all__ = ["CSVTable", "as_text"]
+
+DELIMITERS: Final = ",;\t"
+BATCH: Final = 1 << 16
+"""Characters of lines that are looked at together."""
+
+UNREADABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
+
+
+@contextmanager
+def as_text(source: BinaryIO) -> Iterator[io.TextIOWrapper]:
+    """Read a stream as UTF-8, with or without a byte order mark; it is not closed."""
+    # Bytes that are no UTF-8 become surrogates, so that the line they are on can be named and reading goes on.
+    text = io.TextIOWrapper(source, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    try:
+        yield text
+    finally:
+        text.detach()
+
+
+class CSVTable:
+    """A CSV file, its header read.
+
+    Attributes:
+        columns: the names in the header.
+        problems: what is wrong with the header.
+        has_apostrophes: whether one has come so far, so that cells may have to be restored.
+    """
+
+    def __init__(self, text: io.TextIOWrapper, name: str) -> None:
+        self._name = name
+        self._line = 0
+        self.has_apostrophes = False
+        self._unreadable: deque[Problem] = deque()
+        lines = chain.from_iterable(self._inspected(text))
+        first = next(lines, "")
+        self.empty_file = not first.strip()
+        delimiter = max(DELIMITERS, key=_outside_quotes(first).count)
+        self._reader = csv.reader(chain([first] if first else [], lines), strict=True, delimiter=delimiter)
+        self.problems: list[Problem] = []
+        self.columns: list[str] = []
+        try:
+            self.columns = [column.strip() for column in next(self._reader, [])]
+        except csv.Error as error:
+            self.problems.append(Problem(name, 1, None, None, _said(error)))
+        self._check_header()
+
+    def _check_header(self) -> None:
+        self.problems += self._unreadable_so_far()
+        if self.empty_file:
+            self.problems.append(Problem(self._name, 1, None, None, "is empty; the first line has to name the columns"))
+            return
+        for place, column in enumerate(self.columns):
+            if not column:
+                self.problems.append(Problem(self._name, 1, None, None, f"column {place + 1} has no name"))
+            elif column in self.columns[:place]:
+                self.problems.append(Problem(self._name, 1, None, column, "is the name of two columns"))
+
+    def rows(self) -> Iterator[tuple[int, int, list[str]] | Problem]:
+        """Yield each row's number, line and cells, or what is wrong with it."""
+        number, width, reader, unreadable = 0, len(self.columns), self._reader, self._unreadable
+        while True:
+            line = reader.line_num + 1
+            try:
+                for cells in reader:
+                    if cells:
+                        number += 1
+                        if unreadable and (problems := list(self._unreadable_so_far())):
+                            yield from problems
+                        elif len(cells) != width:
+                            expected = f"the header has {width}"
+                            yield Problem(self._name, line, None, None, f"has {len(cells)} cells, {expected}")
+                        else:
+                            yield number, line, cells
+                    line = reader.line_num + 1
+            except csv.Error as error:
+                number += 1
+                yield Problem(self._name, line, None, None, _said(error))
+                deque(self._unreadable_so_far(), maxlen=0)
+                if "expected after" in str(error):
+                    continue
+                # The quote has swallowed what follows: nothing behind it can be trusted.
+            return
+
+    def _inspected(self, text: io.TextIOWrapper) -> Iterator[list[str]]:
+        """Yield the lines, many at a time, since Python has little to do for those in which nothing is to be found."""
+        while lines := text.readlines(BATCH):
+            joined = "".join(lines)
+            self.has_apostrophes = self.has_apostrophes or "'" in joined
+            if not joined.isascii() or "\0" in joined:
+                self._unreadable += self._inspect(lines)
+            self._line += len(lines)
+            yield lines
+
+    def _inspect(self, lines: Sequence[str]) -> Iterator[Problem]:
+        for number, line in enumerate(lines, start=self._line + 1):
+            if found := UNREADABLE.search(line):
+                what = "a NUL byte" if found[0] == "\0" else "a byte that is not UTF-8"
+                yield Problem(self._name, number, found.start() + 1, None, f"holds {what}")
+
+    def _unreadable_so_far(self) -> Iterator[Problem]:
+        """Yield what cannot be read in the lines that the reader has taken, each once."""
+        while self._unreadable and (self._unreadable[0].line or 0) <= self._reader.line_num:
+            yield self._unreadable.popleft()
+
+
+def _outside_quotes(line: str) -> str:
+    return "".join(line.split('"')[::2])
+
+
+def _said(error: csv.Error) -> str:
+    text = str(error)
+    if "unexpected end of data" in text or "field larger" in text:
+        return "a quote that opens in this row is not closed; a quote inside a cell is written twice"
+    if "expected after" in text:
+        return "a quote inside a cell has to be written twice, and the whole cell put in quotes"
+    return f"cannot be read: {text}"

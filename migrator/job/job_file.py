@@ -1,0 +1,275 @@
+"""Job files: from a text to a `Job` with its `ApiProfile`, or to every problem that it has."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from typing import Any, Final
+
+import jsonschema_rs
+
+from migrator.address import host_of, is_loopback
+from migrator.job.api_profile import ApiProfile, Outside, ProfileReader, built_in, built_in_names, job_schema
+from migrator.job.problems import Findings, Problem, StrictJSONError, compile_schema, did_you_mean, read_json
+from migrator.messages import JSON
+from migrator.secret import Secret
+
+__all__ = [
+    "Empty",
+    "Job",
+    "JobError",
+    "Join",
+    "Preflight",
+    "RequestTemplate",
+    "builtin_profile",
+    "builtin_template",
+    "load_job",
+]
+
+IDEMPOTENT: Final = frozenset({"PATCH", "PUT", "DELETE"})
+"""Methods that set absolute values; PATCH by the job's declaration, the others by RFC 9110, section 9.2.2."""
+
+Lookup = Callable[[str], "Mapping[str, str] | str"]
+
+
+class Empty(StrEnum):
+    """What an empty CSV cell becomes."""
+
+    OMIT = "omit"
+    NULL = "null"
+    STRING = "string"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preflight:
+    """A look at the new webhooks before they are written.
+
+    Attributes:
+        column: which holds them.
+        server: a stand-in for their own server.
+    """
+
+    column: str
+    server: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Join:
+    """How items find their records, where nobody holds ids.
+
+    Attributes:
+        column: the item's, whose value is looked for.
+        member: of a record of the API's collection, by its dotted name.
+    """
+
+    column: str
+    member: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestTemplate:
+    """The request that an item becomes; without a body, every column that is not in the path goes into it."""
+
+    method: str
+    path: str
+    body: JSON = None
+    has_body: bool = False
+    idempotent: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job file's content.
+
+    Attributes:
+        name: names the job and its runs.
+        description: what it is for.
+        api: the API.
+        request: what an item becomes.
+        key: the columns that name an item.
+        secrets: columns whose values are never shown.
+        item_schema: JSON Schema of an item.
+        empty: what an empty CSV cell becomes.
+        items: the items file, relative to the job file, or the items.
+        run: options of the run, as they are written.
+        keep_before: whether the state before each write is kept.
+        preflight: the look at the new webhooks, if one is wanted.
+        join: how items find their records; None where they hold what the path needs.
+        lookup: returns the members of the record that a value names, or says why there are none; None before the
+            records are known.
+        gate: the command that decides after each stage.
+        notify: who is told, as `notice.read_targets` takes it, with variables and files filled in.
+        source: the job file's name.
+        digest: SHA-256 of what decides which requests are sent; no variable's value is in it.
+    """
+
+    name: str
+    description: str = ""
+    api: ApiProfile
+    request: RequestTemplate
+    key: tuple[str, ...]
+    secrets: frozenset[str] = frozenset()
+    item_schema: Mapping[str, JSON] = field(default_factory=dict)
+    empty: Empty = Empty.OMIT
+    items: str | tuple[Mapping[str, JSON], ...] | None = None
+    run: Mapping[str, JSON] = field(default_factory=dict)
+    keep_before: bool = False
+    preflight: Preflight | None = None
+    join: Join | None = None
+    lookup: Lookup | None = field(default=None, repr=False, compare=False)
+    gate: tuple[str, ...] = ()
+    notify: tuple[Mapping[str, Any], ...] = ()
+    source: str = ""
+    digest: str = ""
+
+
+class JobError(Exception):
+    """A job file is not valid."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("; ".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+@cache
+def _validator() -> jsonschema_rs.Validator:
+    return compile_schema(job_schema())
+
+
+def builtin_template(name: str, outside: Outside) -> Job:
+    """Return a built-in job file, which goes with an items file.
+
+    Raises:
+        JobError: there is none of that name, or a variable that it needs is not set.
+    """
+    text = built_in(name) if name in built_in_names(templates=True) else None
+    if text is None:
+        known = built_in_names(templates=True)
+        message = f"is no template: there are {', '.join(known)}, and files that end in .json" + did_you_mean(
+            name, known
+        )
+        raise JobError((Problem(name, None, None, None, message),))
+    return load_job(text, source=f"template {name}", outside=outside)
+
+
+def builtin_profile(name: str, outside: Outside) -> ApiProfile:
+    """Return a built-in profile.
+
+    Raises:
+        JobError: there is none of that name, or a variable that it needs is not set.
+    """
+    findings = Findings("", name)
+    profile = ProfileReader(findings, outside).profile(name)
+    _refuse(findings)
+    return profile
+
+
+def load_job(text: str, *, source: str, outside: Outside) -> Job:
+    """Return the job that a job file describes.
+
+    Args:
+        text: the file's content.
+        source: the file's name, for messages.
+        outside: what its values may take from elsewhere.
+
+    Raises:
+        JobError: with every problem that was found.
+    """
+    try:
+        document = read_json(text)
+    except StrictJSONError as error:
+        line, column = error.place or (None, None)
+        raise JobError((Problem(source, line, column, None, error.message),)) from None
+    findings = Findings(text, source)
+    findings.take(_validator().iter_errors(document), job_schema())
+    _refuse(findings)
+    job = _JobReader(findings, outside).job(document, source)
+    _refuse(findings)
+    return job
+
+
+def _refuse(findings: Findings) -> None:
+    if findings.problems:
+        raise JobError(tuple(findings.problems))
+
+
+class _JobReader:
+    """Turns a document that its schema has found valid into a job; what is still wrong with it goes to the findings."""
+
+    def __init__(self, findings: Findings, outside: Outside) -> None:
+        self._wrong = findings.wrong
+        self._profiles = ProfileReader(findings, outside)
+
+    def job(self, document: Mapping[str, Any], source: str) -> Job:
+        """Return the document's job."""
+        request = document["request"]
+        key = document["key"]
+        items = document.get("items")
+        self._check_schemas(document)
+        self._profiles.check_placeholders(request["path"], ("request", "path"))
+        self._profiles.check_placeholders(request.get("body"), ("request", "body"))
+        for column in [key] if isinstance(key, str) else key:
+            if column in document.get("secrets", ()):
+                self._wrong(("key",), f"names the secret {column}, but keys are shown; take another column")
+        digest = {name: document.get(name) for name in ("api", "request", "key", "item_schema", "empty", "join")}
+        return Job(
+            name=document["name"],
+            description=document.get("description", ""),
+            api=self._profiles.profile(document["api"]),
+            request=RequestTemplate(
+                method=request["method"],
+                path=request["path"],
+                body=request.get("body"),
+                has_body="body" in request,
+                idempotent=request.get("idempotent", request["method"] in IDEMPOTENT),
+            ),
+            key=(key,) if isinstance(key, str) else tuple(key),
+            secrets=frozenset(document.get("secrets", ())),
+            item_schema=document.get("item_schema", {}),
+            empty=Empty(document.get("empty", Empty.OMIT)),
+            items=tuple(items) if isinstance(items, list) else items,
+            run=document.get("run", {}),
+            keep_before=document.get("before") == "read",
+            join=self._join(document),
+            preflight=self._preflight(document.get("preflight")),
+            gate=tuple(document.get("gate", ())),
+            notify=tuple(self._notice(place, one) for place, one in enumerate(document.get("notify", ()))),
+            source=source,
+            digest=hashlib.sha256(json.dumps(digest, sort_keys=True).encode()).hexdigest(),
+        )
+
+    def _notice(self, place: int, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return an entry of `notify` with its URL filled in, as a secret."""
+        return {
+            name: Secret(self._profiles.filled(value, ("notify", place, name))) if isinstance(value, str) else value
+            for name, value in given.items()
+        }
+
+    def _join(self, document: Mapping[str, Any]) -> Join | None:
+        given = document.get("join")
+        if given is None:
+            return None
+        if "body" not in document["request"]:
+            self._wrong(("join",), "needs a request with a body, since the column that it names is not to be sent")
+        return Join(column=given["column"], member=given["member"])
+
+    def _preflight(self, given: Mapping[str, str] | None) -> Preflight | None:
+        if given is None:
+            return None
+        server = given.get("server")
+        if server is not None and not is_loopback(host_of(server) or ""):
+            self._wrong(("preflight", "server"), "has to be on this machine: webhooks are credentials")
+        return Preflight(column=given["column"], server=server)
+
+    def _check_schemas(self, document: Mapping[str, Any]) -> None:
+        schemas: list[tuple[tuple[str, ...], Any]] = [(("item_schema",), document.get("item_schema", {}))]
+        if isinstance(document["api"], Mapping):
+            limits = document["api"].get("limits", {})
+            schemas += [(("api", "limits", name), schema) for name, schema in limits.items()]
+        for path, schema in schemas:
+            try:
+                compile_schema(schema)
+            except ValueError:
+                self._wrong(path, "is no valid JSON Schema (2020-12)")

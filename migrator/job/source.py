@@ -1,0 +1,231 @@
+"""Where a job and its items come from: opens what the command line names."""
+
+import io
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+
+from migrator.job.api_profile import ApiProfile, Outside, RunCommand, no_commands
+from migrator.job.items import Form
+from migrator.job.job_file import Job, JobError, builtin_profile, builtin_template, load_job
+from migrator.job.problems import Problem
+
+__all__ = [
+    "DEFAULT_TEMPLATE",
+    "STANDARD_INPUT",
+    "Source",
+    "SourceError",
+    "find_job",
+    "find_profile",
+    "open_items",
+    "run_command",
+]
+
+DEFAULT_TEMPLATE: Final = "confluent-integration"
+FORMS: Final = {".csv": Form.CSV, ".tsv": Form.CSV, ".jsonl": Form.JSONL, ".ndjson": Form.JSONL, ".json": Form.JSON}
+STANDARD_INPUT: Final = "-"
+COMMAND_S: Final = 30.0
+"""Seconds that a command may take to print a secret; a password manager may ask for a fingerprint."""
+
+
+class SourceError(Exception):
+    """A file that the command line names cannot be used; the text says which and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """An items file, open and seekable, so that it can be checked first and sent afterwards.
+
+    Attributes:
+        stream: the bytes.
+        form: how they are to be read.
+        name: what to call it in messages.
+        path: the file; None for standard input and items that stand in the job file.
+        facts: how to find both again: the arguments that were given, with absolute paths.
+    """
+
+    stream: BinaryIO
+    form: Form
+    name: str
+    path: Path | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def state(self) -> tuple[int, ...]:
+        """Return what changes when somebody writes to the file while it is read."""
+        if self.path is None:
+            return ()
+        status = self.path.stat()
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+    def rewound(self) -> BinaryIO:
+        """Return the stream, at its beginning."""
+        self.stream.seek(0)
+        return self.stream
+
+
+def find_job(
+    argument: str, *, items: str | None, template: str | None, env: Mapping[str, str], allow_commands: bool = False
+) -> Job:
+    """Return the job that the command line names.
+
+    Args:
+        argument: a job file, an items file, or ``-`` for items on standard input.
+        items: an items file in place of the job's own, or ``-``.
+        template: the job file, or the name of a built-in one, that goes with an items file.
+        env: the environment.
+        allow_commands: whether the job file's ``${command:…}`` are run.
+
+    Raises:
+        SourceError: a file cannot be read, or it is not clear what it is.
+        JobError: the job file is not valid.
+    """
+    finder = _Finder(env, run_command if allow_commands else no_commands)
+    if _holds_items(argument):
+        if items is not None:
+            raise SourceError(f"{argument} holds items already; --items goes with a job file")
+        return finder.template(template or DEFAULT_TEMPLATE)
+    if template is not None:
+        raise SourceError(f"--template goes with an items file, and {argument} is a job file")
+    return finder.load(Path(argument))
+
+
+def open_items(job: Job, argument: str, *, items: str | None, template: str | None, stdin: BinaryIO) -> Source:
+    """Open the items that go with a job, as the command line names them.
+
+    Raises:
+        SourceError: the file cannot be opened, or there is none.
+    """
+    given = {"job_argument": argument, "items_argument": items, "template_argument": template}
+    facts = {name: _absolute(text) for name, text in given.items() if text is not None}
+    return replace(_opened(job, argument, items, stdin), facts=facts)
+
+
+def find_profile(name: str, *, env: Mapping[str, str], allow_commands: bool) -> ApiProfile:
+    """Return a built-in profile, or a job file's.
+
+    Raises:
+        SourceError: the file cannot be read.
+        JobError: there is no such profile, or it is not valid.
+    """
+    finder = _Finder(env, run_command if allow_commands else no_commands)
+    if name.endswith(".json"):
+        return finder.load(Path(name)).api
+    return builtin_profile(name, finder.outside(Path()))
+
+
+def _absolute(text: str) -> str:
+    return str(Path(text).absolute()) if Path(text).suffix else text
+
+
+@dataclass(frozen=True, slots=True)
+class _Finder:
+    """What a job file may reach for."""
+
+    env: Mapping[str, str]
+    run_command: RunCommand
+
+    def outside(self, folder: Path) -> Outside:
+        return Outside(self.env, _reader(folder), self.run_command)
+
+    def template(self, name: str) -> Job:
+        if name.endswith(".json"):
+            return self.load(Path(name))
+        return builtin_template(name, self.outside(Path()))
+
+    def load(self, path: Path) -> Job:
+        try:
+            text = path.read_bytes().decode("utf-8-sig")
+        except OSError as error:
+            raise SourceError(f"{path}: {error.strerror or 'cannot be read'}") from None
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            problem = Problem(file=str(path), line=line, column=None, field=None, message="is not UTF-8")
+            raise JobError((problem,)) from None
+        return load_job(text, source=str(path), outside=self.outside(path.parent))
+
+
+def _opened(job: Job, argument: str, items: str | None, stdin: BinaryIO) -> Source:
+    if _holds_items(argument):
+        return _open(argument, stdin)
+    if items is not None:
+        return _open(items, stdin)
+    if isinstance(job.items, str):
+        return _open(str(Path(argument).parent / job.items), stdin)
+    if job.items is None:
+        raise SourceError(f"{argument} names no items: give it a member 'items', or use --items FILE")
+    stream = io.BytesIO(msgspec.json.encode(job.items))
+    return Source(stream=stream, form=Form.JSON, name=f"{argument} (items)")
+
+
+def _holds_items(argument: str) -> bool:
+    return argument == STANDARD_INPUT or _is_items(Path(argument))
+
+
+def _is_items(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if suffix not in FORMS:
+        raise SourceError(f"{path}: a job is a .json file, items are a .csv, .jsonl, .ndjson or .json file")
+    return suffix != ".json" or _first_character(path) == "["
+
+
+def _first_character(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1].decode("latin-1")
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or 'cannot be read'}") from None
+
+
+def _reader(folder: Path) -> Callable[[str], str]:
+    return lambda name: (folder / name).read_text("utf-8")
+
+
+def run_command(command: str) -> str:
+    """Return what a command prints, such as a password manager's; the shell is not asked.
+
+    Raises:
+        OSError: it cannot be run or fails; its output is in no message.
+    """
+    words = shlex.split(command)
+    name = words[0] if words else "''"
+    try:
+        done = subprocess.run(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=COMMAND_S, check=True)  # noqa: S603  the user has allowed it
+        return done.stdout.decode().removesuffix("\n").removesuffix("\r")
+    except subprocess.CalledProcessError as error:
+        raise OSError(f"{name} ended with {error.returncode}") from None
+    except subprocess.TimeoutExpired:
+        raise OSError(f"{name} did not end within {COMMAND_S:.0f} s") from None
+    except (OSError, IndexError, ValueError) as error:
+        raise OSError(f"{name} cannot be run: {getattr(error, 'strerror', None) or 'not a command'}") from None
+
+
+def _open(name: str, stdin: BinaryIO) -> Source:
+    if name == STANDARD_INPUT:
+        return _spooled(stdin)
+    path = Path(name)
+    form = FORMS.get(path.suffix.lower())
+    if form is None:
+        raise SourceError(f"{name}: items are a .csv, .jsonl, .ndjson or .json file")
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise SourceError(f"{name}: {error.strerror or 'cannot be read'}") from None
+    return Source(stream=stream, form=form, name=name, path=path)
+
+
+def _spooled(stdin: BinaryIO) -> Source:
+    """Copy standard input to a file without a name, since it is read twice and gone when the process is."""
+    spool = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the run
+    shutil.copyfileobj(stdin, spool)
+    spool.seek(0)
+    first = spool.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    spool.seek(0)
+    form = {b"[": Form.JSON, b"{": Form.JSONL}.get(first, Form.CSV)
+    return Source(stream=spool, form=form, name="standard input")

@@ -1,0 +1,297 @@
+"""What an answer's headers say of the rate limit, in every dialect in use.
+
+There is no standard that servers follow: the same `X-RateLimit-Reset` is seconds from now at Confluent, UTC seconds at
+GitHub and a date at others. So the meaning is taken from the profile where it says so, else from the header's name, its
+form and its size, and `QuotaReader` confirms the guess by how the value moves from answer to answer.
+
+Anything that cannot be read is ignored: a header is never a reason to fail an item.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import msgspec
+
+from migrator.messages import Instant
+from migrator.ratelimit.reset_time import (
+    LONGEST_RELATIVE_S,
+    NUMBER,
+    Reset,
+    ResetForm,
+    guess_form,
+    numbers,
+    parse_reset,
+    relative_reset,
+)
+
+__all__ = ["Dialect", "Quota", "QuotaReader", "parse_quota"]
+
+LARGEST_LIMIT: Final = 10**9
+CONTRADICTIONS: Final = 3
+"""So many values in a row must contradict a dialect before it is given up: one odd value never does."""
+
+LIMIT_NAMES: Final = ("x-ratelimit-limit", "x-rate-limit-limit", "ratelimit-limit")
+REMAINING_NAMES: Final = ("x-ratelimit-remaining", "x-rate-limit-remaining", "ratelimit-remaining")
+RESET_NAMES: Final = (
+    "x-ratelimit-reset-after",
+    "x-rate-limit-reset-after",
+    "x-ratelimit-reset",
+    "x-rate-limit-reset",
+    "ratelimit-reset",
+    "x-ratelimit-resettime",
+    "x-ratelimit-next",
+)
+ITEM: Final = re.compile(r'(?:[^",]|"[^"]*"?)+')
+PARAMETER: Final = re.compile(r'(?:[^";]|"[^"]*"?)+')
+NOT_A_RATE: Final = frozenset({"content-bytes", "concurrent-requests"})
+"""Quota units of the IETF draft that count something else than requests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How an API writes its rate limit; what is left out is found out.
+
+    Attributes:
+        reset: what the reset means.
+        limit_header: the limit's name, in lower case, where the API has its own.
+        remaining_header: the rest's name.
+        reset_header: the reset's name.
+    """
+
+    reset: ResetForm = ResetForm.AUTO
+    limit_header: str | None = None
+    remaining_header: str | None = None
+    reset_header: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """What one answer says of the rate limit.
+
+    Attributes:
+        limit: requests in a window.
+        remaining: requests that are left of it.
+        reset_s: seconds from the answer's reception until there is more.
+        resolution_s: how coarse `reset_s` is; the true instant may be so much earlier.
+        late_s: how much later than `reset_s` the true instant may be, as far as the form tells.
+        window_s: the window's length, where a policy names it.
+        policy: the policy's name, where several apply.
+    """
+
+    limit: int | None = None
+    remaining: int | None = None
+    reset_s: float | None = None
+    resolution_s: float = 1.0
+    late_s: float = 0.0
+    window_s: float | None = None
+    policy: str | None = None
+
+
+def parse_quota(headers: Mapping[str, str], *, at: Instant, dialect: Dialect) -> Quota | None:
+    """Return what an answer says of the rate limit, or None where it says nothing that can be used.
+
+    Where several policies apply, the one with the least left is returned: it binds.
+
+    Args:
+        headers: by lower-case name, the values of repeated ones joined by a comma.
+        at: when the answer was received.
+        dialect: what is known of the API.
+    """
+    draft = headers.get("ratelimit")
+    if draft is not None and (quota := _structured(draft, headers.get("ratelimit-policy", ""))) is not None:
+        return quota
+    limit_text = _first(headers, dialect.limit_header, LIMIT_NAMES)
+    remaining = _least(_first(headers, dialect.remaining_header, REMAINING_NAMES))
+    name, reset_text = _reset_header(headers, dialect)
+    if limit_text is None and remaining is None and reset_text is None:
+        return _json(headers.get("x-ratelimit"), at=at, headers=headers)
+    limit, window_s = _limit(limit_text)
+    reset = None if reset_text is None else parse_reset(name, reset_text, dialect.reset, at=at, headers=headers)
+    if limit is None and remaining is None and reset is None:
+        return None
+    return _quota(limit, remaining, reset, window_s=window_s)
+
+
+class QuotaReader:
+    """Reads the answers of one API, and learns its dialect.
+
+    The size of a number settles most: UTC seconds are far larger than a month. Seconds and milliseconds from now are
+    told apart by how fast they fall, and by a Retry-After beside them. The first reading is held to until three values
+    in a row contradict it; a single odd value is ignored.
+    """
+
+    __slots__ = ("_contradictions", "_dialect", "_form", "_last", "_learned")
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = self._learned = dialect
+        self._form = dialect.reset
+        self._contradictions = 0
+        self._last: tuple[float, float] | None = None
+
+    @property
+    def form(self) -> ResetForm:
+        """What the reset has been found to mean."""
+        return self._form
+
+    def read(self, headers: Mapping[str, str], *, at: Instant) -> Quota | None:
+        """Return what an answer says of the rate limit, or None where it says nothing that can be used."""
+        if self._dialect.reset is ResetForm.AUTO:
+            name, text = _reset_header(headers, self._dialect)
+            if text is not None and NUMBER.fullmatch(text.strip()):
+                self._learn(name, float(text), headers, at)
+        quota = parse_quota(headers, at=at, dialect=self._learned)
+        if quota is not None and self._contradictions:
+            return replace(quota, reset_s=None)
+        return quota
+
+    def _learn(self, name: str, value: float, headers: Mapping[str, str], at: Instant) -> None:
+        seen = self._seen(name, value, headers, at)
+        if seen is None or seen is self._form:
+            self._contradictions = 0
+        elif self._form is ResetForm.AUTO:
+            self._hold(seen)
+        else:
+            self._contradictions += 1
+            if self._contradictions >= CONTRADICTIONS:
+                self._contradictions, self._last = 0, None
+                self._hold(seen)
+
+    def _hold(self, form: ResetForm) -> None:
+        self._form = form
+        self._learned = replace(self._dialect, reset=form)
+
+    def _seen(self, name: str, value: float, headers: Mapping[str, str], at: Instant) -> ResetForm | None:
+        """Return what this value looks like, or None where it fits the form that is held."""
+        guess = guess_form(name, value, at.utc)
+        if guess not in {ResetForm.RELATIVE, ResetForm.RELATIVE_MS}:
+            return guess
+        retry_after = _least_number(headers.get("retry-after"))
+        if retry_after and value:
+            if 900.0 <= value / retry_after <= 1100.0:
+                return ResetForm.RELATIVE_MS
+            if 0.5 <= value / retry_after <= 2.0:
+                return ResetForm.RELATIVE
+        last, self._last = self._last, (at.mono, value)
+        if last is not None and value < last[1] and at.mono - last[0] >= 0.2:
+            slope = (value - last[1]) / (at.mono - last[0])
+            if -1500.0 < slope < -600.0:
+                return ResetForm.RELATIVE_MS
+            if last[1] > LONGEST_RELATIVE_S:
+                return guess
+        return guess if self._form in {ResetForm.AUTO, guess} or guess is ResetForm.RELATIVE_MS else self._held()
+
+    def _held(self) -> ResetForm | None:
+        """A small number is seconds or milliseconds alike; it contradicts only a form of another kind."""
+        return None if self._form is ResetForm.RELATIVE_MS else ResetForm.RELATIVE
+
+
+def _first(headers: Mapping[str, str], own: str | None, names: tuple[str, ...]) -> str | None:
+    if own is not None:
+        return headers.get(own)
+    for name in names:
+        if name in headers:
+            return headers[name]
+    return None
+
+
+def _reset_header(headers: Mapping[str, str], dialect: Dialect) -> tuple[str, str | None]:
+    if dialect.reset_header is not None:
+        return dialect.reset_header, headers.get(dialect.reset_header)
+    for name in RESET_NAMES:
+        if name in headers:
+            return name, headers[name]
+    return "", None
+
+
+def _least_number(text: str | None) -> float | None:
+    return min(numbers(text), default=None)
+
+
+def _least(text: str | None) -> int | None:
+    """Return the least of a repeated header's values; what is below zero is none left."""
+    if text is not None and text.isdecimal() and text.isascii() and len(text) < 10:
+        return int(text)
+    least = _least_number(text)
+    return None if least is None or least > LARGEST_LIMIT else max(0, int(least))
+
+
+def _limit(text: str | None) -> tuple[int | None, float | None]:
+    """Return a limit and its window: ``100``, or the IETF draft's ``100, 100;w=60`` up to version 03."""
+    least = _least(text)
+    window_s = None
+    if text is not None and ";" in text:
+        for item in ITEM.findall(text):
+            value, parameters = _parameters(item)
+            if "w" in parameters and _least(value) == least:
+                window_s = _window(parameters["w"])
+    return least or None, window_s
+
+
+def _parameters(item: str) -> tuple[str, dict[str, str]]:
+    value, *rest = [part.strip() for part in PARAMETER.findall(item)] or [""]
+    pairs = (part.partition("=") for part in rest)
+    return value, {name.strip().lower(): text.strip().strip('"') for name, _, text in pairs}
+
+
+def _structured(text: str, policies: str) -> Quota | None:
+    """Read the IETF draft's `RateLimit` field (ietf-httpapi-ratelimit-headers).
+
+    Version 07 has ``limit=100, remaining=50, reset=30``, later ones a list of policies ``"default";r=50;t=30`` with
+    their sizes in `RateLimit-Policy` as ``"default";q=100;w=60``. The reset is always seconds from now. Unknown
+    parameters are passed over, as the draft demands.
+    """
+    pairs = {name.strip().lower(): value for name, _, value in (item.partition("=") for item in text.split(","))}
+    if "remaining" in pairs or "limit" in pairs:
+        limit, window_s = _limit(pairs.get("limit"))
+        return _quota(limit, _least(pairs.get("remaining")), relative_reset(pairs.get("reset")), window_s=window_s)
+    known = dict(_parameters(item) for item in ITEM.findall(policies))
+    found = []
+    for item in ITEM.findall(text):
+        name, parameters = _parameters(item)
+        policy = known.get(name, {})
+        if (policy.get("qu") or parameters.get("qu")) in NOT_A_RATE:
+            continue
+        remaining = _least(parameters.get("r", parameters.get("a")))
+        reset = relative_reset(parameters.get("t", parameters.get("w")))
+        if remaining is not None:
+            window_s = _window(policy.get("w"))
+            quota = _quota(_least(policy.get("q")), remaining, reset, window_s=window_s)
+            found.append(replace(quota, policy=name.strip('"')[:100]))
+    return min(found, key=lambda quota: quota.remaining or 0, default=None)
+
+
+def _json(text: str | None, *, at: Instant, headers: Mapping[str, str]) -> Quota | None:
+    """Read Basecamp's ``X-RateLimit: {"name": "API", "limit": 50, "remaining": 0, "until": "…"}``."""
+    if text is None or not text.lstrip().startswith("{"):
+        return None
+    try:
+        members = msgspec.json.decode(text, type=dict[str, str | int | float | None])
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    words = {name: str(value) for name, value in members.items()}
+    reset = parse_reset("until", words.get("until", ""), ResetForm.AUTO, at=at, headers=headers)
+    limit, remaining = _limit(words.get("limit"))[0], _least(words.get("remaining"))
+    if limit is None and remaining is None:
+        return None
+    return _quota(limit, remaining, reset, window_s=_window(words.get("period")))
+
+
+def _window(text: str | None) -> float | None:
+    """Return a window's length; one that is not longer than none is not believed."""
+    seconds = _least_number(text)
+    return seconds if seconds is not None and seconds > 0.0 else None
+
+
+def _quota(limit: int | None, remaining: int | None, reset: Reset | None, *, window_s: float | None) -> Quota:
+    if reset is None:
+        return Quota(limit=limit, remaining=remaining, window_s=window_s)
+    return Quota(
+        limit=limit,
+        remaining=remaining,
+        reset_s=reset.seconds,
+        resolution_s=reset.resolution_s,
+        late_s=reset.late_s,
+        window_s=window_s,
+    )

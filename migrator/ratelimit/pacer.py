@@ -1,0 +1,371 @@
+"""The pacer: decides when the next request of one limiter key may go, from what was sent and answered.
+
+It is pure: it takes `now` in seconds of a monotonic clock, never waits and never reads one. `throttle` waits for it.
+
+The budget
+----------
+Let m be the answer with the lowest `remaining` that was received in this window. A request that the server counted
+after m is either in flight still, or answered: and an answer that was counted after m in the same window reports less
+than m, which m's being the lowest excludes. So the server's true rest is at least m's `remaining` less the requests
+in flight, and a request may go while that is above zero. Refills in between only add to it. Hence answers that are
+stale, overtaken or out of order can do no harm: within a window they can only lower the figure.
+
+The window's edge
+-----------------
+A reported reset is rounded, and the answer took its time: the true instant lies in [sent + reset - resolution,
+received + reset + late]. Every answer of the window narrows that interval, and its latest end is waited for. Then one
+request alone goes over the edge, the probe, and its answer opens the new window: nobody knows beforehand whether all
+came back. A refill is also recognised by cause: a request that was *sent* after the lowest report had been *received*
+and reports more can only have met a refill. A server that rounds down is found out by a probe that is refused, or by
+a reset of 0, and remembered.
+
+Requests in flight at the edge are taken off the new window as well, since they may be counted there. What the proof
+does not cover is a quota that others use too: for them the user sets a reserve, and refusals raise a learned one,
+which decays.
+
+Refusals
+--------
+A refusal blocks the whole key until Retry-After or the reset, forgets the budget and sends one probe first. A salvo
+of requests that were in flight together counts once.
+"""
+
+import math
+from collections import deque
+from random import Random
+from typing import Final
+
+from migrator.ratelimit.aimd import AIMD
+from migrator.ratelimit.gcra import Refill
+from migrator.ratelimit.headers import Quota
+from migrator.ratelimit.model import Pace, PacerMemory, PacerSettings, PacerStatistics, Ticket
+from migrator.ratelimit.sliding_window import Spent
+
+__all__ = ["Pacer"]
+
+MARGIN_S: Final = 0.01
+"""Seconds that are waited beyond an instant: the resolution of timers, and a little."""
+
+JITTER_S: Final = 0.05
+"""Seconds after a pause are drawn from so many, lest several processes wake as one."""
+
+LARGEST_RESERVE: Final = 0.3
+"""Share of the limit that refusals may make us leave to others."""
+
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 60.0
+"""Seconds of pause after a refusal that does not say how long: doubled from the one to the other, with full jitter."""
+
+REMEMBERED: Final = 256
+"""Answers that are kept, to tell by which ones a probe's answer was overtaken; more than can be in flight."""
+
+NO_RESET_S: Final = 1.0
+"""Seconds until the next probe of an API that tells what is left, but not until when."""
+
+
+class Pacer:
+    """The quota of one limiter key.
+
+    Args:
+        settings: what the user and the profile say.
+        rng: the source of jitter.
+        memory: what an earlier run has learned.
+    """
+
+    def __init__(self, settings: PacerSettings, *, rng: Random, memory: PacerMemory | None = None) -> None:
+        known = memory or PacerMemory()
+        self.settings = settings
+        self.pending: int | None = None
+        self._rng = rng
+        self._limit: int | None = None
+        self._lowest: int | None = None
+        self._lowest_at = -math.inf
+        self._edge_from = self._edge_by = -math.inf
+        self._newest = self._opened = -math.inf
+        self._recent: deque[tuple[float, int]] = deque(maxlen=REMEMBERED)
+        self._late_s = known.late_s
+        self._longest_reset_s = known.longest_reset_s
+        self._first = self._answers = self._windows = 0
+        self._moving = False
+        self._refill = Refill()
+        self._spent = Spent()
+        self._probing = False
+        self._bare_probes = 0
+        self._blocked_until = -math.inf if known.ready_at is None else known.ready_at
+        self._pause_s = FIRST_PAUSE_S
+        self._epoch = 0
+        self._learned_reserve = 0.0
+        self._in_flight = self._requests = self._refused = self._salvos = 0
+        self._announced = self._silent = False
+        self._aimd = AIMD(known.steady_rate)
+
+    def delay(self, now: float) -> float:
+        """Return the seconds until the next request may go: 0 for now, infinity where only an answer can tell."""
+        if now < self._blocked_until:
+            return self._blocked_until - now
+        if self._silent:
+            return math.inf if self._probing or self._in_flight >= self._aimd.most_in_flight() else 0.0
+        if not self._probing and (self._needs_probe(now) or self._budget() > 0):
+            return 0.0
+        next_at = self._spent.next_at(self._in_flight) if self._counts_itself() else math.inf
+        if not self._probing:
+            edge = self._edge_by if now < self._edge_by + MARGIN_S else math.inf
+            next_at = min(next_at, edge, self._refill.next_at())
+        return max(0.0, next_at + MARGIN_S - now)
+
+    def sent(self, now: float) -> Ticket:
+        """Note that a request goes now, which `delay` has allowed."""
+        probe = not self._silent and not self._probing and self._needs_probe(now)
+        self._probing = self._probing or probe
+        self._in_flight += 1
+        self._requests += 1
+        self._refill.sent(now)
+        return Ticket(now, probe, self._epoch, self._windows, self._answers)
+
+    def cancelled(self, ticket: Ticket) -> None:
+        """Take back a request that was let go and never sent."""
+        self._requests -= 1
+        self._ended(ticket)
+
+    def lost(self, ticket: Ticket) -> None:
+        """Note that a request ended without an answer, or with one that tells nothing: its unit may be spent."""
+        self._ended(ticket)
+        self._spend_one()
+
+    def answered(self, ticket: Ticket, quota: Quota | None, now: float) -> None:
+        """Note an answer, and what it says of the rate limit."""
+        self._pause_s = FIRST_PAUSE_S
+        if quota is None or quota.remaining is None:
+            self._answered_bare(ticket, now)
+            return
+        was_probe = ticket.probe and ticket.epoch == self._epoch
+        self._in_flight -= 1
+        self._announced, self._silent, self._bare_probes = True, False, 0
+        self._limit = quota.limit or self._limit
+        overtaken = [left for at, left in self._recent if at > ticket.sent]
+        self._recent.append((now, quota.remaining))
+        self._learn_refill(quota, now, unseen=self._in_flight + len(overtaken))
+        longest_s = self._longest_reset_s + self._late_s
+        self._spent.answered(
+            limit=self._limit,
+            remaining=quota.remaining,
+            longest_reset_s=longest_s,
+            windows=self._windows,
+            sent=ticket.sent,
+            now=now,
+            in_flight=self._in_flight,
+        )
+        if ticket.epoch != self._epoch or (self._probing and not was_probe):
+            # Sent before the refusal or before the probe: it says nothing of the window that is to be opened.
+            return
+        if self._limit:
+            self._learned_reserve *= 1.0 - 1.0 / (10.0 * self._limit)
+        edge_from, edge_by = self._edge(ticket, quota, now)
+        caused = self._lowest is not None and quota.remaining > self._lowest and ticket.sent >= self._lowest_at
+        if self._lowest is None or was_probe or edge_from > self._edge_by or caused:
+            self._open_window(quota.remaining, overtaken, now, caused=caused)
+            self._edge_from, self._edge_by = edge_from, edge_by
+            self._newest = self._opened = ticket.sent
+        else:
+            self._narrow(ticket, quota.remaining, edge_from, edge_by, now)
+        if was_probe:
+            self._probing = False
+
+    def refused(self, ticket: Ticket, quota: Quota | None, retry_after_s: float | None, now: float) -> None:
+        """Note a refusal for the rate limit: the whole key pauses."""
+        self._refused += 1
+        first = ticket.epoch == self._epoch
+        self._in_flight -= 1
+        if quota is not None:
+            self._limit = quota.limit or self._limit
+        if first:
+            self._salvos += 1
+            self._learn_from_refusal(ticket, quota, retry_after_s, now)
+            self._refill.disprove()
+            self._spent.disprove()
+            self._epoch += 1
+            self._probing = False
+            self._lowest = None
+        pause_s = self._pause(quota, retry_after_s, first=first)
+        blocked_until = now + pause_s + MARGIN_S + self._rng.uniform(0.0, JITTER_S)
+        self._blocked_until = max(self._blocked_until, blocked_until)
+
+    def hold(self, until: float) -> None:
+        """Send nothing until an instant, and then one probe first."""
+        self._blocked_until = max(self._blocked_until, until)
+        self._epoch += 1
+        self._probing = False
+        self._lowest = None
+
+    def memory(self) -> PacerMemory:
+        """Return what is worth keeping for the next run."""
+        steady = self._aimd.rate() if self._silent else None
+        return PacerMemory(late_s=self._late_s, longest_reset_s=self._longest_reset_s, steady_rate=steady)
+
+    def window_s(self) -> float | None:
+        """Return about how long the quota's window is, once that can be told."""
+        return self._longest_reset_s or None
+
+    def statistics(self, now: float) -> PacerStatistics:
+        """Return how things stand."""
+        known = self._lowest is not None and now < self._edge_by + MARGIN_S
+        return PacerStatistics(
+            rate=self.rate(now),
+            limit=self._limit,
+            remaining=max(0, (self._lowest or 0) - self._in_flight) if known else None,
+            reset_s=max(0.0, self._edge_by - now) if known else None,
+            budget=max(0, self._budget()) if self._lowest is not None else None,
+            in_flight=self._in_flight,
+            reserve=self._reserve(),
+            refused=self._refused,
+            salvos=self._salvos,
+            requests=self._requests,
+            waiting_for=self._reason(now),
+        )
+
+    def rate(self, now: float) -> float | None:
+        """Return the requests per second to send evenly; None for as fast as the budget allows."""
+        rates = [self.settings.rate] if self.settings.rate is not None else []
+        if self.settings.write_spacing_s > 0.0:
+            rates.append(1.0 / self.settings.write_spacing_s)
+        if self._silent and (tried := self._aimd.rate()) is not None:
+            rates.append(tried)
+        elif self.settings.pace is Pace.SMOOTH and (spread := self._spread(now)) is not None:
+            rates.append(spread)
+        return min(rates, default=None)
+
+    def _spread(self, now: float) -> float | None:
+        """Return the budget over the time to the edge, but for its last tenth, once there is more to do than budget."""
+        budget = self._budget()
+        if self._lowest is None or (self.pending is not None and self.pending <= budget):
+            return None
+        left_s = self._edge_from - now - 0.1 * self._longest_reset_s
+        return max(budget, 1) / left_s if left_s > 0.0 else None
+
+    def _needs_probe(self, now: float) -> bool:
+        if self._lowest is None:
+            return True
+        # Where our own count lets requests go, those in flight may have gone over the edge already.
+        return now >= self._edge_by + MARGIN_S and not (self._counts_itself() and self._in_flight)
+
+    def _counts_itself(self) -> bool:
+        return self._spent.known and not self._refill.known
+
+    def _budget(self) -> int:
+        return math.floor((self._lowest or 0) - self._in_flight - self._reserve())
+
+    def _reserve(self) -> float:
+        return math.floor((self._limit or 0) * self.settings.reserve + self._learned_reserve)
+
+    def _reason(self, now: float) -> str | None:
+        if now < self._blocked_until:
+            return "the server asked to wait" if self._requests else "quota used up"
+        if self._silent and self.delay(now) > 0.0:
+            return "slow start"
+        if self._probing:
+            return "the first answer" if not self._announced else "the first answer of the new window"
+        if self.delay(now) > 0.0:
+            return "quota used up"
+        return None
+
+    def _edge(self, ticket: Ticket, quota: Quota, now: float) -> tuple[float, float]:
+        """Return the interval in which the reported reset lies."""
+        if quota.reset_s is None:
+            known = now < self._edge_by
+            return (self._edge_from, self._edge_by) if known else (now, now + (quota.window_s or NO_RESET_S))
+        if quota.reset_s == 0.0 and quota.resolution_s >= 1.0 and quota.remaining != quota.limit:
+            self._late_s = max(self._late_s, quota.resolution_s)
+        self._longest_reset_s = max(self._longest_reset_s, quota.reset_s)
+        late_s = max(quota.late_s, min(self._late_s, quota.resolution_s))
+        return ticket.sent + quota.reset_s - quota.resolution_s, now + quota.reset_s + late_s
+
+    def _open_window(self, remaining: int, overtaken: list[int], now: float, *, caused: bool) -> None:
+        """Take the first report of a window, and of what can be said of its rest the most.
+
+        The lowest of the report and those that overtook it is a bound by the proof above, whichever window they are
+        of. So is the report less all that may have been counted after it, were it answered since or is it in flight.
+        """
+        bounds = [min(remaining, *overtaken) if overtaken else remaining]
+        bounds.append(remaining - len(overtaken) - self._in_flight)
+        if caused and self._lowest is not None:
+            bounds.append(self._lowest)
+        self._lowest, self._lowest_at = max(bounds), now
+        self._first, self._answers = remaining, 0
+        self._windows += 1
+
+    def _learn_refill(self, quota: Quota, now: float, *, unseen: int) -> None:
+        if quota.limit and quota.remaining is not None and quota.reset_s is not None:
+            self._refill.answered(
+                limit=quota.limit,
+                remaining=quota.remaining,
+                reset_s=quota.reset_s,
+                resolution_s=quota.resolution_s,
+                late_s=max(quota.late_s, min(self._late_s, quota.resolution_s)),
+                now=now,
+                unseen=unseen,
+            )
+
+    def _narrow(self, ticket: Ticket, remaining: int, edge_from: float, edge_by: float, now: float) -> None:
+        """Take a further report of the same window, which can only lower the rest and sharpen the edge."""
+        self._answers += ticket.window == self._windows
+        # What was sent before the window was opened may have been counted in the one before, and its reset tells.
+        same = ticket.sent >= self._opened or edge_by >= self._edge_from
+        if self._lowest is not None and remaining <= self._lowest and same:
+            self._lowest, self._lowest_at = remaining, now
+        if ticket.sent < self._newest:
+            return
+        self._newest = ticket.sent
+        if ticket.window == self._windows and remaining >= self._first - ticket.answers:
+            # More is left than if nothing had come back: quota trickles in, and the reset moves on with it.
+            self._moving = True
+        if not self._moving and max(self._edge_from, edge_from) <= min(self._edge_by, edge_by):
+            self._edge_from, self._edge_by = max(self._edge_from, edge_from), min(self._edge_by, edge_by)
+        else:
+            self._edge_from, self._edge_by = edge_from, edge_by
+
+    def _answered_bare(self, ticket: Ticket, now: float) -> None:
+        """Note an answer without headers: the unit is spent, and an API that never has any is paced by trial."""
+        if ticket.probe and ticket.epoch == self._epoch:
+            self._bare_probes += 1
+        self._ended(ticket)
+        self._spend_one()
+        if not self._announced:
+            self._silent = True
+            self._aimd.accepted(now)
+        elif self._bare_probes > (self._limit or 1):
+            # The headers have vanished half way, and so many units are gone for certain.
+            self._blocked_until, self._bare_probes = now + max(self._longest_reset_s, FIRST_PAUSE_S), 0
+
+    def _ended(self, ticket: Ticket) -> None:
+        self._in_flight -= 1
+        if ticket.probe and ticket.epoch == self._epoch:
+            self._probing = False
+            self._lowest = None
+
+    def _spend_one(self) -> None:
+        if self._lowest is not None:
+            self._lowest -= 1
+
+    def _learn_from_refusal(self, ticket: Ticket, quota: Quota | None, retry_after_s: float | None, now: float) -> None:
+        if self._silent:
+            self._aimd.refused(retry_after_s, now)
+        elif self._announced and self._counts_itself() and not ticket.probe:
+            return
+        elif self._announced and (ticket.probe or self._refill.believed):
+            self._late_s = max(self._late_s, quota.resolution_s if quota is not None else 1.0)
+        elif self._announced and (quota is None or not quota.remaining):
+            most = max(1.0, LARGEST_RESERVE * (self._limit or 0))
+            self._learned_reserve = min(self._learned_reserve + 1.0, most)
+
+    def _pause(self, quota: Quota | None, retry_after_s: float | None, *, first: bool) -> float:
+        """Return for how long a refusal stops the key: what the server says, and no less."""
+        if retry_after_s is not None:
+            return max(retry_after_s, min(self._late_s, 1.0))
+        if quota is not None and quota.remaining:
+            # Refused with quota left: too many at once. Fewer in flight is the cure, not a longer sleep.
+            return 0.0
+        if quota is not None and quota.reset_s is not None:
+            return quota.reset_s + max(quota.late_s, self._late_s)
+        pause_s = self._rng.uniform(0.5 * self._pause_s, self._pause_s)
+        if first:
+            self._pause_s = min(2.0 * self._pause_s, LONGEST_PAUSE_S)
+        return pause_s

@@ -1,0 +1,391 @@
+"""The throttle: waits as the pacers say, owns the gates and the slots.
+
+Each limiter key has a gate, and each gate a keeper: the one task that looks at the pacer, waits at the aiolimiter and
+lets the head of the queue go. A request that need not wait passes the gate without its keeper.
+"""
+
+import asyncio
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from random import Random
+from types import TracebackType
+from typing import Final, Self
+
+import anyio
+
+from migrator.api.outcome import is_throttled
+from migrator.messages import Answer, Clock, Failure, Reply
+from migrator.ratelimit.concurrency import Concurrency
+from migrator.ratelimit.headers import Dialect, Quota, QuotaReader
+from migrator.ratelimit.key_queue import FASTEST, Gate, Turn
+from migrator.ratelimit.model import PacerMemory, PacerSettings, PacerStatistics, Ticket
+from migrator.ratelimit.pacer import Pacer
+from migrator.ratelimit.reset_time import parse_retry_after
+
+__all__ = ["Permit", "Throttle", "ThrottleStatistics", "WaitTooLong"]
+
+USEFUL: Final = 2.0
+"""How far above slots over latency the limiter is set in pace `fast`: no brake, but a ramp in place of a storm."""
+
+
+class WaitTooLong(Exception):  # noqa: N818  it reads as what it is
+    """The quota makes us wait for longer than the user allows.
+
+    Attributes:
+        wait_s: for how long.
+    """
+
+    def __init__(self, wait_s: float, reason: str) -> None:
+        super().__init__(f"{reason}: the next request may go in {wait_s:.0f} s, which is longer than --max-wait")
+        self.wait_s = wait_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThrottleStatistics:
+    """What the throttle does; of several keys, the one that has the least quota left.
+
+    Attributes:
+        slots: requests in flight at the most.
+        in_flight: requests in flight.
+        limit: the quota's size.
+        remaining: its rest.
+        reset_s: seconds until it is renewed.
+        requests: requests let go.
+        refused: refusals for the rate limit.
+        salvos: the same, those in flight together counted once.
+        rate: requests per second sent evenly; None for as fast as the budget allows.
+        waiting_for: why nothing goes now.
+        waited_s: seconds in which requests were ready and none could go, by reason.
+    """
+
+    slots: int
+    in_flight: int
+    limit: int | None
+    remaining: int | None
+    reset_s: float | None
+    requests: int
+    refused: int
+    salvos: int
+    rate: float | None
+    waiting_for: str | None
+    waited_s: Mapping[str, float]
+
+
+class Throttle:
+    """Gives leave to send, for any number of limiter keys that share the slots; an asynchronous context manager.
+
+    Args:
+        settings: what the user and the profile say of the pace.
+        dialect: how the API writes its rate limit.
+        concurrency: requests in flight at the most; None finds its own level.
+        clock: reads both clocks.
+        rng: the source of jitter.
+        max_wait_s: a longer wait is refused with `WaitTooLong`.
+        memory: what an earlier run has learned of the API.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: PacerSettings,
+        dialect: Dialect,
+        concurrency: int | None,
+        clock: Clock,
+        rng: Random,
+        max_wait_s: float,
+        memory: PacerMemory | None = None,
+    ) -> None:
+        self._settings = settings
+        self._dialect = dialect
+        self._clock = clock
+        self._rng = rng
+        self._max_wait_s = max_wait_s
+        self._memory = memory
+        self._gates: dict[str, Gate] = {}
+        self._concurrency = Concurrency(concurrency)
+        self._in_flight = 0
+        self._paused = False
+        self._stopped = anyio.Event()
+        self._waited_s: dict[str, float] = {}
+        self._keepers = anyio.create_task_group()
+
+    async def __aenter__(self) -> Self:
+        await self._keepers.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._keepers.cancel_scope.cancel()
+        # Whatever ends the run is not the keepers': they would wrap it in a group.
+        await self._keepers.__aexit__(None, None, None)
+
+    @property
+    def lanes(self) -> int:
+        """How many lanes can be of use."""
+        return self._concurrency.lanes
+
+    def permit(self, limiter_key: str) -> "Permit":
+        """Return leave to send one request, to be entered with `async with`."""
+        return Permit(self, self._gate(limiter_key))
+
+    def stop(self) -> None:
+        """Let everybody who waits go on at once, without leave to send."""
+        self._stopped.set()
+        for gate in self._gates.values():
+            while (turn := gate.head()) is not None:
+                turn.set_result(None)
+            gate.scope.cancel()
+
+    def hold(self, hold_s: float) -> None:
+        """Send nothing for so long, and then one probe of each key first."""
+        until = self._clock().mono + hold_s
+        for gate in self._gates.values():
+            gate.pacer.hold(until)
+
+    def pause(self) -> None:
+        """Let nothing go until `resume`."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on after a `pause`."""
+        self._paused = False
+        self._call_keepers()
+
+    def set_rate(self, rate: float | None) -> None:
+        """Set the ceiling, in requests per second; None for none."""
+        self._settings = replace(self._settings, rate=rate)
+        for gate in self._gates.values():
+            gate.pacer.settings = self._settings
+        self._call_keepers()
+
+    def set_concurrency(self, level: int | None) -> None:
+        """Set the most requests in flight; None lets it find its own level."""
+        self._concurrency.fix(level)
+        self._call_keepers()
+
+    async def sleep(self, delay_s: float) -> None:
+        """Wait between two attempts; a stop ends the wait."""
+        if delay_s > 0.0:
+            with anyio.move_on_after(delay_s):
+                await self._stopped.wait()
+
+    def set_pending(self, pending: int) -> None:
+        """Say how many requests are still to be sent, which ends an even pace once they fit the budget."""
+        for gate in self._gates.values():
+            gate.pacer.pending = pending
+
+    def memory(self) -> PacerMemory | None:
+        """Return what is worth keeping of the API for the next run."""
+        if not self._gates:
+            return None
+        pacer, *others = [gate.pacer for gate in self._gates.values()]
+        now = self._clock().mono
+        delay_s = pacer.delay(now)
+        used_up = not others and 0.0 < delay_s < math.inf
+        return replace(pacer.memory(), ready_at=now + delay_s if used_up else None)
+
+    def statistics(self) -> ThrottleStatistics:
+        """Return how things stand."""
+        now = self._clock().mono
+        each = [gate.pacer.statistics(now) for gate in self._gates.values()]
+        tightest = min(each, key=_left, default=None)
+        return ThrottleStatistics(
+            slots=self._concurrency.level,
+            in_flight=self._in_flight,
+            limit=tightest.limit if tightest else None,
+            remaining=tightest.remaining if tightest else None,
+            reset_s=tightest.reset_s if tightest else None,
+            requests=sum(one.requests for one in each),
+            refused=sum(one.refused for one in each),
+            salvos=sum(one.salvos for one in each),
+            rate=tightest.rate if tightest else None,
+            waiting_for="paused" if self._paused else tightest.waiting_for if tightest else None,
+            waited_s=dict(self._waited_s),
+        )
+
+    def eta_s(self, pending: int, *, rate: float | None = None) -> float | None:
+        """Return the seconds until `pending` more requests are through, as far as can be told.
+
+        With a quota: the time to its renewal, and a window for each further quota that is needed; else by the rate, or
+        by what the slots can do where none is given.
+        """
+        if rate is None:
+            latency_s = self._concurrency.latency_s
+            rate = self._concurrency.level / latency_s if latency_s else 0.0
+        stands = self.statistics()
+        window_s = max((gate.pacer.window_s() or 0.0 for gate in self._gates.values()), default=0.0)
+        by_rate = pending / rate if rate > 0.0 else None
+        if stands.limit is None or stands.remaining is None or stands.reset_s is None or not window_s:
+            return by_rate
+        if pending <= stands.remaining:
+            return by_rate
+        windows = math.ceil((pending - stands.remaining) / stands.limit)
+        return stands.reset_s + (windows - 1) * window_s
+
+    def _gate(self, limiter_key: str) -> Gate:
+        gate = self._gates.get(limiter_key)
+        if gate is None:
+            pacer = Pacer(self._settings, rng=self._rng, memory=self._memory)
+            gate = self._gates[limiter_key] = Gate(pacer, QuotaReader(self._dialect))
+            self._keepers.start_soon(self._keep, gate)
+        return gate
+
+    async def _enter(self, gate: Gate, now: float) -> Ticket | None:
+        """Wait for the key's turn, the pacer, the aiolimiter and a slot; return None once the throttle is stopped."""
+        if gate.head() is None and self._may_send(gate, now) and gate.is_open(self._rate(gate, now)):
+            # Nobody queues and nothing has to be waited for: no other task runs before the ticket is taken.
+            await gate.limiter.acquire()
+            return self._let_go(gate, now)
+        if self._stopped.is_set():
+            return None
+        turn: Turn = asyncio.get_running_loop().create_future()
+        gate.queue.append(turn)
+        gate.called.set()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            # The keeper may have let us go in the same moment.
+            if not turn.cancelled() and turn.exception() is None and (ticket := turn.result()) is not None:
+                gate.pacer.cancelled(ticket)
+                self._in_flight -= 1
+                self._call_keepers()
+            raise
+
+    async def _keep(self, gate: Gate) -> None:
+        """Let the queue of a key go, one by one: the whole life of its keeper."""
+        while True:
+            now = self._clock().mono
+            if gate.head() is None or self._paused or self._in_flight >= self._concurrency.level:
+                await gate.until_called(math.inf)
+            elif (delay_s := gate.pacer.delay(now)) > 0.0:
+                await self._wait(gate, delay_s, now)
+            else:
+                await gate.pace(self._rate(gate, now))
+                # The limiter may have taken its time: an answer may have closed the gate meanwhile. The permit is then
+                # lost, which is harmless.
+                now = self._clock().mono
+                turn = gate.head()
+                if turn is not None and self._may_send(gate, now):
+                    turn.set_result(self._let_go(gate, now))
+
+    def _let_go(self, gate: Gate, now: float) -> Ticket:
+        self._in_flight += 1
+        return gate.pacer.sent(now)
+
+    def _may_send(self, gate: Gate, now: float) -> bool:
+        free = self._in_flight < self._concurrency.level and not self._paused and not self._stopped.is_set()
+        return free and gate.pacer.delay(now) <= 0.0
+
+    def _rate(self, gate: Gate, now: float) -> float:
+        rate = gate.pacer.rate(now)
+        latency_s = self._concurrency.latency_s
+        useful = min(FASTEST, USEFUL * self._concurrency.level / latency_s) if latency_s else FASTEST
+        if gate.useful / 2.0 <= useful <= gate.useful * 2.0:
+            # The latency moves with every answer, and each change of rate makes a new limiter.
+            useful = gate.useful
+        gate.useful = useful
+        return useful if rate is None else min(rate, useful)
+
+    async def _wait(self, gate: Gate, delay_s: float, now: float) -> None:
+        reason = gate.pacer.statistics(now).waiting_for or "pace"
+        if self._max_wait_s < delay_s < math.inf:
+            while (turn := gate.head()) is not None:
+                turn.set_exception(WaitTooLong(delay_s, reason))
+            return
+        await gate.until_called(delay_s)
+        self._waited_s[reason] = self._waited_s.get(reason, 0.0) + self._clock().mono - now
+
+    def _call_keepers(self) -> None:
+        """Let those look again for whom somebody waits: an answer or a slot may let them go."""
+        for gate in self._gates.values():
+            if gate.queue:
+                gate.called.set()
+
+    def _answered(self, gate: Gate, ticket: Ticket, answer: Answer) -> Quota | None:
+        """Tell the pacer and the concurrency what an answer says."""
+        now = answer.received.mono
+        if isinstance(answer, Failure):
+            gate.pacer.lost(ticket)
+            self._concurrency.troubled(now)
+            return None
+        quota = gate.reader.read(answer.headers, at=answer.received)
+        if is_throttled(answer, remaining=quota.remaining if quota is not None else None):
+            self._refused(gate, ticket, answer, quota)
+        elif quota is None and answer.status >= 300:
+            # Redirects, proxies' errors and refused credentials often come from before the limiter.
+            gate.pacer.lost(ticket)
+        else:
+            gate.pacer.answered(ticket, quota, now)
+        if answer.status >= 500:
+            self._concurrency.troubled(now)
+        elif answer.status != 429:
+            window_s = gate.pacer.window_s()
+            allowed = quota.limit / window_s if window_s and quota is not None and quota.limit else None
+            self._concurrency.answered(now - answer.sent.mono, now, allowed_rate=allowed)
+        return quota
+
+    def _refused(self, gate: Gate, ticket: Ticket, reply: Reply, quota: Quota | None) -> None:
+        now = reply.received.mono
+        text = reply.headers.get("retry-after")
+        retry_after_s = None
+        if text is not None:
+            retry_after_s = parse_retry_after(text, at=reply.received, date=reply.headers.get("date"))
+        gate.pacer.refused(ticket, quota, retry_after_s, now)
+        if quota is not None and quota.remaining:
+            self._concurrency.crowded(now)
+
+    def __repr__(self) -> str:
+        return f"<throttle: {self._in_flight} of {self._concurrency.level} slots, {len(self._gates)} keys>"
+
+
+class Permit:
+    """Leave to send one request; the slot is given back on leaving.
+
+    Attributes:
+        granted: False where the throttle was stopped: then nothing may be sent.
+        waited_s: how long it took to get here.
+    """
+
+    __slots__ = ("_gate", "_started", "_throttle", "_ticket", "_told", "granted", "waited_s")
+
+    def __init__(self, throttle: Throttle, gate: Gate) -> None:
+        self._throttle = throttle
+        self._gate = gate
+        self._ticket: Ticket | None = None
+        self._told = False
+        self.granted = False
+        self.waited_s = 0.0
+
+    async def __aenter__(self) -> Self:
+        started = self._throttle._clock().mono  # noqa: SLF001  a permit is the throttle's own hand
+        self._ticket = await self._throttle._enter(self._gate, started)  # noqa: SLF001
+        if self._ticket is not None:
+            self.granted = True
+            self.waited_s = self._ticket.sent - started
+        return self
+
+    def answered(self, answer: Answer) -> Quota | None:
+        """Tell the throttle what came back, as soon as it does, and return what it says of the rate limit."""
+        if self._ticket is None or self._told:
+            return None
+        self._told = True
+        quota = self._throttle._answered(self._gate, self._ticket, answer)  # noqa: SLF001
+        self._throttle._call_keepers()  # noqa: SLF001
+        return quota
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._ticket is None:
+            return
+        if not self._told:
+            # Cancelled, or never sent: nobody knows whether the server has counted it.
+            self._gate.pacer.lost(self._ticket)
+        self._throttle._in_flight -= 1  # noqa: SLF001
+        self._throttle._call_keepers()  # noqa: SLF001
+
+
+def _left(one: PacerStatistics) -> float:
+    return math.inf if one.remaining is None else one.remaining

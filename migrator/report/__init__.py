@@ -1,0 +1,1 @@
+"""Views of a run, made from its ledger and its events."""

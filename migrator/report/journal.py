@@ -1,0 +1,379 @@
+"""The journal: what is written while it happens. Events and results are structlog events on one conveyor.
+
+An event goes to `events.jsonl`, an item's result to `results.jsonl`, and both to whoever has subscribed, such as
+standard error. Events are masked in one place, the last step before they are rendered. Results are written as the
+ledger has them, where nothing secret ever comes: so a line that is written again after a crash is the same bytes.
+
+The journal is a view of the ledger. A disk that takes no more of it ends the journal and not the run.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any, Final, TypeAlias, TypedDict
+
+import msgspec
+import structlog
+from structlog.typing import Processor
+
+from migrator.api.error_body import ItemError
+from migrator.api.outcome import Status
+from migrator.messages import Clock
+from migrator.options import LogFormat
+from migrator.secret import Masker, Secret
+from migrator.store.ledger_reader import LedgerReader
+from migrator.store.ledger_schema import Row
+from migrator.store.state_folder import open_private, remove_leftovers, write_atomically
+
+__all__ = [
+    "Event",
+    "Journal",
+    "Record",
+    "Subscriber",
+    "open_journal",
+    "record",
+    "stderr_subscriber",
+    "timestamp",
+    "write_results",
+]
+
+LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+LARGEST_EVENTS: Final = 16 << 20
+"""Bytes of `events.jsonl`; then it becomes `events.1.jsonl`, so that a storm of retries cannot fill the disk."""
+
+FLUSH_MS: Final = 200
+"""Milliseconds for which results may stay in the buffer while more come in: as often as the display is drawn."""
+
+MS_DECIMALS: Final = 1
+S_DECIMALS: Final = 3
+"""Of durations in a record: the fraction of a millisecond is what a network's clock is worth, at the most."""
+
+GOOD: Final = frozenset({Status.SUCCEEDED, Status.UNCHANGED, Status.SKIPPED})
+
+
+class RateLimit(TypedDict):
+    """What the answer said of the quota."""
+
+    limit: int | None
+    remaining: int | None
+    reset_s: float | None
+
+
+class Record(TypedDict):
+    """A line of `results.jsonl`."""
+
+    timestamp: str
+    event: str
+    level: str
+    run: str
+    item: int
+    key: str
+    status: Status
+    method: str
+    url: str
+    http_status: int | None
+    attempts: int
+    request_id: str | None
+    duration_ms: float
+    waited_ms: float
+    verified: bool | None
+    rate_limit: RateLimit | None
+    error: ItemError | None
+
+
+@lru_cache(maxsize=16)
+def _second(utc: int) -> str:
+    return datetime.fromtimestamp(utc, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def timestamp(utc_ms: int) -> str:
+    """Return ISO 8601 in UTC with milliseconds."""
+    return f"{_second(utc_ms // 1000)}.{utc_ms % 1000:03d}Z"
+
+
+def record(row: Row, *, run: str) -> Record:
+    """Return a result as it is written: live, and again from the ledger, to the same bytes."""
+    reset_s = None if row.reset_s is None else _rounded(row.reset_s, S_DECIMALS)
+    silent = row.limit is None and row.remaining is None and reset_s is None
+    return {
+        "timestamp": timestamp(row.finished_ms),
+        "event": "item",
+        "level": "info" if row.status in GOOD else "error",
+        "run": run,
+        "item": row.item,
+        "key": row.key,
+        "status": row.status,
+        "method": row.method,
+        "url": row.url,
+        "http_status": row.http_status,
+        "attempts": row.attempts,
+        "request_id": row.request_id,
+        "duration_ms": _rounded(row.duration_ms, MS_DECIMALS),
+        "waited_ms": _rounded(row.waited_ms, MS_DECIMALS),
+        "verified": row.verified,
+        "rate_limit": None if silent else {"limit": row.limit, "remaining": row.remaining, "reset_s": reset_s},
+        "error": row.error,
+    }
+
+
+def _rounded(duration: float, decimals: int) -> float:
+    """Round as the ledger would give it back: SQLite makes a whole number in a REAL column a float, and -0.0 is 0.0."""
+    return round(float(duration), decimals) + 0.0
+
+
+Event: TypeAlias = Mapping[str, Any]
+Subscriber: TypeAlias = Callable[[Event], None]
+
+_encoder = msgspec.json.Encoder()
+
+
+def _render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> bytes:
+    return _encoder.encode(event) + b"\n"
+
+
+class _Sink:
+    """A structlog logger that hands lines to a buffered file, until the disk takes no more.
+
+    Args:
+        file: opened for appending.
+        turned_over: makes room once the file has its full size, and returns a new one; None for a file that may grow.
+    """
+
+    def __init__(self, file: IO[bytes], turned_over: Callable[[IO[bytes]], IO[bytes]] | None = None) -> None:
+        self._file = file
+        self._turned_over = turned_over
+        self._size = file.tell()
+        self.failure: str | None = None
+
+    def msg(self, line: bytes) -> None:
+        if self.failure is None:
+            if self._turned_over is not None and self._size + len(line) > LARGEST_EVENTS:
+                self._attempt(self._turn_over)
+            self._size += len(line)
+            self._attempt(lambda: self._file.write(line))
+
+    def _turn_over(self) -> None:
+        if self._turned_over is not None:
+            self._file, self._size = self._turned_over(self._file), 0
+
+    def flush(self) -> None:
+        if self.failure is None:
+            self._attempt(self._file.flush)
+
+    def close(self) -> None:
+        self._attempt(self._file.close)
+
+    def _attempt(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except OSError as error:
+            self.failure = self.failure or error.strerror or type(error).__name__
+
+    def logger(self, processors: Iterable[Processor], **fields: str) -> structlog.BoundLogger:
+        """Return a logger that writes here; the names of `fields` come first in every line, in their order."""
+        logger = structlog.wrap_logger(self, processors=processors, wrapper_class=structlog.BoundLogger)
+        bound: structlog.BoundLogger = logger.bind(**fields)
+        return bound
+
+
+class Journal:
+    """Writes what happens; made by `open_journal`.
+
+    Args:
+        run: the run's id, which every line names.
+        events: where events go.
+        results: where results go.
+        masker: keeps secrets out of events.
+        clock: dates events.
+        subscribers: who else is told.
+        turn_over: makes room for events once their file is full; None where it may grow.
+    """
+
+    def __init__(
+        self,
+        *,
+        run: str,
+        events: IO[bytes],
+        results: IO[bytes],
+        masker: Masker,
+        clock: Clock,
+        subscribers: Iterable[Subscriber] = (),
+        turn_over: Callable[[IO[bytes]], IO[bytes]] | None = None,
+    ) -> None:
+        self._run = run
+        self._clock = clock
+        self._masker = masker
+        self._subscribers = list(subscribers)
+        self._flushed_ms = 0
+        self._events, self._results = _Sink(events, turn_over), _Sink(results)
+        # structlog puts an event's name last where it is not bound before (its `_process_event`).
+        first = {"timestamp": "", "event": "", "level": "info", "run": run}
+        self._event = self._events.logger([self._date, self._mask, self._tell, _render], **first)
+        self._item = self._results.logger([self._tell, _render], **first)
+
+    @property
+    def failure(self) -> str | None:
+        """Why the journal is not whole; `write_results` makes it good from the ledger."""
+        return self._results.failure or self._events.failure
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Tell one more of every event and every result, masked, as it is written."""
+        self._subscribers.append(subscriber)
+
+    def event(self, event: str, *, level: str = "info", **fields: Any) -> None:
+        """Write an event, and all before it; its name is stable and dotted, its fields are JSON."""
+        self._event.msg(event, level=level, **fields)
+        self.flush()
+
+    def item(self, row: Row) -> None:
+        """Write an item's result, which has to be durable in the ledger already."""
+        self._item.msg(**record(row, run=self._run))
+        if abs(row.finished_ms - self._flushed_ms) >= FLUSH_MS:
+            self._flushed_ms = row.finished_ms
+            self._results.flush()
+
+    def flush(self) -> None:
+        """Hand what is buffered to the operating system."""
+        self._events.flush()
+        self._results.flush()
+
+    def close(self) -> None:
+        """Write what is buffered, and close both files."""
+        self._events.close()
+        self._results.close()
+
+    def _date(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["timestamp"] = timestamp(round(self._clock().utc * 1000))
+        return event
+
+    def _mask(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {name: self._masked(value) for name, value in event.items()}
+
+    def _masked(self, value: Any) -> Any:
+        """Return a value fit for JSON and for strangers; an object of any other type is shown as its text."""
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if isinstance(value, Mapping):
+            return {self._masked_text(str(name)): self._masked(member) for name, member in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self._masked(member) for member in value]
+        return self._masker.shown(value) if isinstance(value, Secret) else self._masked_text(str(value))
+
+    def _masked_text(self, text: str) -> str:
+        # A file's name that is no UTF-8 comes with lone surrogates (PEP 383), which JSON does not take.
+        whole = text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+        return self._masker.text(whole)
+
+    def _tell(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        for subscriber in self._subscribers:
+            subscriber(event)
+        return event
+
+    def __repr__(self) -> str:
+        return f"<journal of {self._run}: {self.failure or 'open'}>"
+
+
+@contextmanager
+def open_journal(
+    folder: Path, *, run: str, masker: Masker, clock: Clock, subscribers: Iterable[Subscriber] = ()
+) -> Iterator[Journal]:
+    """Open a run's journal for appending, and close it on leaving; nobody else may have it open.
+
+    What a process that was killed has left unfinished in the folder is removed.
+
+    Raises:
+        FolderError: it cannot be opened.
+    """
+    remove_leftovers(folder)
+    place = folder / "events.jsonl"
+
+    def turn_over(full: IO[bytes]) -> IO[bytes]:
+        """Keep the full file as the earlier one, in the place of the one before it."""
+        full.close()
+        place.replace(folder / "events.1.jsonl")
+        return open_private(place, "ab")
+
+    events = open_private(place, "ab")
+    with ExitStack() as stack:
+        stack.callback(events.close)
+        results = open_private(folder / "results.jsonl", "ab")
+        journal = Journal(
+            run=run,
+            events=events,
+            results=results,
+            masker=masker,
+            clock=clock,
+            subscribers=subscribers,
+            turn_over=turn_over,
+        )
+        stack.callback(journal.close)
+        yield journal
+
+
+def write_results(path: Path, ledger: LedgerReader, *, run: str) -> bool:
+    """Make `results.jsonl` what the ledger says, and return whether it was not.
+
+    After a crash its last lines may be cut off or missing, and a result that was taken back is superfluous. A file that
+    is as it should be is only read. No journal may have it open.
+
+    Raises:
+        FolderError: it cannot be written.
+    """
+    if _is_same(path, _lines(ledger, run)):
+        return False
+    with write_atomically(path) as file:
+        file.writelines(_lines(ledger, run))
+    return True
+
+
+def _lines(ledger: LedgerReader, run: str) -> Iterator[bytes]:
+    for row in ledger.rows_as_finished():
+        yield _encoder.encode(record(row, run=run)) + b"\n"
+
+
+def _is_same(path: Path, lines: Iterable[bytes]) -> bool:
+    try:
+        with path.open("rb") as file:
+            return all(file.read(len(line)) == line for line in lines) and not file.read(1)
+    except OSError:
+        return False
+
+
+def stderr_subscriber(log_format: LogFormat, level: str) -> Subscriber:
+    """Return what writes events of a level and above to standard error, as JSON or for people.
+
+    Of results only those of items that did not succeed are written there, unless the level is ``debug``.
+    """
+    threshold = LEVELS[level]
+    as_json = log_format is LogFormat.JSON or (log_format is LogFormat.AUTO and not sys.stderr.isatty())
+    console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=18)
+
+    def write(event: Event) -> None:
+        rank = LEVELS.get(str(event["level"]), LEVELS["info"])
+        if event["event"] == "item" and rank < LEVELS["warning"]:
+            rank = LEVELS["debug"]
+        if rank < threshold:
+            return
+        line = _encoder.encode(event).decode() if as_json else console(None, "", _for_people(event))
+        # Nobody may be reading any more; the run has better things to do than to mind.
+        with suppress(OSError, ValueError):
+            print(line, file=sys.stderr, flush=True)  # noqa: T201  standard error is for events
+
+    return write
+
+
+def _for_people(event: Event) -> dict[str, Any]:
+    """Leave out what a line on the terminal need not say, and what could play tricks on a terminal."""
+    if event["event"] == "item":
+        names = ("timestamp", "event", "level", "item", "key", "status", "http_status", "error")
+        event = {name: event[name] for name in names}
+    shown = {name: value.message if isinstance(value, ItemError) else value for name, value in event.items()}
+    shown.pop("run", None)
+    return {name: _printable(value) if isinstance(value, str) else value for name, value in shown.items()}
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else repr(text)[1:-1]

@@ -1,0 +1,1 @@
+"""One run: from requests to a result for each item."""

@@ -1,0 +1,127 @@
+"""A run from its lock to its ending: finds the unfinished one or makes a new folder, asks, and drives it."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import time
+from urllib.parse import urlsplit
+
+import anyio
+import click
+
+from migrator.errors import UserError
+from migrator.options import RunOptions
+from migrator.report.summary import Summary, summary_json, summary_text
+from migrator.run.runner import Invocation
+from migrator.run.stop_rules import Exit
+from migrator.run.work_list import Work
+from migrator.store import state_folder
+from migrator.store.ledger_reader import is_begun, read_ledger
+from migrator.store.ledger_schema import LedgerError
+from migrator.store.lock import lock_job
+
+__all__ = ["Ending", "NotConfirmedError", "launch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How it ended.
+
+    Attributes:
+        exit_code: the contract's.
+        summary: None where another run was under way.
+        holder: who drives that one.
+    """
+
+    exit_code: Exit
+    summary: Summary | None
+    holder: str = ""
+
+    def text(self) -> str:
+        """Return the summary for people."""
+        if self.summary is None:
+            return f"another run of this job is under way ({self.holder}): skipped"
+        return summary_text(self.summary)
+
+    def document(self) -> str:
+        """Return the summary as JSON."""
+        return "null" if self.summary is None else summary_json(self.summary).decode().rstrip()
+
+
+class NotConfirmedError(UserError):
+    """Whoever sits at the terminal does not want it."""
+
+
+def launch(work: Work, options: RunOptions) -> Ending:
+    """Do a work to its end, or to where it is stopped.
+
+    Raises:
+        UserError: it cannot be done.
+    """
+    if options.stages and work.gate and not options.allow_commands:
+        raise UserError("the job file's gate is a command, and commands need --allow-commands")
+    state = state_folder.private_folder(Path(options.state))
+    with lock_job(state, work.job, options.if_running) as holder:
+        if holder is not None:
+            return Ending(Exit.OK, None, holder)
+        for name in ("runs", "apis"):
+            state_folder.private_folder(state / name)
+        unfinished = None if options.fresh or options.dry_run else _unfinished(state, work)
+        _confirm(work, options, resumed=unfinished is not None)
+        if work.preflight is not None and unfinished is None:
+            for notice in work.preflight():
+                click.echo(f"migrator: {notice}", err=True)
+        place = state_folder.private_folder(unfinished or state / "runs" / state_folder.new_run_id(work.job, time()))
+        invocation = Invocation(work, options, state=state, place=place)
+        try:
+            summary = anyio.run(invocation.run)
+        except (LedgerError, state_folder.FolderError) as error:
+            raise UserError(str(error), Exit.STOPPED) from None
+    return Ending(Exit(summary["exit_code"]), summary)
+
+
+def _unfinished(state: Path, work: Work) -> Path | None:
+    """Return the latest run of the job on this server, if it has not come to its end."""
+    for place in reversed(state_folder.runs(state)):
+        if state_folder.job_of(place) != state_folder.job_name_in_id(work.job):
+            continue
+        try:
+            if not is_begun(place / "ledger.db"):
+                continue
+            with read_ledger(place / "ledger.db") as ledger:
+                meta = ledger.meta()
+        except LedgerError as error:
+            raise UserError(f"{error}; --fresh starts a new run", Exit.STOPPED) from None
+        if (meta.get("job"), meta.get("base_url")) == (work.job, work.base_url) and meta.get("dry_run") != "true":
+            return place if meta.get("state") != "ended" and _goes_on(meta, work, place.name) else None
+    return None
+
+
+def _goes_on(meta: Mapping[str, str], work: Work, name: str) -> bool:
+    """Tell whether a work goes on with an unfinished run; one that would only confuse it is refused."""
+    kind, items_digest = meta.get("kind", "run"), meta.get("items_digest")
+    if kind == "run" != work.kind:
+        # A run that went wrong and was broken off may be retried, or taken back.
+        return False
+    choice = "Put the old one back to go on with it, or give --fresh to start a new run with all items."
+    if kind != work.kind or (kind != "run" and items_digest != work.items_digest):
+        raise UserError(f"the {kind} {name} is unfinished: go on with it first, or give --fresh")
+    if items_digest != work.items_digest:
+        raise UserError(f"{work.name} has changed since the unfinished run {name} began. {choice}")
+    if meta.get("job_digest") != work.job_digest:
+        raise UserError(f"the job file has changed since the unfinished run {name} began. {choice}")
+    return True
+
+
+def _confirm(work: Work, options: RunOptions, *, resumed: bool) -> None:
+    asked = sys.stdin.isatty() and sys.stderr.isatty()
+    if options.yes or options.dry_run or not asked:
+        return
+    what = "items, going on with an unfinished run," if resumed else "items"
+    if work.kind != "run":
+        what = f"items ({work.kind}), going on," if resumed else f"items ({work.kind})"
+    host = urlsplit(work.base_url).netloc
+    answer = click.prompt(f"{work.total} {what} on {host}; type yes", default="no", show_default=False, err=True)
+    if answer.strip().lower() != "yes":
+        raise NotConfirmedError("not confirmed; nothing was sent")

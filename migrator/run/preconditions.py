@@ -1,0 +1,290 @@
+"""What is looked at before an item is written: whether it needs to be, has changed since the plan, and how it was."""
+
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_bytes
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+
+from migrator.api.error_body import ErrorKind, ItemError
+from migrator.api.outcome import Outcome, Status
+from migrator.api.reader import Reader, Record, item_url
+from migrator.api.session import Session
+from migrator.api.state import before_image, changes, has_mask
+from migrator.errors import UserError
+from migrator.job.job_file import Job
+from migrator.messages import Request
+from migrator.options import RunOptions
+from migrator.secret import Fingerprinter, Secret
+from migrator.store.last_sent import SentBefore
+from migrator.store.ledger_reader import LedgerReader
+from migrator.store.ledger_writer import Ledger
+from migrator.store.plan_file import PlannedItem, read_plan
+from migrator.store.state_folder import private_folder, read_key
+from migrator.store.vault import SALT_BYTES, Vault
+
+__all__ = ["Beforehand", "Look", "Wishes", "open_beforehand", "read_passphrase", "state_digest", "states", "wishes"]
+
+KEY_VARIABLE: Final = "MIGRATOR_KEY"
+SHORTEST_KEY: Final = 12
+
+LIST_FROM: Final = 10
+"""Items from which on the collection is read page by page, in place of each record by itself."""
+
+
+class Look(Protocol):
+    """Looks at an item before it is written."""
+
+    async def look(self, request: Request) -> Outcome | None:
+        """Return the end of an item that is not to be written, or None for one that is.
+
+        Raises:
+            ReadingError: nothing can be read, of no item.
+            WaitTooLong: the quota makes us wait for longer than the user allows.
+            LedgerError: what was there before cannot be kept.
+        """
+
+    def succeeded(self, request: Request) -> None:
+        """Note that an item was written."""
+
+
+class Beforehand:
+    """Decides before each write whether it goes out.
+
+    Args:
+        reader: reads one record.
+        ledger: keeps the images.
+        only_changed: whether an item that is as wanted is left alone.
+        vault: locks the images; None where none are kept.
+        planned: what a plan says, by item; None without one.
+        fingerprint: makes the plan's digests.
+        states: records that were read in bulk, as JSON by URL.
+        sent: what was last sent with success; None where that is not looked at.
+        warn: tells the user of what is found out.
+    """
+
+    def __init__(
+        self,
+        *,
+        reader: Reader,
+        ledger: Ledger,
+        only_changed: bool,
+        vault: Vault | None,
+        planned: Mapping[int, PlannedItem] | None,
+        fingerprint: Fingerprinter,
+        states: Mapping[str, bytes],
+        sent: SentBefore | None,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._reader = reader
+        self._ledger = ledger
+        self._only_changed = only_changed
+        self._vault = vault
+        self._planned = planned
+        self._fingerprint = fingerprint
+        self._states = states
+        self._sent = sent
+        self._warn = warn
+        self._warned = False
+
+    def succeeded(self, request: Request) -> None:
+        """Note that an item was written."""
+        if self._sent is not None:
+            self._sent.note(request)
+
+    async def look(self, request: Request) -> Outcome | None:
+        """Return the end of an item that is not to be written, or None for one that is.
+
+        Raises:
+            ReadingError: nothing can be read, of no item.
+            WaitTooLong: the quota makes us wait for longer than the user allows.
+            LedgerError: the image cannot be kept.
+        """
+        if self._sent is not None and self._sent.holds(request):
+            return Outcome(status=Status.UNCHANGED)
+        planned = None if self._planned is None else self._planned.get(request.item)
+        if self._planned is not None and (end := _as_planned(planned)) is not None:
+            return end
+        if self._planned is None and self._vault is None and not self._only_changed:
+            return None
+        record = await self._record(request)
+        if record.document is None:
+            return Outcome(status=Status.FAILED, error=record.error)
+        body = msgspec.json.decode(request.body or b"{}")
+        if planned is not None and planned.state != state_digest(self._fingerprint, body, record.document):
+            return _failed(ErrorKind.CONFLICT, "the record has changed since the plan was made")
+        if self._only_changed and not any(True for _ in changes(body, record.document)):
+            return Outcome(status=Status.UNCHANGED)
+        if self._vault is not None:
+            await self._keep(self._vault, request, body, record.document)
+        return None
+
+    async def _keep(self, vault: Vault, request: Request, body: Mapping[str, Any], document: Mapping[str, Any]) -> None:
+        image = before_image(body, document)
+        if has_mask(image) and not self._warned:
+            self._warned = True
+            self._warn("the API masks what it holds of a field that is written: that cannot be rolled back")
+        locked = vault.lock(request.item, {"before": image, "sent": dict(body)})
+        await self._ledger.keep(request.item, request.url, locked)
+
+    async def _record(self, request: Request) -> Record:
+        """Return the record: from the bulk where only the need to write is asked for, else as it is at this moment."""
+        if self._vault is None and self._planned is None and (known := self._states.get(request.url)) is not None:
+            return Record(document=msgspec.json.decode(known))
+        return await self._reader.record(request)
+
+
+def _as_planned(planned: PlannedItem | None) -> Outcome | None:
+    """Return the end of an item that a plan does not have written."""
+    if planned is None:
+        return _failed(ErrorKind.CONFLICT, "the plan does not have this item; make a new one")
+    if planned.action == "unchanged":
+        return Outcome(status=Status.UNCHANGED)
+    if planned.action != "change":
+        return _failed(ErrorKind.CONFLICT, f"the plan found this item {planned.action}; make a new one")
+    return None
+
+
+def state_digest(fingerprint: Fingerprinter, body: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+    """Return a keyed digest of what a record holds of the members that would be written."""
+    image = before_image(body, document)
+    return fingerprint.digest(msgspec.json.encode(image, order="deterministic").decode())
+
+
+def _failed(kind: ErrorKind, message: str) -> Outcome:
+    return Outcome(status=Status.FAILED, error=ItemError(kind=kind, message=message))
+
+
+def read_passphrase(options: RunOptions) -> Secret:
+    """Return the user's key for what is kept for a rollback.
+
+    Raises:
+        UserError: there is none, or it is too short.
+    """
+    if options.key_file is not None:
+        try:
+            key = Path(options.key_file).read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "cannot be read"
+            raise UserError(f"the key file {options.key_file}: {why}") from None
+    else:
+        key = os.environ.get(KEY_VARIABLE, "")
+    if len(key) < SHORTEST_KEY:
+        raise UserError(
+            f"what is kept for a rollback is encrypted: put a key of {SHORTEST_KEY} characters or more into a file for "
+            f"--key-file, or into the variable {KEY_VARIABLE}, and keep it"
+        )
+    return Secret(key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What is to be looked at before writing, checked before anything is begun.
+
+    Attributes:
+        job: the job.
+        passphrase: for the images that are kept; None where none are.
+        planned: what a plan says, by item; None without one.
+        only_changed: whether an item that is as wanted is left alone.
+        since_last: the file of what was last sent with success; None where that is not looked at.
+        total: items of the run.
+    """
+
+    job: Job
+    passphrase: Secret | None
+    planned: Mapping[int, PlannedItem] | None
+    only_changed: bool
+    since_last: Path | None
+    total: int
+
+
+def wishes(job: Job, options: RunOptions, *, base_url: str, total: int, items_digest: str) -> Wishes | None:
+    """Return what the options ask to be looked at, or None where that is nothing.
+
+    Raises:
+        UserError: the API's profile has no read request, there is no key, or the plan does not fit.
+        FolderError: the state folder cannot be used.
+    """
+    keeps = options.keep_before or job.keep_before
+    reads = keeps or options.only_changed or options.plan is not None
+    if options.dry_run or not (reads or options.since_last):
+        return None
+    if reads and not job.api.readable:
+        raise UserError(f"the profile of {job.api.name} has no read request ('read': true), which this option needs")
+    state, planned = private_folder(Path(options.state)), None
+    if options.plan is not None:
+        planned = read_plan(
+            Path(options.plan),
+            job_digest=job.digest,
+            items_digest=items_digest,
+            server=base_url,
+            fingerprint=Fingerprinter(read_key(state)),
+        )
+    since_last = None
+    if options.since_last:
+        host = urlsplit(base_url).netloc.replace(":", "_")
+        since_last = private_folder(state / "jobs") / f"{job.name}-{host}.db"
+    return Wishes(
+        job=job,
+        passphrase=read_passphrase(options) if keeps else None,
+        planned=planned,
+        only_changed=options.only_changed,
+        since_last=since_last,
+        total=total,
+    )
+
+
+@asynccontextmanager
+async def open_beforehand(
+    wishes: Wishes, session: Session, ledger: Ledger, reader: LedgerReader, *, warn: Callable[[str], None]
+) -> AsyncIterator["Beforehand"]:
+    """Open what looks at items before they are written.
+
+    Raises:
+        ReadingError: the collection cannot be read.
+        WaitTooLong: the quota makes us wait for longer than the user allows.
+    """
+    vault = None
+    if wishes.passphrase is not None:
+        salt = reader.meta().get("salt") or token_bytes(SALT_BYTES).hex()
+        vault = Vault(wishes.passphrase, salt=bytes.fromhex(salt))
+        await ledger.put(salt=salt)
+    fingerprint = session.masker.fingerprint
+    bulk = wishes.only_changed and vault is None and wishes.planned is None and wishes.total >= LIST_FROM
+    with ExitStack() as stack:
+        sent = None
+        if wishes.since_last is not None:
+            sent = stack.enter_context(SentBefore.open(wishes.since_last, fingerprint))
+        yield Beforehand(
+            reader=session.reader,
+            ledger=ledger,
+            only_changed=wishes.only_changed,
+            vault=vault,
+            planned=wishes.planned,
+            fingerprint=fingerprint,
+            states=await states(wishes.job, session) if bulk else {},
+            sent=sent,
+            warn=warn,
+        )
+
+
+async def states(job: Job, session: Session) -> dict[str, bytes]:
+    """Return all records of the API's collection as JSON by their own URL; none where the profile has no list.
+
+    Raises:
+        ReadingError: a page cannot be read.
+    """
+    found: dict[str, bytes] = {}
+    collection = job.api.collection
+    if collection is None:
+        return found
+    async for page in session.reader.pages(collection, base_url=session.base_url):
+        for record in page.records:
+            if (url := item_url(collection, record, base_url=session.base_url)) is not None:
+                found[url] = msgspec.json.encode(record)
+    return found

@@ -1,0 +1,84 @@
+"""What decides after a stage whether the next one may begin: a command, a person, or nobody."""
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+
+import anyio
+import click
+import msgspec
+
+from migrator.api.outcome import Status
+from migrator.options import RunOptions
+from migrator.report.journal import Journal
+
+__all__ = ["Stages"]
+
+GATE_S = 600.0
+"""Seconds that a gate may take; it may be a test suite."""
+
+
+class Stages:
+    """Decides after each stage.
+
+    Args:
+        options: what the user has set.
+        gate: the job file's command; empty for none.
+        journal: what is written while it happens.
+        counts: returns the finished items by status.
+        shown_elsewhere: whether the live display shows the question, over which it would draw else.
+
+    Attributes:
+        question: what a person is being asked.
+    """
+
+    def __init__(
+        self,
+        options: RunOptions,
+        gate: tuple[str, ...],
+        *,
+        journal: Journal,
+        counts: Callable[[], Counter[Status]],
+        shown_elsewhere: bool,
+    ) -> None:
+        self._options = options
+        self._gate = gate
+        self._journal = journal
+        self._counts = counts
+        self._shown_elsewhere = shown_elsewhere
+        self.question: str | None = None
+
+    async def passed(self, number: int, end: int) -> str | None:
+        """Return why not to go on after a stage, or None to go on."""
+        self._journal.event("stage.ended", stage=number, items=end)
+        why = await self._asked_gate(number, end) if self._gate else None
+        if why is None and sys.stdin.isatty() and sys.stderr.isatty():
+            why = None if self._options.yes else await self._asked_person(number, end)
+        elif why is None and not self._gate:
+            why = "nobody is there to ask, and the job file has no gate: give the same command on a terminal"
+        if why is None:
+            self._journal.event("stage.passed", stage=number)
+        return why
+
+    async def _asked_gate(self, number: int, end: int) -> str | None:
+        told = msgspec.json.encode({"stage": number, "items": end, "counts": self._counts()})
+        try:
+            with anyio.fail_after(GATE_S):
+                done = await anyio.run_process(
+                    self._gate, input=told, stdout=subprocess.DEVNULL, stderr=None, check=False
+                )
+        except TimeoutError:
+            return f"the gate did not end within {GATE_S:.0f} s"
+        except OSError as error:
+            return f"the gate {self._gate[0]} cannot be run: {error.strerror}"
+        return None if done.returncode == 0 else f"the gate said no (exit code {done.returncode})"
+
+    async def _asked_person(self, number: int, end: int) -> str | None:
+        counts = ", ".join(f"{count} {status}" for status, count in self._counts().items() if count)
+        self.question = f"stage {number} ended after {end} items ({counts}); go on? type yes: "
+        if not self._shown_elsewhere:
+            click.echo(self.question, nl=False, err=True)
+        await anyio.wait_readable(sys.stdin)
+        self.question = None
+        return None if sys.stdin.readline().strip().lower() == "yes" else "it was not confirmed"

@@ -1,0 +1,165 @@
+"""What stops a run: a run that goes wrong must end early, with a reason, and can be resumed."""
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Final
+
+from migrator.api.error_body import ErrorKind, ItemError
+from migrator.api.outcome import Status
+from migrator.options import Threshold
+
+__all__ = ["Brakes", "Breaker", "Exit", "StopKind", "StopReason", "fatal"]
+
+
+DOWN: Final = 10
+"""Bad answers in a row that make a server down, if they are of so many items."""
+
+DOWN_ITEMS: Final = 5
+
+LONGEST_HOLD_S: Final = 10.0
+
+
+class Exit(IntEnum):
+    """The contract's exit codes."""
+
+    OK = 0
+    SOME_FAILED = 1
+    USAGE = 2
+    STOPPED = 3
+    RUNNING = 4
+    BUG = 70
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class StopKind(StrEnum):
+    """Why a run stopped before its end."""
+
+    CREDENTIALS = "credentials refused"
+    UNREACHABLE = "server unreachable"
+    OUTAGE = "server down"
+    FAILURES = "too many failures"
+    CANARY = "canary failed"
+    QUOTA_WAIT = "wait for quota too long"
+    INPUT_CHANGED = "items file changed"
+    LEDGER = "ledger cannot be written"
+    FILES = "files cannot be written"
+    UNREADABLE = "server cannot be read"
+    DEADLINE = "deadline reached"
+    STAGE = "stage not passed"
+    CONTROL = "stopped by migrator ctl"
+    SIGINT = "interrupted"
+    SIGTERM = "terminated"
+
+
+@dataclass(frozen=True, slots=True)
+class StopReason:
+    """Why a run stopped, in a sentence for the person on call.
+
+    Attributes:
+        kind: the cause.
+        message: the sentence.
+        item: the row's number that caused it; it is sent again when the run is resumed.
+    """
+
+    kind: StopKind
+    message: str
+    item: int | None = None
+
+    @property
+    def exit_code(self) -> Exit:
+        """The exit code that tells it."""
+        signals = {StopKind.SIGINT: Exit.INTERRUPTED, StopKind.SIGTERM: Exit.TERMINATED}
+        return signals.get(self.kind, Exit.STOPPED)
+
+
+class Brakes:
+    """Watches outcomes, and says when to stop.
+
+    Args:
+        threshold: how many items may fail.
+        canary: so many items go first and alone, and each has to succeed.
+    """
+
+    __slots__ = ("_canary", "_failed", "_finished", "_threshold")
+
+    def __init__(self, threshold: Threshold, *, canary: int) -> None:
+        self._threshold = threshold
+        self._canary = canary
+        self._finished = 0
+        self._failed = 0
+
+    def settled(self, status: Status, error: ItemError | None) -> StopReason | None:
+        """Count an item that has come to its end, and return a reason to stop, if it is one."""
+        self._finished += 1
+        if status in {Status.SUCCEEDED, Status.UNCHANGED, Status.SKIPPED}:
+            return None
+        self._failed += 1
+        said = error.message if error is not None else "no reason given"
+        if self._finished <= self._canary:
+            return StopReason(StopKind.CANARY, f"one of the first {self._canary} items did not succeed: {said}")
+        if self._threshold.reached(failed=self._failed, finished=self._finished):
+            return StopReason(
+                StopKind.FAILURES, f"{self._failed} of {self._finished} items did not succeed; the last: {said}"
+            )
+        return None
+
+    def __repr__(self) -> str:
+        return f"<brakes: {self._failed} of {self._finished} failed>"
+
+
+class Breaker:
+    """Watches for a server that has gone down: holds everything, lets one probe through, and gives up in the end.
+
+    A server that was never reached in this invocation is none that has gone down: there the item's own attempts decide.
+    Nor is one that cannot cope with the items that are left, which may be their own fault.
+
+    Args:
+        max_outage_s: seconds without a good answer after which it is given up.
+
+    Attributes:
+        open: whether the server seems to be down.
+    """
+
+    __slots__ = ("_bad", "_items", "_last_good", "_max_outage_s", "_probes", "open")
+
+    def __init__(self, max_outage_s: float) -> None:
+        self._max_outage_s = max_outage_s
+        self._last_good: float | None = None
+        self._bad = self._probes = 0
+        self._items: set[int] = set()
+        self.open = False
+
+    def good(self, now: float) -> None:
+        """Note an answer that shows the server at work."""
+        self._last_good, self._bad, self._probes, self.open = now, 0, 0, False
+        self._items.clear()
+
+    def bad(self, item: int, now: float, *, pending: int) -> float:
+        """Note a 5xx, a time-out or a broken connection; return for how long nothing is to be sent, in seconds.
+
+        The hold doubles with each probe that fails, up to ten seconds; infinity says to give up.
+
+        Args:
+            item: the one that was answered so.
+            now: seconds of the monotonic clock.
+            pending: items that are not finished, this one included.
+        """
+        self._bad += 1
+        self._items.add(item)
+        self.open = self._bad >= DOWN and len(self._items) >= DOWN_ITEMS and pending > len(self._items)
+        if self._last_good is None or not self.open:
+            self.open = False
+            return 0.0
+        if now - self._last_good >= self._max_outage_s:
+            return math.inf
+        self._probes += 1
+        return min(LONGEST_HOLD_S, 2.0 ** min(self._probes - 1, 10))
+
+
+def fatal(error: ItemError | None, *, item: int) -> StopReason:
+    """Return the reason to stop that one answer gives, which no other item would escape."""
+    message = error.message if error is not None else "the server refuses"
+    auth = error is not None and error.kind is ErrorKind.AUTH
+    return StopReason(StopKind.CREDENTIALS if auth else StopKind.UNREACHABLE, message, item)

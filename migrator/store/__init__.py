@@ -1,0 +1,1 @@
+"""What was done: the state folder, its ledgers and its locks."""

@@ -1,0 +1,140 @@
+"""The ledger's reading side: counts, results and images, while a run goes on or after it."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from migrator.api.error_body import ErrorKind
+from migrator.api.outcome import Status
+from migrator.store.ledger_schema import BUSY_S, COLUMNS, LedgerError, Row, decoded, explained, is_ledger
+
+__all__ = ["Image", "InFlight", "LedgerReader", "is_begun", "read_ledger"]
+
+SELECT: Final = f"SELECT {COLUMNS}, sequence FROM item WHERE status IS NOT NULL"  # noqa: S608  constants alone
+
+CHUNK: Final = 1000
+"""Rows that are read at a time."""
+
+MAYBE_CHANGED: Final = ("mismatch", "timeout", "connection", "protocol", "server")
+"""Errors after which nobody knows whether the server has acted."""
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """An item that was being sent when the process ended: nobody knows whether it took."""
+
+    item: int
+    key: str
+    attempt: int
+    begun_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What was there before an item was written, under lock and key."""
+
+    item: int
+    key: str
+    url: str
+    locked: bytes
+
+
+class LedgerReader:
+    """The reading side: any number of them, while a run goes on or after it; made by `read_ledger`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def meta(self) -> Mapping[str, str]:
+        """Return the facts about the run."""
+        return dict(self._connection.execute("SELECT name, value FROM meta"))
+
+    def counts(self) -> Counter[Status]:
+        """Return how many items have come to which end."""
+        rows = self._connection.execute("SELECT status, count(*) FROM item WHERE status IS NOT NULL GROUP BY status")
+        return Counter({Status(status): count for status, count in rows})
+
+    def error_counts(self) -> Counter[ErrorKind]:
+        """Return how many items failed for which cause."""
+        rows = self._connection.execute("SELECT error_kind, count(*) FROM item WHERE error_kind IS NOT NULL GROUP BY 1")
+        return Counter({ErrorKind(kind): count for kind, count in rows})
+
+    def finished(self) -> Iterator[int]:
+        """Yield the numbers of the finished items in ascending order, so that a resume is a merge."""
+        for (item,) in self._chunks("SELECT item FROM item WHERE status IS NOT NULL", by="item"):
+            yield item
+
+    def in_flight(self) -> list[InFlight]:
+        """Return the items that were begun and have no result: those in flight when the process ended."""
+        rows = self._connection.execute(
+            "SELECT item, key, attempt, begun_ms FROM item WHERE status IS NULL ORDER BY item"
+        )
+        return [InFlight(*row) for row in rows]
+
+    def rows(self) -> Iterator[Row]:
+        """Yield every result in the input's order."""
+        for row in self._chunks(SELECT, by="item", place=0):
+            yield decoded(row)
+
+    def rows_as_finished(self) -> Iterator[Row]:
+        """Yield every result in the order in which the items came to their end."""
+        for row in self._chunks(SELECT, by="sequence", place=-1):
+            yield decoded(row)
+
+    def images(self) -> Iterator[Image]:
+        """Yield the images of the items that the run has changed, or may have."""
+        marks = ", ".join("?" * len(MAYBE_CHANGED))
+        kept = (
+            "SELECT item, key, url, image "  # noqa: S608  constants alone
+            "FROM before JOIN (SELECT item, key, status, error_kind FROM item) USING (item)"
+            f" WHERE (status IS NULL OR status IN ('succeeded', 'in_doubt') OR error_kind IN ({marks}))"
+        )
+        for row in self._chunks(kept, MAYBE_CHANGED, by="item"):
+            yield Image(*row)
+
+    def _chunks(
+        self, statement: str, values: tuple[Any, ...] = (), *, by: str, place: int = 0
+    ) -> Iterator[tuple[Any, ...]]:
+        """Read in chunks ordered by a column and its place: a long read would keep the WAL from being checkpointed."""
+        after = 0
+        while True:
+            rows = self._connection.execute(
+                f"{statement} AND {by} > ? ORDER BY {by} LIMIT {CHUNK}", (*values, after)
+            ).fetchall()
+            yield from rows
+            if len(rows) < CHUNK:
+                return
+            after = rows[-1][place]
+
+
+def is_begun(path: Path) -> bool:
+    """Tell whether a run was begun in a ledger: a process that ended before the first commit has left nothing.
+
+    Raises:
+        LedgerError: it cannot be read.
+    """
+    with explained(path):
+        if path.stat().st_size == 0:
+            return False
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)) as connection:
+            return is_ledger(connection, path)
+
+
+@contextmanager
+def read_ledger(path: Path) -> Iterator[LedgerReader]:
+    """Open a ledger read-only and close it on leaving.
+
+    Raises:
+        LedgerError: it cannot be read.
+    """
+    with explained(path):
+        if not path.is_file():
+            raise LedgerError(f"{path}: there is no ledger")
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)) as connection:
+            if not is_ledger(connection, path):
+                raise LedgerError(f"{path}: the ledger is empty: the process ended before the run began")
+            yield LedgerReader(connection)

@@ -1,0 +1,67 @@
+"""Before-images under lock and key: what a service held before a write, secrets and all, for the key's owner alone.
+
+AES-256-GCM under a key that scrypt derives from the user's passphrase and a salt of the run's own (RFC 7914; it is kept
+in the ledger). The item is bound into each image, so that none can be put into another's place.
+"""
+
+from secrets import token_bytes
+from typing import Final
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from migrator.messages import JSON
+from migrator.secret import Secret
+
+__all__ = ["SALT_BYTES", "Vault", "VaultError"]
+
+SALT_BYTES: Final = 16
+NONCE_BYTES: Final = 12
+COST, BLOCK, LANES = 2**15, 8, 1
+"""scrypt's parameters for a key that is derived once a run: 32 MiB and a tenth of a second."""
+
+
+class VaultError(Exception):
+    """An image cannot be opened: the key is another one, or the ledger was changed."""
+
+
+class Vault:
+    """Locks and opens before-images.
+
+    Args:
+        passphrase: the user's key.
+        salt: of the run, 16 bytes.
+    """
+
+    def __init__(self, passphrase: Secret, *, salt: bytes) -> None:
+        derived = Scrypt(salt=salt, length=32, n=COST, r=BLOCK, p=LANES).derive(passphrase.reveal().encode())
+        self._cipher = AESGCM(derived)
+
+    def lock(self, item: int, image: JSON) -> bytes:
+        """Return an item's image, encrypted."""
+        nonce = token_bytes(NONCE_BYTES)
+        return nonce + self._cipher.encrypt(nonce, msgspec.json.encode(image), _bound(item))
+
+    def open(self, item: int, locked: bytes) -> JSON:
+        """Return an item's image.
+
+        Raises:
+            VaultError: it was locked with another key, for another item, or was changed.
+        """
+        try:
+            plain = self._cipher.decrypt(locked[:NONCE_BYTES], locked[NONCE_BYTES:], _bound(item))
+        except InvalidTag:
+            raise VaultError(
+                "the state before the run cannot be read: the key is not the one it was kept with"
+            ) from None
+        found: JSON = msgspec.json.decode(plain)
+        return found
+
+    def __repr__(self) -> str:
+        return "<vault>"
+
+
+def _bound(item: int) -> bytes:
+    return f"item {item}".encode()
