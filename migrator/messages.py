@@ -3,11 +3,28 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, TypeAlias, Union
+from ipaddress import ip_address
+from typing import NamedTuple, Protocol, TypeAlias, Union
+from urllib.parse import urlsplit
 
 from migrator.secret import Secret
 
-__all__ = ["JSON", "Answer", "Clock", "Failure", "FailureKind", "Instant", "Reply", "Request", "Stage"]
+__all__ = [
+    "JSON",
+    "Answer",
+    "Clock",
+    "Failure",
+    "FailureKind",
+    "Instant",
+    "Reply",
+    "Request",
+    "Sender",
+    "Stage",
+    "host_of",
+    "is_loopback",
+    "start_of_body",
+    "unsafe_url",
+]
 
 JSON: TypeAlias = Union[bool, int, float, str, "Sequence[JSON]", "Mapping[str, JSON]", None]
 
@@ -120,3 +137,50 @@ class Failure:
 
 
 Answer: TypeAlias = Reply | Failure
+
+
+def host_of(url: str) -> str | None:
+    """Return a URL's host, if it is one."""
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        # `unsafe_url` says what is wrong with it.
+        return None
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine: the names and addresses of RFC 6761, section 6.3, and RFC 1122."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def unsafe_url(url: str, *, credentials: bool) -> str | None:
+    """Return why a server's URL is not used, or None where it is."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "has to be an http or https URL without query and fragment"
+    if not host or parts.scheme not in {"http", "https"} or parts.query or parts.fragment:
+        return "has to be an http or https URL without query and fragment"
+    if parts.username is not None:
+        return "may not hold credentials: they belong into auth"
+    if parts.scheme == "http" and credentials and not is_loopback(host):
+        return "is plain HTTP: credentials go over it to this machine alone (localhost, 127.0.0.1)"
+    return None
+
+
+def start_of_body(reply: Reply) -> str:
+    """Return the first 4 KB of a body as text, to look for phrases in."""
+    return reply.body[:4096].decode("utf-8", "replace")
+
+
+class Sender(Protocol):
+    """What makes one attempt; `client.Client` and the tests' stand-ins."""
+
+    async def send(self, request: Request) -> Answer:
+        """Make one attempt, and raise only on cancellation."""

@@ -12,34 +12,46 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Final
 
-from migrator.address import host_of, is_loopback
-from migrator.api.outcome import Verify
-from migrator.messages import JSON
-from migrator.ratelimit.model import Pace
+from migrator.errors import OptionError
+from migrator.messages import JSON, host_of, is_loopback
+from migrator.times import SECONDS, parse_duration
 
 __all__ = [
     "Deadline",
     "IfRunning",
     "LogFormat",
-    "OptionError",
+    "Pace",
     "Progress",
     "RunOptions",
     "Stage",
     "Threshold",
-    "parse_duration",
+    "Verify",
     "parse_rate",
     "parse_share",
     "resolve",
 ]
 
-SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d)?")
 RATE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|m|min|h)")
 TIME_OF_DAY: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 TRUE: Final = frozenset({"1", "true", "yes", "on"})
 FALSE: Final = frozenset({"0", "false", "no", "off", ""})
+
+
+class Verify(StrEnum):
+    """What a 2xx answer is compared with."""
+
+    NONE = "none"
+    RESPONSE = "response"
+    READ = "read"
+
+
+class Pace(StrEnum):
+    """How a budget is spent."""
+
+    FAST = "fast"
+    SMOOTH = "smooth"
 
 
 class IfRunning(StrEnum):
@@ -65,10 +77,6 @@ class LogFormat(StrEnum):
     AUTO = "auto"
     CONSOLE = "console"
     JSON = "json"
-
-
-class OptionError(ValueError):
-    """An option's value cannot be read; the text names the option, where it stands and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,19 +174,6 @@ class RunOptions:
     redact_files: bool = False
     metrics_file: str | None = None
     quiet: bool = False
-
-
-def parse_duration(text: str) -> float:
-    """Return the seconds of ``90``, ``90s``, ``1.5m``, ``1h`` or ``250ms``.
-
-    Raises:
-        ValueError: it is no duration above zero.
-    """
-    found = DURATION.fullmatch(text.strip())
-    seconds = float(found[1]) * SECONDS[found[2] or "s"] if found else 0.0
-    if not 0.0 < seconds < 1e9:
-        raise ValueError("a duration such as 30s, 5m or 1h")
-    return seconds
 
 
 def parse_rate(text: str) -> float:

@@ -9,11 +9,11 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NoReturn
 from urllib.parse import quote, urlsplit
 
-__all__ = ["Fingerprinter", "Masker", "Secret"]
+__all__ = ["Fingerprinter", "Masker", "Secret", "has_mask", "is_mask", "is_stand_in"]
 
 SHORTEST_MASKED: Final = 4
 """Characters: a shorter value would blank out innocent text everywhere and protects nothing."""
@@ -201,3 +201,26 @@ def _telling_parts(value: str) -> Iterator[str]:
     for part in re.split(r"[/?&=#]", path):
         if len(part) >= SHORTEST_PART:
             yield part
+
+
+MASKED: Final = re.compile(r"[*•·xX]{3,}.{0,4}|\[redacted\]|-- redacted --|\{[a-z_]+\}", re.IGNORECASE)
+"""What services write in place of a secret that they do not show; it can be compared with nothing."""
+
+
+def is_mask(value: object) -> bool:
+    """Tell whether a value is what a service shows in place of a secret."""
+    return isinstance(value, str) and MASKED.fullmatch(value) is not None
+
+
+def is_stand_in(value: str) -> bool:
+    """Tell whether a text stands in a secret's place: a service's mask, or a fingerprint of ours."""
+    return "***#" in value or MASKED.fullmatch(value) is not None
+
+
+def has_mask(value: object) -> bool:
+    """Tell whether there is a mask anywhere in a value: such a state can never be written back."""
+    if isinstance(value, Mapping):
+        return any(has_mask(member) for member in value.values())
+    if isinstance(value, list | tuple):
+        return any(has_mask(member) for member in value)
+    return is_mask(value)

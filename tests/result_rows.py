@@ -4,9 +4,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from migrator.api.error_body import ErrorKind, ItemError
-from migrator.api.outcome import Status
-from migrator.store.ledger_schema import Row
+from migrator.results import ErrorKind, ItemError, ItemResult, Status
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 DURATIONS = st.floats(0, 1e9, allow_nan=False) | st.integers(0, 10**9)
@@ -24,7 +22,7 @@ ERRORS = st.builds(
 )
 
 
-def result(item: int, **changes: Any) -> Row:
+def result(item: int, **changes: Any) -> ItemResult:
     """Return an item's result; it succeeded, unless `changes` say otherwise."""
     values: dict[str, Any] = {
         "item": item,
@@ -44,19 +42,19 @@ def result(item: int, **changes: Any) -> Row:
         "reset_s": 17.3,
         "error": None,
     }
-    return Row(**(values | changes))
+    return ItemResult(**(values | changes))
 
 
-def failure(item: int, kind: ErrorKind = ErrorKind.VALIDATION, **changes: Any) -> Row:
+def failure(item: int, kind: ErrorKind = ErrorKind.VALIDATION, **changes: Any) -> ItemResult:
     """Return the result of an item that failed."""
     error = ItemError(kind=kind, status=422, message="the server answered 422")
     return result(item, **({"status": Status.FAILED, "http_status": 422, "verified": None, "error": error} | changes))
 
 
-def results(item: st.SearchStrategy[int]) -> st.SearchStrategy[Row]:
+def results(item: st.SearchStrategy[int]) -> st.SearchStrategy[ItemResult]:
     """Return a strategy for whatever may become of an item."""
     return st.builds(
-        Row,
+        ItemResult,
         item=item,
         key=TEXT,
         status=st.sampled_from(Status),

@@ -2,66 +2,20 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final, TypeAlias
 
 import msgspec
 
-from migrator.messages import JSON, Reply
+from migrator.messages import JSON, Reply, start_of_body
+from migrator.results import ErrorKind, ItemError
 
-__all__ = ["ErrorKind", "ItemError", "Mask", "read_error", "start_of_body"]
+__all__ = ["Mask", "read_error"]
 
 Mask: TypeAlias = Callable[[str], str]
 """Makes a server's text fit to be recorded."""
 
 LONGEST_PLAIN_TEXT: Final = 200
 """Characters of a body that is no JSON that are shown; such a body is mostly a proxy's page."""
-
-
-class ErrorKind(StrEnum):
-    """Why an item did not succeed; the contract's own words."""
-
-    VALIDATION = "validation"
-    AUTH = "auth"
-    FORBIDDEN = "forbidden"
-    NOT_FOUND = "not_found"
-    CONFLICT = "conflict"
-    QUOTA = "quota"
-    RATE_LIMITED = "rate_limited"
-    SERVER = "server"
-    TIMEOUT = "timeout"
-    CONNECTION = "connection"
-    PROTOCOL = "protocol"
-    MISMATCH = "mismatch"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemError:
-    """What a record says of a failure.
-
-    Attributes:
-        kind: the cause, in the contract's words.
-        status: the HTTP status, where there was an answer.
-        code: the server's own error code.
-        title: the server's own short text.
-        detail: the server's own explanation.
-        pointer: the JSON Pointer or the parameter that the server blames.
-        message: one sentence for the reader of a report.
-    """
-
-    kind: ErrorKind
-    status: int | None = None
-    code: str | None = None
-    title: str | None = None
-    detail: str | None = None
-    pointer: str | None = None
-    message: str = ""
-
-
-def start_of_body(reply: Reply) -> str:
-    """Return the first 4 KB of a body as text, to look for phrases in."""
-    return reply.body[:4096].decode("utf-8", "replace")
 
 
 def read_error(reply: Reply, mask: Mask, kind: ErrorKind) -> ItemError:

@@ -7,76 +7,20 @@ those of Confluent Cloud's API guide and of RFC 9110.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from random import Random
 from typing import Final, TypeAlias
 
 import msgspec
 
-from migrator.api.error_body import ErrorKind, ItemError, Mask, read_error, start_of_body
+from migrator.api.error_body import Mask, read_error
 from migrator.api.state import changes
-from migrator.messages import JSON, Answer, Failure, FailureKind, Reply, Request
+from migrator.messages import JSON, Answer, Failure, FailureKind, Reply, Request, start_of_body
+from migrator.options import Verify
+from migrator.ratelimit.headers import is_throttled
 from migrator.ratelimit.reset_time import parse_retry_after
+from migrator.results import ErrorKind, ItemError, Outcome, Status
 
-__all__ = [
-    "Decision",
-    "ErrorKind",
-    "ItemError",
-    "Outcome",
-    "Retry",
-    "RetryPolicy",
-    "Settle",
-    "Status",
-    "Stop",
-    "Verify",
-    "classify",
-    "decide",
-    "held",
-    "is_throttled",
-]
-
-
-class Status(StrEnum):
-    """What became of an item; the contract's own words."""
-
-    SUCCEEDED = "succeeded"
-    UNCHANGED = "unchanged"
-    FAILED = "failed"
-    IN_DOUBT = "in_doubt"
-    SKIPPED = "skipped"
-
-
-class Verify(StrEnum):
-    """What a 2xx answer is compared with."""
-
-    NONE = "none"
-    RESPONSE = "response"
-    READ = "read"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """A fact about one answer.
-
-    Attributes:
-        status: what becomes of the item if no further attempt is made.
-        error: why it did not succeed.
-        verified: whether the answer's body holds what was sent; None where that was not looked at.
-        transient: another attempt may succeed, and cannot do harm.
-        throttled: the server refused for its rate limit; that is the limiter key's affair, not the item's.
-        fatal: no other item can succeed either.
-        unreachable: the server was not reached at all.
-        retry_after_s: the server's own wish, in seconds; a floor.
-    """
-
-    status: Status
-    error: ItemError | None = None
-    verified: bool | None = None
-    transient: bool = False
-    throttled: bool = False
-    fatal: bool = False
-    unreachable: bool = False
-    retry_after_s: float | None = None
+__all__ = ["Decision", "ErrorKind", "ItemError", "Retry", "RetryPolicy", "Settle", "Stop", "classify", "decide", "held"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,30 +87,9 @@ KINDS: Final[Mapping[int, ErrorKind]] = {
 
 INVALID_KEY: Final = re.compile(r"invalid api[ -]key|api[ -]key is invalid", re.IGNORECASE)
 """How a 403 says that the credentials themselves are refused (the test of Confluent's own Terraform provider)."""
-
-RATE_WORDS: Final = re.compile(r"rate limit|too many requests|throttl", re.IGNORECASE)
 QUOTA_WORDS: Final = re.compile(
     r"quota[ _]exceeded|exceed[a-z]* (?:the|one or more|your)? ?quota|is currently limited to", re.IGNORECASE
 )
-
-
-def is_throttled(reply: Reply, *, remaining: int | None) -> bool:
-    """Tell whether a server refused for its rate limit.
-
-    429 always does (RFC 6585, section 4). GitHub says it with a 403 whose remaining is 0 or whose text speaks of a rate
-    limit, others with a 503 that carries Retry-After (RFC 9110, section 10.2.3).
-
-    Args:
-        reply: the answer.
-        remaining: the quota's rest that the answer reports.
-    """
-    if reply.status == 429:
-        return True
-    if reply.status == 503:
-        return "retry-after" in reply.headers
-    if reply.status == 403:
-        return remaining == 0 or "retry-after" in reply.headers or bool(RATE_WORDS.search(start_of_body(reply)))
-    return False
 
 
 def classify(request: Request, answer: Answer, *, verify: Verify, mask: Mask, remaining: int | None = None) -> Outcome:

@@ -4,43 +4,25 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import quote, urljoin, urlsplit
 
 import jmespath
 import msgspec
 
-from migrator.api.error_body import ErrorKind, ItemError
-from migrator.api.outcome import Outcome, Retry, RetryPolicy, Status, Stop, Verify, classify, decide
+from migrator.api.outcome import Retry, RetryPolicy, Stop, classify, decide
+from migrator.errors import ReadingError
 from migrator.job.api_profile import Collection
 from migrator.job.placeholders import Column, parse
-from migrator.messages import JSON, Answer, Reply, Request
+from migrator.messages import JSON, Reply, Request, Sender
+from migrator.options import Verify
 from migrator.ratelimit.throttle import Throttle
+from migrator.results import ErrorKind, ItemError, Outcome, Status
 from migrator.secret import Masker
 
-__all__ = ["Page", "Reader", "ReadingError", "Record", "Sender", "item_url", "member"]
+__all__ = ["Page", "Reader", "Record", "item_url", "member"]
 
 MEMBER: Final = re.compile(r"[^.]+")
-
-
-class Sender(Protocol):
-    """What makes one attempt; `client.Client` and the tests' stand-ins."""
-
-    async def send(self, request: Request) -> Answer:
-        """Make one attempt, and raise only on cancellation."""
-
-
-class ReadingError(Exception):
-    """Something cannot be read, and nothing else either.
-
-    Attributes:
-        error: why, in the words of a record.
-        fatal: what no other request would escape; None where the throttle was stopped.
-    """
-
-    def __init__(self, error: ItemError | None) -> None:
-        super().__init__(error.message if error is not None else "stopped")
-        self.error = error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

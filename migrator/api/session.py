@@ -12,17 +12,17 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from migrator.address import unsafe_url
+from migrator import errors
 from migrator.api.client import Client
 from migrator.api.reader import Reader
-from migrator.errors import UserError
+from migrator.errors import MigratorError
 from migrator.job.api_profile import ApiProfile
-from migrator.messages import Clock, Instant
+from migrator.messages import Clock, Instant, unsafe_url
 from migrator.options import RunOptions
 from migrator.ratelimit.model import PacerMemory, PacerSettings
 from migrator.ratelimit.throttle import Throttle
 from migrator.secret import Masker, Secret
-from migrator.store import state_folder
+from migrator.store import files
 
 __all__ = ["Session", "open_session", "safe_base_url", "system_clock"]
 
@@ -74,7 +74,7 @@ def safe_base_url(api: ApiProfile, options: RunOptions) -> str:
     """
     base_url = (options.base_url or api.base_url).rstrip("/")
     if message := unsafe_url(base_url, credentials=bool(api.credentials())):
-        raise UserError(f"{base_url.partition('?')[0]}: {message}")
+        raise MigratorError(f"{base_url.partition('?')[0]}: {message}")
     return base_url
 
 
@@ -94,7 +94,7 @@ async def open_session(
     Raises:
         FolderError: the state folder cannot be used.
     """
-    learned = state_folder.private_folder(state / "apis") / f"{_host(base_url)}-{_credential(api, masker)}.json"
+    learned = files.private_folder(state / "apis") / f"{_host(base_url)}-{_credential(api, masker)}.json"
     async with (
         Throttle(
             settings=PacerSettings(
@@ -121,7 +121,7 @@ async def open_session(
             now = clock()
             if lesson.ready_at is not None:
                 lesson = replace(lesson, ready_at=lesson.ready_at - now.mono + now.utc)
-            with suppress(state_folder.FolderError), state_folder.write_atomically(learned) as file:
+            with suppress(errors.FolderError), files.write_atomically(learned) as file:
                 file.write(msgspec.json.encode(lesson))
 
 

@@ -1,16 +1,13 @@
 """What a request would change: a wanted state held against the one that a server shows. Pure."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from migrator.messages import JSON
+from migrator.secret import is_mask
 
-__all__ = ["ABSENT", "Change", "before_image", "changes", "has_mask", "is_mask", "is_stand_in"]
-
-MASKED: Final = re.compile(r"[*•·xX]{3,}.{0,4}|\[redacted\]|-- redacted --|\{[a-z_]+\}", re.IGNORECASE)
-"""What services write in place of a secret that they do not show; it can be compared with nothing."""
+__all__ = ["ABSENT", "Change", "before_image", "changes"]
 
 
 class _Absent:
@@ -51,25 +48,6 @@ def changes(wanted: JSON, state: JSON, pointer: str = "") -> Iterator[Change]:
                 yield Change(below, ABSENT, value, masked=False)
     elif isinstance(wanted, bool) != isinstance(state, bool) or wanted != state:
         yield Change(pointer or "/", state, wanted, masked=isinstance(wanted, str) and is_mask(state))
-
-
-def is_mask(value: JSON) -> bool:
-    """Tell whether a value is what a service shows in place of a secret."""
-    return isinstance(value, str) and MASKED.fullmatch(value) is not None
-
-
-def is_stand_in(value: str) -> bool:
-    """Tell whether a text stands in a secret's place: a service's mask, or a fingerprint of ours."""
-    return "***#" in value or MASKED.fullmatch(value) is not None
-
-
-def has_mask(value: JSON) -> bool:
-    """Tell whether there is a mask anywhere in a value: such a state can never be written back."""
-    if isinstance(value, Mapping):
-        return any(has_mask(member) for member in value.values())
-    if isinstance(value, list | tuple):
-        return any(has_mask(member) for member in value)
-    return is_mask(value)
 
 
 def before_image(body: Mapping[str, JSON], state: Mapping[str, JSON]) -> dict[str, JSON]:

@@ -93,8 +93,8 @@ def _errors() -> Iterator[None]:
 
 def _message(error: Exception) -> int:
     """Print an error and return its exit code."""
-    from migrator.errors import UserError  # noqa: PLC0415  quick start
-    from migrator.job.job_file import JobError  # noqa: PLC0415
+    from migrator.errors import MigratorError  # noqa: PLC0415  quick start
+    from migrator.job.problems import JobError  # noqa: PLC0415
 
     if isinstance(error, JobError):
         for problem in error.problems:
@@ -102,9 +102,9 @@ def _message(error: Exception) -> int:
         count = len(error.problems)
         click.echo(f"migrator: the job file has {count} problem{'s' if count != 1 else ''}; nothing was sent", err=True)
         return EXIT_USAGE
-    while isinstance(error, ExceptionGroup) and error.subgroup(UserError) is not None:
+    while isinstance(error, ExceptionGroup) and error.subgroup(MigratorError) is not None:
         error = error.exceptions[0]
-    if isinstance(error, UserError):
+    if isinstance(error, MigratorError):
         click.echo(f"migrator: {error}", err=True)
         return error.exit_code
     while isinstance(error, ExceptionGroup):
@@ -131,9 +131,9 @@ def run(job: str, items: str | None, template: str | None, *, as_json: bool, **t
     resumed; 4 another run of this job is under way; 130 and 143 interrupted, can be resumed.
     """
     from migrator import options  # noqa: PLC0415
-    from migrator.commands import join, refusal  # noqa: PLC0415
+    from migrator.commands import join, refusal, run  # noqa: PLC0415
     from migrator.errors import user_errors  # noqa: PLC0415
-    from migrator.run import migrate, work_list  # noqa: PLC0415
+    from migrator.run import migrate  # noqa: PLC0415
 
     with user_errors():
         found = find_job(job, items, template, allow_commands=bool(typed["allow_commands"]))
@@ -143,7 +143,7 @@ def run(job: str, items: str | None, template: str | None, *, as_json: bool, **t
             found = join.joined(found, origin, chosen)
             verdict = checked(found, origin, limit=chosen.limit)
             refuse_invalid(verdict, origin)
-            ending = migrate.launch(work_list.job_work(found, origin, verdict, chosen), chosen)
+            ending = migrate.launch(run.job_work(found, origin, verdict, chosen), chosen)
     return ended(ending, chosen, as_json=as_json)
 
 
@@ -265,6 +265,6 @@ def sandbox(**typed: Any) -> None:
 
 
 def _milliseconds(text: str) -> float:
-    from migrator.options import parse_duration  # noqa: PLC0415
+    from migrator.times import parse_duration  # noqa: PLC0415
 
     return 0.0 if text in {"0", "0ms", "0s"} else parse_duration(text)

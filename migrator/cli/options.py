@@ -204,8 +204,8 @@ def refuse_invalid(verdict: "Verdict", origin: "Source") -> None:
     Raises:
         UserError: the input is not valid.
     """
-    from migrator.errors import UserError  # noqa: PLC0415
+    from migrator.errors import MigratorError  # noqa: PLC0415
 
     if verdict.problem_count:
         problems = f"{verdict.problem_count} problem{'s' if verdict.problem_count != 1 else ''}"
-        raise UserError(f"{origin.name}: {problems}; nothing was sent")
+        raise MigratorError(f"{origin.name}: {problems}; nothing was sent")

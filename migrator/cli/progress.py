@@ -10,11 +10,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from migrator.api.outcome import Status
 from migrator.report.journal import Journal
+from migrator.results import Status
 from migrator.run.engine import RunStatistics
+from migrator.times import clock_face
 
-__all__ = ["clock_face", "show_bar", "show_plain"]
+__all__ = ["show_bar", "show_plain"]
 
 REFRESH_S: Final = 0.2
 """Seconds between two pictures: quick enough to look alive, slow enough to cost nothing."""
@@ -103,13 +104,3 @@ def _quota(now: RunStatistics) -> Text:
     if throttle.waiting_for is not None:
         line.append(("  " if line else "") + f"waiting: {throttle.waiting_for}", style="yellow")
     return line or Text("no quota announced so far", style="dim")
-
-
-def clock_face(seconds: float) -> str:
-    """Return a duration as people say it: ``8 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

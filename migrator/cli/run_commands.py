@@ -179,7 +179,7 @@ def prune(keep_last: int | None, older_than: str | None, state: str | None, *, d
 
     from migrator.commands import prune  # noqa: PLC0415
     from migrator.errors import user_errors  # noqa: PLC0415
-    from migrator.options import parse_duration  # noqa: PLC0415
+    from migrator.times import parse_duration  # noqa: PLC0415
 
     if keep_last is None and older_than is None:
         raise click.UsageError("give --keep-last N, --older-than T, or both")

@@ -14,17 +14,15 @@ import jmespath
 import jmespath.exceptions
 import msgspec
 
-from migrator.api.reader import Page, ReadingError, member
+from migrator.api.reader import Page, member
 from migrator.api.session import Session, open_session, safe_base_url, system_clock
-from migrator.api.state import is_mask
-from migrator.errors import UserError
+from migrator.errors import MigratorError, ReadingError, WaitTooLong
 from migrator.job.api_profile import ApiProfile, Collection
-from migrator.job.cells import neutralised
+from migrator.job.csv_reader import neutralised
 from migrator.options import RunOptions
-from migrator.ratelimit.throttle import WaitTooLong
-from migrator.run.stop_rules import Exit
-from migrator.secret import Fingerprinter, Masker, Secret
-from migrator.store import state_folder
+from migrator.results import Exit
+from migrator.secret import Fingerprinter, Masker, Secret, is_mask
+from migrator.store import files, state_folder
 
 __all__ = ["Exported", "export", "git_would_take"]
 
@@ -76,13 +74,13 @@ def export(api: ApiProfile, options: RunOptions, *, out: Path, where: str | None
     """
     collection = api.collection
     if collection is None or not collection.columns:
-        raise UserError(f"the profile of {api.name} has no collection with columns, which an export needs")
+        raise MigratorError(f"the profile of {api.name} has no collection with columns, which an export needs")
     try:
         wanted = jmespath.compile(where) if where is not None else None
     except jmespath.exceptions.JMESPathError as error:
-        raise UserError(f"--where is no valid JMESPath expression: {str(error).splitlines()[0]}") from None
+        raise MigratorError(f"--where is no valid JMESPath expression: {str(error).splitlines()[0]}") from None
     base_url = safe_base_url(api, options)
-    state = state_folder.private_folder(Path(options.state))
+    state = files.private_folder(Path(options.state))
     masker = Masker(Fingerprinter(state_folder.read_key(state)), api.credentials())
     writer = _Writer(collection, masker, out=out, wanted=wanted, redact=redact, question=f"{base_url} {where} {redact}")
 
@@ -95,9 +93,9 @@ def export(api: ApiProfile, options: RunOptions, *, out: Path, where: str | None
     try:
         return anyio.run(read)
     except ReadingError as error:
-        raise UserError(f"{error}; give the same command again to go on", Exit.STOPPED) from None
+        raise MigratorError(f"{error}; give the same command again to go on", Exit.STOPPED) from None
     except WaitTooLong as wait:
-        raise UserError(f"{wait}; give the same command again to go on", Exit.STOPPED) from None
+        raise MigratorError(f"{wait}; give the same command again to go on", Exit.STOPPED) from None
 
 
 class _Writer:
@@ -152,12 +150,12 @@ class _Writer:
     def _append(self, cursor: _Cursor, rows: Sequence[Sequence[str]], *, truncate: bool = False) -> None:
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows(rows)
-        with state_folder.open_private(self._part, "wb" if truncate else "ab") as file:
+        with files.open_private(self._part, "wb" if truncate else "ab") as file:
             file.write(text.getvalue().encode("utf-8", "backslashreplace"))
             file.flush()
             os.fsync(file.fileno())
             cursor.size = os.fstat(file.fileno()).st_size
-        with state_folder.write_atomically(self._cursor_file) as file:
+        with files.write_atomically(self._cursor_file) as file:
             file.write(msgspec.json.encode(cursor))
 
     def _cell(self, cursor: _Cursor, record: Mapping[str, Any], column: str) -> str:

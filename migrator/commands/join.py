@@ -12,18 +12,17 @@ from typing import Any, Final
 import anyio
 import msgspec
 
-from migrator.api.reader import ReadingError, member
+from migrator.api.reader import member
 from migrator.api.session import open_session, safe_base_url, system_clock
-from migrator.errors import UserError
+from migrator.errors import MigratorError, ReadingError, WaitTooLong
 from migrator.job.api_profile import Collection
 from migrator.job.check import check
 from migrator.job.job_file import Job, Join, Lookup
 from migrator.job.source import Source
 from migrator.options import RunOptions
-from migrator.ratelimit.throttle import WaitTooLong
-from migrator.run.stop_rules import Exit
+from migrator.results import Exit
 from migrator.secret import Fingerprinter, Masker
-from migrator.store import state_folder
+from migrator.store import files, state_folder
 
 __all__ = ["joined"]
 
@@ -44,22 +43,21 @@ def joined(job: Job, source: Source, options: RunOptions) -> Job:
     if job.join is None:
         return job
     if job.api.collection is None:
-        raise UserError(f"the profile of {job.api.name} has no collection, which a join needs")
-    state = state_folder.private_folder(Path(options.state))
+        raise MigratorError(f"the profile of {job.api.name} has no collection, which a join needs")
+    state = files.private_folder(Path(options.state))
     fingerprint = Fingerprinter(state_folder.read_key(state))
     digest = check(source.rewound(), form=source.form, job=job, name=source.name, limit=1).digest
     base_url = safe_base_url(job.api, options)
     kept = (
-        state_folder.private_folder(state / "joins")
-        / f"{fingerprint.digest(f'{job.digest} {digest} {base_url}')[:32]}.json"
+        files.private_folder(state / "joins") / f"{fingerprint.digest(f'{job.digest} {digest} {base_url}')[:32]}.json"
     )
     found = None if options.fresh else _kept(kept)
     if found is None:
         try:
             found = anyio.run(_read, job, options, state, fingerprint)
         except (ReadingError, WaitTooLong) as error:
-            raise UserError(str(error), Exit.STOPPED) from None
-        with state_folder.write_atomically(kept) as file:
+            raise MigratorError(str(error), Exit.STOPPED) from None
+        with files.write_atomically(kept) as file:
             file.write(msgspec.json.encode(found))
     return replace(job, lookup=_lookup(found, job.join, fingerprint))
 

@@ -10,25 +10,22 @@ import anyio
 import click
 import msgspec
 
-from migrator.api.error_body import ErrorKind, ItemError
-from migrator.api.reader import ReadingError, Record
+from migrator.api.reader import Record
 from migrator.api.session import Session, open_session, safe_base_url, system_clock
-from migrator.api.state import ABSENT, changes, has_mask
-from migrator.cli.progress import clock_face
-from migrator.errors import UserError
+from migrator.api.state import ABSENT, changes
+from migrator.errors import MigratorError, ReadingError, WaitTooLong
 from migrator.job.check import Verdict
 from migrator.job.job_file import Job
 from migrator.job.source import Source
-from migrator.job.template import Template
+from migrator.job.template import Template, requests_of
 from migrator.messages import JSON, Request
 from migrator.options import RunOptions
-from migrator.ratelimit.throttle import WaitTooLong
+from migrator.results import ErrorKind, Exit, ItemError
 from migrator.run.preconditions import LIST_FROM, state_digest, states
-from migrator.run.stop_rules import Exit
-from migrator.run.work_list import requests_of
-from migrator.secret import Fingerprinter, Masker, Secret
-from migrator.store import state_folder
+from migrator.secret import Fingerprinter, Masker, Secret, has_mask
+from migrator.store import files, state_folder
 from migrator.store.plan_file import Plan, PlannedChange, PlannedItem, key_check
+from migrator.times import clock_face
 
 __all__ = ["make_plan", "plan_text"]
 
@@ -49,16 +46,16 @@ def make_plan(job: Job, source: Source, verdict: Verdict, options: RunOptions) -
         UserError: nothing can be read.
     """
     if not job.api.readable:
-        raise UserError(f"the profile of {job.api.name} has no read request ('read': true), which a plan needs")
+        raise MigratorError(f"the profile of {job.api.name} has no read request ('read': true), which a plan needs")
     base_url = safe_base_url(job.api, options)
-    state = state_folder.private_folder(Path(options.state))
+    state = files.private_folder(Path(options.state))
     planner = _Planner(job, source, verdict, options, base_url=base_url, state=state)
     try:
         return anyio.run(planner.plan)
     except ReadingError as error:
-        raise UserError(str(error), Exit.STOPPED) from None
+        raise MigratorError(str(error), Exit.STOPPED) from None
     except WaitTooLong as wait:
-        raise UserError(str(wait), Exit.STOPPED) from None
+        raise MigratorError(str(wait), Exit.STOPPED) from None
 
 
 class _Planner:

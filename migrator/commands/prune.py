@@ -13,9 +13,9 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
+from migrator.errors import FolderError, LedgerError
 from migrator.store.ledger_reader import read_ledger
-from migrator.store.ledger_schema import LedgerError
-from migrator.store.state_folder import RUN_ID, FolderError, runs
+from migrator.store.state_folder import RUN_ID, runs
 
 __all__ = ["prune"]
 

@@ -9,31 +9,25 @@ from typing import Any, Final
 import anyio
 import msgspec
 
-from migrator.api.error_body import ErrorKind, ItemError
-from migrator.api.outcome import Status
-from migrator.api.reader import ReadingError
 from migrator.api.session import Session, open_session, safe_base_url, system_clock
 from migrator.api.state import changes
 from migrator.commands.retry import check_again
-from migrator.errors import UserError
+from migrator.errors import MigratorError, ReadingError, WaitTooLong
 from migrator.job.items import read_cells
 from migrator.job.job_file import Job
 from migrator.job.source import Source
-from migrator.job.template import Template
+from migrator.job.template import Template, requests_of
 from migrator.messages import Request
 from migrator.options import RunOptions
-from migrator.ratelimit.throttle import WaitTooLong
+from migrator.report.csv_files import write_result_files
 from migrator.report.journal import write_results
-from migrator.report.summary import Summary, write_result_files, write_summary
-from migrator.run.preconditions import read_passphrase
-from migrator.run.stop_rules import Exit
-from migrator.run.work_list import requests_of
+from migrator.report.summary import Summary, write_summary
+from migrator.results import ErrorKind, Exit, ItemError, ItemResult, Status
 from migrator.secret import Fingerprinter, Masker
 from migrator.store import state_folder
 from migrator.store.ledger_reader import read_ledger
-from migrator.store.ledger_schema import Row
 from migrator.store.ledger_writer import Ledger
-from migrator.store.vault import Vault
+from migrator.store.vault import Vault, read_passphrase
 
 __all__ = ["Reconciled", "reconcile"]
 
@@ -62,9 +56,9 @@ def reconcile(place: Path, job: Job, source: Source, meta: Mapping[str, str], op
         FolderError: a file cannot be written.
     """
     if not job.api.readable:
-        raise UserError(f"the profile of {job.api.name} has no read request ('read': true), which this needs")
+        raise MigratorError(f"the profile of {job.api.name} has no read request ('read': true), which this needs")
     if job.request.method == "POST":
-        raise UserError("what a POST has made has no address of its own to read; look for it on the server")
+        raise MigratorError("what a POST has made has no address of its own to read; look for it on the server")
     with read_ledger(place / "ledger.db") as reader:
         doubtful = {row.item: row for row in reader.rows() if row.status is Status.IN_DOUBT}
         locked = {image.item: image.locked for image in reader.images() if image.item in doubtful}
@@ -91,7 +85,7 @@ def reconcile(place: Path, job: Job, source: Source, meta: Mapping[str, str], op
     try:
         anyio.run(settle_all)
     except (ReadingError, WaitTooLong) as error:
-        raise UserError(f"{error}; give the same command again to go on", Exit.STOPPED) from None
+        raise MigratorError(f"{error}; give the same command again to go on", Exit.STOPPED) from None
     code = _write_files(place, source)
     return Reconciled(
         succeeded=ends["succeeded"],
@@ -106,7 +100,7 @@ def _image(vault: Vault | None, item: int, locked: Mapping[int, bytes]) -> Any:
     return vault.open(item, locked[item])["before"] if vault is not None and item in locked else None  # type: ignore[index, call-overload]
 
 
-async def _settled(session: Session, request: Request, row: Row, image: Any, ends: Counter[str]) -> Row:
+async def _settled(session: Session, request: Request, row: ItemResult, image: Any, ends: Counter[str]) -> ItemResult:
     record = await session.reader.record(request)
     if record.document is None:
         ends["in doubt"] += 1

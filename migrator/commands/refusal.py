@@ -6,11 +6,10 @@ from contextlib import contextmanager, suppress
 import anyio
 import click
 
-from migrator.errors import UserError, user_errors
+from migrator.errors import MigratorError, NotConfirmedError, NoticeError, user_errors
 from migrator.job.job_file import Job
 from migrator.options import RunOptions
-from migrator.report.notify import NOTICE_S, Moment, NoticeError, notify, read_targets
-from migrator.run.migrate import NotConfirmedError
+from migrator.report.notify import NOTICE_S, Moment, notify, read_targets
 
 __all__ = ["told"]
 
@@ -27,7 +26,7 @@ def told(job: Job, options: RunOptions) -> Iterator[None]:
             yield
     except NotConfirmedError:
         raise
-    except UserError as error:
+    except MigratorError as error:
         with suppress(NoticeError):
             targets = read_targets(job.notify, allow_commands=options.allow_commands)
             known = {"job": job.name, "exit_code": int(error.exit_code), "message": str(error)}

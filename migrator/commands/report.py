@@ -5,11 +5,11 @@ from typing import Any
 
 import msgspec
 
-from migrator.report.journal import timestamp
 from migrator.report.page.render import write_page
 from migrator.report.summary import Summary, summarise
-from migrator.run.stop_rules import Exit
+from migrator.results import Exit
 from migrator.store.ledger_reader import LedgerReader, read_ledger
+from migrator.times import timestamp
 
 __all__ = ["write_report"]
 

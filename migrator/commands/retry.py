@@ -6,15 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from migrator.api.outcome import Status
-from migrator.errors import UserError
+from migrator.commands.run import job_work
+from migrator.errors import MigratorError
 from migrator.job import source
 from migrator.job.check import Verdict, check
 from migrator.job.job_file import Job
 from migrator.job.source import STANDARD_INPUT, Source
 from migrator.options import RunOptions
-from migrator.run.stop_rules import Exit
-from migrator.run.work_list import Work, job_work
+from migrator.results import Exit, Status
+from migrator.run.work_list import Work
 from migrator.store.ledger_reader import read_ledger
 
 __all__ = ["check_again", "find_job", "retry_work"]
@@ -35,7 +35,7 @@ def find_job(place: Path, *, env: Mapping[str, str], allow_commands: bool) -> tu
         meta = ledger.meta()
     argument, items = meta.get("job_argument"), meta.get("items_argument")
     if argument is None or STANDARD_INPUT in {argument, items}:
-        raise UserError(f"the items of {place.name} came from standard input, and are not kept; see its failed.csv")
+        raise MigratorError(f"the items of {place.name} came from standard input, and are not kept; see its failed.csv")
     template = meta.get("template_argument")
     job = source.find_job(argument, items=items, template=template, env=env, allow_commands=allow_commands)
     return job, source.open_items(job, argument, items=items, template=template, stdin=sys.stdin.buffer), meta
@@ -49,7 +49,7 @@ def check_again(place: Path, job: Job, items: Source, meta: Mapping[str, str]) -
     """
     verdict = check(items.rewound(), form=items.form, job=job, name=items.name, limit=int(meta["rows"]))
     if verdict.digest != meta["source_digest"] or verdict.problem_count:
-        raise UserError(
+        raise MigratorError(
             f"{items.name} has changed since {place.name}, so that row numbers mean something else: give "
             f"{place / 'failed.csv'} with --items"
         )
@@ -69,7 +69,7 @@ def retry_work(place: Path, job: Job, source: Source, meta: Mapping[str, str], o
     only = _AllBut(_left_out(place))
     count = verdict.items - len(only.left_out)
     if count <= 0:
-        raise UserError(
+        raise MigratorError(
             f"nothing of {place.name} is to be sent again; what is in doubt, migrator reconcile {place.name} settles",
             Exit.OK,
         )

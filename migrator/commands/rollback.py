@@ -8,23 +8,22 @@ from typing import Any, Final
 
 import msgspec
 
-from migrator.api.error_body import ErrorKind, ItemError
-from migrator.api.outcome import Outcome, Status
 from migrator.api.reader import Reader
 from migrator.api.session import Session, safe_base_url
-from migrator.api.state import changes, has_mask
-from migrator.errors import UserError
+from migrator.api.state import changes
+from migrator.errors import MigratorError, VaultError
 from migrator.job.job_file import Job
 from migrator.job.template import origin
 from migrator.messages import Request
 from migrator.options import RunOptions
 from migrator.report.journal import Journal
-from migrator.run.preconditions import Look, read_passphrase
+from migrator.results import ErrorKind, ItemError, Outcome, Status
+from migrator.run.preconditions import Look
 from migrator.run.work_list import Cells, Work
-from migrator.secret import Secret
+from migrator.secret import Secret, has_mask
 from migrator.store.ledger_reader import LedgerReader, read_ledger
 from migrator.store.ledger_writer import Ledger
-from migrator.store.vault import Vault, VaultError
+from migrator.store.vault import Vault, read_passphrase
 
 __all__ = ["rollback_work"]
 
@@ -53,7 +52,7 @@ def rollback_work(place: Path, job: Job, options: RunOptions) -> Work:
             total += 1
             first = first or image
     if first is None or "salt" not in meta:
-        raise UserError(
+        raise MigratorError(
             f"{place.name} has nothing to take back: what was there before is kept with --keep-before, or "
             '"before": "read" in the job file'
         )
@@ -61,7 +60,7 @@ def rollback_work(place: Path, job: Job, options: RunOptions) -> Work:
     try:
         vault.open(first.item, first.locked)
     except VaultError as error:
-        raise UserError(str(error)) from None
+        raise MigratorError(str(error)) from None
     undo = _Undo(place, vault, job)
 
     @asynccontextmanager

@@ -6,14 +6,13 @@ from typing import Any, Final
 
 import msgspec
 
-from migrator.api.outcome import Status
-from migrator.cli.progress import clock_face
-from migrator.report.journal import timestamp
+from migrator.errors import LedgerError
+from migrator.results import Status
 from migrator.run.control import live_status
 from migrator.store.ledger_reader import read_ledger
-from migrator.store.ledger_schema import LedgerError
 from migrator.store.lock import is_held
 from migrator.store.state_folder import runs
+from migrator.times import clock_face, timestamp
 
 __all__ = ["of_all", "of_one", "table", "text_of_one"]
 

@@ -2,64 +2,26 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from importlib import resources
 from typing import Any, Final
 
-import jmespath
 import jmespath.exceptions
 
-from migrator.address import host_of, is_loopback, unsafe_url
 from migrator.job.placeholders import parse
 from migrator.job.problems import Findings, did_you_mean
-from migrator.messages import JSON
+from migrator.job.variables import VARIABLE, Outside
+from migrator.messages import JSON, host_of, is_loopback, unsafe_url
 from migrator.ratelimit.headers import Dialect
 from migrator.ratelimit.reset_time import ResetForm
 from migrator.secret import Secret
 
-__all__ = [
-    "ApiProfile",
-    "Auth",
-    "AuthKind",
-    "Collection",
-    "Outside",
-    "ProfileReader",
-    "ReadFile",
-    "RunCommand",
-    "built_in",
-    "built_in_names",
-    "job_schema",
-    "no_commands",
-]
+__all__ = ["ApiProfile", "Auth", "AuthKind", "Collection", "ProfileReader", "built_in", "built_in_names", "job_schema"]
 
-VARIABLE: Final = re.compile(r"\$\{(?P<name>[^}]*)\}")
 SPACING: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
-
-ReadFile = Callable[[str], str]
-RunCommand = Callable[[str], str]
-
-
-def no_commands(_command: str) -> str:
-    """Refuse every command, which is what a job file from elsewhere deserves."""
-    raise OSError("is not run: commands in a job file need --allow-commands")
-
-
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """What a job file's values may take from outside of it.
-
-    Attributes:
-        env: the variables that ``${NAME}`` stands for.
-        read_file: returns the content of the file that ``${file:PATH}`` names; raises OSError.
-        run_command: returns what the command of ``${command:…}`` prints; raises OSError.
-    """
-
-    env: Mapping[str, str] = field(repr=False)
-    read_file: ReadFile
-    run_command: RunCommand = no_commands
 
 
 class AuthKind(StrEnum):

@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 
 from migrator.job.problems import Problem
 
-__all__ = ["CSVTable", "as_text"]
+__all__ = ["CSVTable", "as_text", "neutralised", "restored"]
 
 DELIMITERS: Final = ",;\t"
 BATCH: Final = 1 << 16
@@ -128,3 +128,17 @@ def _said(error: csv.Error) -> str:
     if "expected after" in text:
         return "a quote inside a cell has to be written twice, and the whole cell put in quotes"
     return f"cannot be read: {text}"
+
+
+FORMULA: Final = re.compile(r"'*[=+\-@\t\r\n\0]")
+NEUTRALISED: Final = re.compile(r"'+[=+\-@\t\r\n\0]")
+
+
+def neutralised(value: str) -> str:
+    """Return a value as it is written into a cell."""
+    return f"'{value}" if FORMULA.match(value) else value
+
+
+def restored(cell: str) -> str:
+    """Return the value that a cell was written for."""
+    return cell[1:] if NEUTRALISED.match(cell) else cell

@@ -10,15 +10,13 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
 
-from migrator.api.state import is_stand_in
-from migrator.job.cells import restored
-from migrator.job.csv_reader import CSVTable, as_text
+from migrator.job.csv_reader import CSVTable, as_text, restored
 from migrator.job.job_file import Empty, Job, Join
 from migrator.job.json_reader import array_entries, json_lines
 from migrator.job.placeholders import columns_in
 from migrator.job.problems import Problem, compile_schema, did_you_mean, explain
 from migrator.messages import JSON
-from migrator.secret import Secret
+from migrator.secret import Secret, is_stand_in
 
 __all__ = ["Form", "Item", "flatten", "read_cells", "read_items"]
 

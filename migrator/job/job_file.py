@@ -10,23 +10,13 @@ from typing import Any, Final
 
 import jsonschema_rs
 
-from migrator.address import host_of, is_loopback
-from migrator.job.api_profile import ApiProfile, Outside, ProfileReader, built_in, built_in_names, job_schema
-from migrator.job.problems import Findings, Problem, StrictJSONError, compile_schema, did_you_mean, read_json
-from migrator.messages import JSON
+from migrator.job.api_profile import ApiProfile, ProfileReader, built_in, built_in_names, job_schema
+from migrator.job.problems import Findings, JobError, Problem, StrictJSONError, compile_schema, did_you_mean, read_json
+from migrator.job.variables import Outside
+from migrator.messages import JSON, host_of, is_loopback
 from migrator.secret import Secret
 
-__all__ = [
-    "Empty",
-    "Job",
-    "JobError",
-    "Join",
-    "Preflight",
-    "RequestTemplate",
-    "builtin_profile",
-    "builtin_template",
-    "load_job",
-]
+__all__ = ["Empty", "Job", "Join", "Preflight", "RequestTemplate", "builtin_profile", "builtin_template", "load_job"]
 
 IDEMPOTENT: Final = frozenset({"PATCH", "PUT", "DELETE"})
 """Methods that set absolute values; PATCH by the job's declaration, the others by RFC 9110, section 9.2.2."""
@@ -123,14 +113,6 @@ class Job:
     notify: tuple[Mapping[str, Any], ...] = ()
     source: str = ""
     digest: str = ""
-
-
-class JobError(Exception):
-    """A job file is not valid."""
-
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
-        super().__init__("; ".join(str(problem) for problem in problems))
-        self.problems = problems
 
 
 @cache

@@ -17,6 +17,7 @@ from migrator.messages import JSON
 
 __all__ = [
     "Findings",
+    "JobError",
     "Place",
     "Problem",
     "StrictJSONError",
@@ -284,3 +285,11 @@ def _entry(text: str, position: int, index: int) -> int | None:
             return None
         position = _skip(text, position + 1)
     return position
+
+
+class JobError(Exception):
+    """A job file is not valid."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("; ".join(str(problem) for problem in problems))
+        self.problems = problems

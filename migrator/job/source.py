@@ -12,31 +12,20 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from migrator.job.api_profile import ApiProfile, Outside, RunCommand, no_commands
+from migrator.errors import SourceError
+from migrator.job.api_profile import ApiProfile
 from migrator.job.items import Form
-from migrator.job.job_file import Job, JobError, builtin_profile, builtin_template, load_job
-from migrator.job.problems import Problem
+from migrator.job.job_file import Job, builtin_profile, builtin_template, load_job
+from migrator.job.problems import JobError, Problem
+from migrator.job.variables import Outside, RunCommand, no_commands
 
-__all__ = [
-    "DEFAULT_TEMPLATE",
-    "STANDARD_INPUT",
-    "Source",
-    "SourceError",
-    "find_job",
-    "find_profile",
-    "open_items",
-    "run_command",
-]
+__all__ = ["DEFAULT_TEMPLATE", "STANDARD_INPUT", "Source", "find_job", "find_profile", "open_items", "run_command"]
 
 DEFAULT_TEMPLATE: Final = "confluent-integration"
 FORMS: Final = {".csv": Form.CSV, ".tsv": Form.CSV, ".jsonl": Form.JSONL, ".ndjson": Form.JSONL, ".json": Form.JSON}
 STANDARD_INPUT: Final = "-"
 COMMAND_S: Final = 30.0
 """Seconds that a command may take to print a secret; a password manager may ask for a fingerprint."""
-
-
-class SourceError(Exception):
-    """A file that the command line names cannot be used; the text says which and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,21 +1,23 @@
 """The request that an item becomes: a job's template, compiled once."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from migrator.job.items import Item
+from migrator.errors import InputChanged
+from migrator.job.items import Item, read_items
 from migrator.job.job_file import Job
 from migrator.job.placeholders import Column, columns_in, parse
-from migrator.job.problems import compile_schema, explain
+from migrator.job.problems import Problem, compile_schema, explain
+from migrator.job.source import Source
 from migrator.messages import Request
 from migrator.secret import Secret
 
-__all__ = ["Template", "origin"]
+__all__ = ["Template", "origin", "requests_of"]
 
 PLAIN_SEGMENT: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*")
 """What nearly every id is; such a one needs no closer look."""
@@ -228,3 +230,35 @@ def origin(url: str) -> str:
     """Return a URL's scheme, host and port."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
+
+
+STATE_ITEMS: Final = 16
+"""Items between two looks at whether somebody writes to their file; a look takes as long as rendering three."""
+
+
+def requests_of(
+    source: Source,
+    job: Job,
+    template: Template,
+    *,
+    total: int,
+    only: Container[int] | None = None,
+    finished: Iterable[int] = (),
+) -> Iterator[Request]:
+    """Yield the requests of all items that have no result: a merge of the items with the ledger, both in order.
+
+    Raises:
+        InputChanged: the items are not what was checked any more.
+    """
+    ends = iter(finished)
+    done = next(ends, None)
+    state = source.state()
+    for item in read_items(source.rewound(), form=source.form, job=job, name=source.name):
+        if isinstance(item, Problem) or (item.number % STATE_ITEMS == 0 and source.state() != state):
+            raise InputChanged(f"{source.name} was changed while it was being sent")
+        if item.number > total:
+            return
+        while done is not None and done < item.number:
+            done = next(ends, None)
+        if done != item.number and (only is None or item.number in only):
+            yield template.request(item)

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from migrator.messages import Instant
+from migrator.messages import Instant, Reply, start_of_body
 from migrator.ratelimit.reset_time import (
     LONGEST_RELATIVE_S,
     NUMBER,
@@ -26,7 +26,7 @@ from migrator.ratelimit.reset_time import (
     relative_reset,
 )
 
-__all__ = ["Dialect", "Quota", "QuotaReader", "parse_quota"]
+__all__ = ["Dialect", "Quota", "QuotaReader", "is_throttled", "parse_quota"]
 
 LARGEST_LIMIT: Final = 10**9
 CONTRADICTIONS: Final = 3
@@ -295,3 +295,25 @@ def _quota(limit: int | None, remaining: int | None, reset: Reset | None, *, win
         late_s=reset.late_s,
         window_s=window_s,
     )
+
+
+RATE_WORDS: Final = re.compile(r"rate limit|too many requests|throttl", re.IGNORECASE)
+
+
+def is_throttled(reply: Reply, *, remaining: int | None) -> bool:
+    """Tell whether a server refused for its rate limit.
+
+    429 always does (RFC 6585, section 4). GitHub says it with a 403 whose remaining is 0 or whose text speaks of a rate
+    limit, others with a 503 that carries Retry-After (RFC 9110, section 10.2.3).
+
+    Args:
+        reply: the answer.
+        remaining: the quota's rest that the answer reports.
+    """
+    if reply.status == 429:
+        return True
+    if reply.status == 503:
+        return "retry-after" in reply.headers
+    if reply.status == 403:
+        return remaining == 0 or "retry-after" in reply.headers or bool(RATE_WORDS.search(start_of_body(reply)))
+    return False

@@ -1,17 +1,11 @@
 """What a pacer is told, remembers and tells."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import NamedTuple
 
-__all__ = ["Pace", "PacerMemory", "PacerSettings", "PacerStatistics", "Ticket"]
+from migrator.options import Pace
 
-
-class Pace(StrEnum):
-    """How a budget is spent."""
-
-    FAST = "fast"
-    SMOOTH = "smooth"
+__all__ = ["PacerMemory", "PacerSettings", "PacerStatistics", "Ticket"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

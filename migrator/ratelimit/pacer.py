@@ -34,10 +34,11 @@ from collections import deque
 from random import Random
 from typing import Final
 
+from migrator.options import Pace
 from migrator.ratelimit.aimd import AIMD
 from migrator.ratelimit.gcra import Refill
 from migrator.ratelimit.headers import Quota
-from migrator.ratelimit.model import Pace, PacerMemory, PacerSettings, PacerStatistics, Ticket
+from migrator.ratelimit.model import PacerMemory, PacerSettings, PacerStatistics, Ticket
 from migrator.ratelimit.sliding_window import Spent
 
 __all__ = ["Pacer"]

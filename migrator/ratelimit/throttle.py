@@ -14,31 +14,19 @@ from typing import Final, Self
 
 import anyio
 
-from migrator.api.outcome import is_throttled
+from migrator.errors import WaitTooLong
 from migrator.messages import Answer, Clock, Failure, Reply
 from migrator.ratelimit.concurrency import Concurrency
-from migrator.ratelimit.headers import Dialect, Quota, QuotaReader
+from migrator.ratelimit.headers import Dialect, Quota, QuotaReader, is_throttled
 from migrator.ratelimit.key_queue import FASTEST, Gate, Turn
 from migrator.ratelimit.model import PacerMemory, PacerSettings, PacerStatistics, Ticket
 from migrator.ratelimit.pacer import Pacer
 from migrator.ratelimit.reset_time import parse_retry_after
 
-__all__ = ["Permit", "Throttle", "ThrottleStatistics", "WaitTooLong"]
+__all__ = ["Permit", "Throttle", "ThrottleStatistics"]
 
 USEFUL: Final = 2.0
 """How far above slots over latency the limiter is set in pace `fast`: no brake, but a ramp in place of a storm."""
-
-
-class WaitTooLong(Exception):  # noqa: N818  it reads as what it is
-    """The quota makes us wait for longer than the user allows.
-
-    Attributes:
-        wait_s: for how long.
-    """
-
-    def __init__(self, wait_s: float, reason: str) -> None:
-        super().__init__(f"{reason}: the next request may go in {wait_s:.0f} s, which is longer than --max-wait")
-        self.wait_s = wait_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

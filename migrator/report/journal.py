@@ -10,35 +10,23 @@ The journal is a view of the ledger. A disk that takes no more of it ends the jo
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, Final, TypeAlias, TypedDict
+from typing import IO, Any, Final, TypeAlias
 
 import msgspec
 import structlog
 from structlog.typing import Processor
 
-from migrator.api.error_body import ItemError
-from migrator.api.outcome import Status
 from migrator.messages import Clock
 from migrator.options import LogFormat
+from migrator.report.records import record
+from migrator.results import ItemError, ItemResult
 from migrator.secret import Masker, Secret
+from migrator.store.files import open_private, remove_leftovers, write_atomically
 from migrator.store.ledger_reader import LedgerReader
-from migrator.store.ledger_schema import Row
-from migrator.store.state_folder import open_private, remove_leftovers, write_atomically
+from migrator.times import timestamp
 
-__all__ = [
-    "Event",
-    "Journal",
-    "Record",
-    "Subscriber",
-    "open_journal",
-    "record",
-    "stderr_subscriber",
-    "timestamp",
-    "write_results",
-]
+__all__ = ["Event", "Journal", "Subscriber", "open_journal", "stderr_subscriber", "write_results"]
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 LARGEST_EVENTS: Final = 16 << 20
@@ -46,82 +34,6 @@ LARGEST_EVENTS: Final = 16 << 20
 
 FLUSH_MS: Final = 200
 """Milliseconds for which results may stay in the buffer while more come in: as often as the display is drawn."""
-
-MS_DECIMALS: Final = 1
-S_DECIMALS: Final = 3
-"""Of durations in a record: the fraction of a millisecond is what a network's clock is worth, at the most."""
-
-GOOD: Final = frozenset({Status.SUCCEEDED, Status.UNCHANGED, Status.SKIPPED})
-
-
-class RateLimit(TypedDict):
-    """What the answer said of the quota."""
-
-    limit: int | None
-    remaining: int | None
-    reset_s: float | None
-
-
-class Record(TypedDict):
-    """A line of `results.jsonl`."""
-
-    timestamp: str
-    event: str
-    level: str
-    run: str
-    item: int
-    key: str
-    status: Status
-    method: str
-    url: str
-    http_status: int | None
-    attempts: int
-    request_id: str | None
-    duration_ms: float
-    waited_ms: float
-    verified: bool | None
-    rate_limit: RateLimit | None
-    error: ItemError | None
-
-
-@lru_cache(maxsize=16)
-def _second(utc: int) -> str:
-    return datetime.fromtimestamp(utc, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def timestamp(utc_ms: int) -> str:
-    """Return ISO 8601 in UTC with milliseconds."""
-    return f"{_second(utc_ms // 1000)}.{utc_ms % 1000:03d}Z"
-
-
-def record(row: Row, *, run: str) -> Record:
-    """Return a result as it is written: live, and again from the ledger, to the same bytes."""
-    reset_s = None if row.reset_s is None else _rounded(row.reset_s, S_DECIMALS)
-    silent = row.limit is None and row.remaining is None and reset_s is None
-    return {
-        "timestamp": timestamp(row.finished_ms),
-        "event": "item",
-        "level": "info" if row.status in GOOD else "error",
-        "run": run,
-        "item": row.item,
-        "key": row.key,
-        "status": row.status,
-        "method": row.method,
-        "url": row.url,
-        "http_status": row.http_status,
-        "attempts": row.attempts,
-        "request_id": row.request_id,
-        "duration_ms": _rounded(row.duration_ms, MS_DECIMALS),
-        "waited_ms": _rounded(row.waited_ms, MS_DECIMALS),
-        "verified": row.verified,
-        "rate_limit": None if silent else {"limit": row.limit, "remaining": row.remaining, "reset_s": reset_s},
-        "error": row.error,
-    }
-
-
-def _rounded(duration: float, decimals: int) -> float:
-    """Round as the ledger would give it back: SQLite makes a whole number in a REAL column a float, and -0.0 is 0.0."""
-    return round(float(duration), decimals) + 0.0
 
 
 Event: TypeAlias = Mapping[str, Any]
@@ -228,7 +140,7 @@ class Journal:
         self._event.msg(event, level=level, **fields)
         self.flush()
 
-    def item(self, row: Row) -> None:
+    def item(self, row: ItemResult) -> None:
         """Write an item's result, which has to be durable in the ledger already."""
         self._item.msg(**record(row, run=self._run))
         if abs(row.finished_ms - self._flushed_ms) >= FLUSH_MS:

@@ -19,19 +19,16 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from migrator.errors import MetricsError
 from migrator.report.summary import Summary
 
-__all__ = ["MetricsError", "write_metrics"]
+__all__ = ["write_metrics"]
 
 FILE_MODE: Final = 0o644
 """The node exporter runs as a user of its own. Nothing secret is in a summary's numbers."""
 
 SUFFIX: Final = ".prom"
 LAST_SUCCESS: Final = "migrator_last_success_timestamp_seconds"
-
-
-class MetricsError(Exception):
-    """The metrics file cannot be written; the text says why."""
 
 
 def write_metrics(path: Path, summary: Summary) -> None:

@@ -28,11 +28,12 @@ import anyio
 import msgspec
 
 from migrator import __version__
-from migrator.address import is_loopback
+from migrator.errors import NoticeError
+from migrator.messages import is_loopback
 from migrator.report.summary import Summary, summary_text
 from migrator.secret import Secret
 
-__all__ = ["NOTICE_S", "Kind", "Moment", "NoticeError", "Target", "notify", "read_targets"]
+__all__ = ["NOTICE_S", "Kind", "Moment", "Target", "notify", "read_targets"]
 
 ATTEMPTS: Final = 3
 """A false alarm for one lost packet wakes somebody; the time limit holds for all attempts together."""
@@ -97,10 +98,6 @@ class Target:
             return f"command {PurePath(self.command[0]).name}"
         scheme, _, _ = self.url.reveal().partition("://")
         return f"{self.kind} {scheme}" if self.kind is Kind.APPRISE else f"{self.kind} {_host(self.url.reveal())}"
-
-
-class NoticeError(Exception):
-    """A job file's `notify` cannot be used; the text says which entry and why, without its URL."""
 
 
 class _Problem(Exception):  # noqa: N818  it never leaves this module

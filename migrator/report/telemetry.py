@@ -13,9 +13,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from migrator import __version__
-from migrator.api.reader import Sender
-from migrator.errors import UserError
-from migrator.messages import Answer, Reply, Request
+from migrator.errors import MigratorError
+from migrator.messages import Answer, Reply, Request, Sender
 from migrator.report.summary import Summary
 
 __all__ = ["Telemetry", "check_telemetry", "open_telemetry"]
@@ -98,7 +97,7 @@ def check_telemetry(env: Mapping[str, str]) -> bool:
     if env.get("OTEL_SDK_DISABLED", "").lower() == "true" or not any(env.get(name) for name in ENDPOINTS):
         return False
     if find_spec("opentelemetry") is None or find_spec("opentelemetry.exporter") is None:
-        raise UserError(f"{ENDPOINTS[0]} is set, which needs the extra otel: pip install 'migrator[otel]'")
+        raise MigratorError(f"{ENDPOINTS[0]} is set, which needs the extra otel: pip install 'migrator[otel]'")
     return True
 
 

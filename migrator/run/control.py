@@ -15,12 +15,12 @@ from typing import Any, Final
 import anyio
 import msgspec
 
-from migrator.errors import UserError
+from migrator.errors import MigratorError
 from migrator.options import parse_rate
 from migrator.ratelimit.throttle import Throttle
 from migrator.report.journal import Journal
+from migrator.results import StopKind, StopReason
 from migrator.run.engine import Run, RunStatistics
-from migrator.run.stop_rules import StopKind, StopReason
 
 __all__ = ["VERBS", "ask", "live_status", "serve"]
 
@@ -154,9 +154,9 @@ def ask(place: Path, verb: str, value: str | None = None) -> Mapping[str, Any]:
             with connection.makefile("rb") as answers:
                 said: Mapping[str, Any] = json.loads(answers.readline() or b"{}")
         except (OSError, ValueError):
-            raise UserError(f"{place.name} is not under way; migrator status lists what there is") from None
+            raise MigratorError(f"{place.name} is not under way; migrator status lists what there is") from None
     if "error" in said:
-        raise UserError(f"{verb} {said['error']}")
+        raise MigratorError(f"{verb} {said['error']}")
     found: Mapping[str, Any] = said.get("status", {})
     return found
 
@@ -165,7 +165,7 @@ def live_status(place: Path) -> Mapping[str, Any] | None:
     """Return how a run stands, or None where it is not under way."""
     try:
         return ask(place, "status")
-    except UserError:
+    except MigratorError:
         return None
 
 

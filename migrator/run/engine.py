@@ -17,23 +17,23 @@ import anyio
 from anyio import CancelScope
 from anyio.streams.memory import MemoryObjectSendStream
 
-from migrator.api.error_body import ErrorKind, ItemError
-from migrator.api.outcome import Decision, Outcome, Retry, RetryPolicy, Settle, Status, Stop, classify, decide, held
-from migrator.api.reader import Reader, ReadingError, Sender
-from migrator.messages import Answer, Clock, Request
+from migrator.api.outcome import Decision, Retry, RetryPolicy, Settle, Stop, classify, decide, held
+from migrator.api.reader import Reader
+from migrator.errors import InputChanged, LedgerError, ReadingError, WaitTooLong
+from migrator.messages import Answer, Clock, Request, Sender
 from migrator.options import RunOptions
 from migrator.ratelimit.headers import Quota
-from migrator.ratelimit.throttle import Throttle, ThrottleStatistics, WaitTooLong
+from migrator.ratelimit.throttle import Throttle, ThrottleStatistics
 from migrator.report.journal import Journal
+from migrator.results import ErrorKind, ItemError, ItemResult, Outcome, Status, StopKind, StopReason
 from migrator.run.item import Rows
 from migrator.run.pool import Supply
 from migrator.run.preconditions import Look
-from migrator.run.stop_rules import Brakes, Breaker, StopKind, StopReason, fatal
+from migrator.run.stop_rules import Brakes, Breaker, stop_reason_of
 from migrator.secret import Masker
-from migrator.store.ledger_schema import LedgerError, Row
 from migrator.store.ledger_writer import Ledger
 
-__all__ = ["InputChanged", "Run", "RunStatistics"]
+__all__ = ["Run", "RunStatistics"]
 
 BATCH: Final = 32
 """Requests that are rendered at a time: enough to make the hand-over cheap, few enough to let the loop breathe."""
@@ -46,10 +46,6 @@ INTERRUPTED: Final = ItemError(
     kind=ErrorKind.CONNECTION,
     message="the program ended while this was being sent; the server may have acted on it, and it is not sent again",
 )
-
-
-class InputChanged(Exception):  # noqa: N818  it reads as what it is
-    """The items file is not what was checked any more."""
 
 
 BringToEnd: TypeAlias = Callable[[Request], Awaitable[None]]
@@ -263,7 +259,7 @@ class Run:
                 self.stop(StopReason(StopKind.LEDGER, str(error)))
             except ReadingError as error:
                 if error.error is not None:
-                    self.stop(fatal(error.error, item=request.item))
+                    self.stop(stop_reason_of(error.error, item=request.item))
             finally:
                 source.done(request)
 
@@ -307,11 +303,11 @@ class Run:
                         await self._read_back(self._reader, request, row)
                     return None
                 case Stop(outcome):
-                    return self.stop(fatal(outcome.error, item=request.item))
+                    return self.stop(stop_reason_of(outcome.error, item=request.item))
                 case never:
                     assert_never(never)
 
-    async def _unsent(self, request: Request) -> Row | None:
+    async def _unsent(self, request: Request) -> ItemResult | None:
         """Return the end of an item that is not to be sent, or None for one that is."""
         if request.item in self._doubtful and not request.idempotent:
             return self._rows.unsent(request, Status.IN_DOUBT, INTERRUPTED)
@@ -335,7 +331,7 @@ class Run:
         # It is not the item's fault, which keeps its attempts.
         return Retry(delay_s=0.0, counted=False) if self._breaker.open else decision
 
-    async def _read_back(self, reader: Reader, request: Request, row: Row) -> None:
+    async def _read_back(self, reader: Reader, request: Request, row: ItemResult) -> None:
         """Look whether the server holds what was written, and say so in place of what the answer said."""
         if row.status is Status.SUCCEEDED:
             record = await reader.record(request)
@@ -370,13 +366,13 @@ class Run:
             remaining=remaining,
         )
 
-    async def _settle(self, request: Request, row: Row) -> None:
+    async def _settle(self, request: Request, row: ItemResult) -> None:
         """Record an item's end; from here on it counts. The ledger has it even if the wait for the disk is given up."""
         await self._ledger.settle(row)
         if row.provisional or self._reader is None or row.attempts == 0:
             self._count(request, row)
 
-    def _count(self, request: Request, row: Row) -> None:
+    def _count(self, request: Request, row: ItemResult) -> None:
         self._journal.item(row)
         self._counts[row.status] += 1
         self._settled += 1

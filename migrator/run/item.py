@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping
 
-from migrator.api.error_body import ItemError
-from migrator.api.outcome import Outcome, Status
 from migrator.messages import Answer, Clock, Reply, Request
 from migrator.ratelimit.headers import Quota
+from migrator.results import ItemError, ItemResult, Outcome, Status
 from migrator.secret import Masker
-from migrator.store.ledger_schema import Row
 
 __all__ = ["Rows"]
 
@@ -38,11 +36,11 @@ class Rows:
         attempts: int,
         waited_s: float,
         provisional: bool,
-    ) -> Row:
+    ) -> ItemResult:
         """Return the end of an item that was sent."""
         headers = answer.headers if isinstance(answer, Reply) else NO_HEADERS
         request_id = headers.get("x-request-id")
-        return Row(
+        return ItemResult(
             item=request.item,
             key=request.key,
             status=outcome.status,
@@ -62,9 +60,9 @@ class Rows:
             error=outcome.error,
         )
 
-    def unsent(self, request: Request, status: Status, error: ItemError | None) -> Row:
+    def unsent(self, request: Request, status: Status, error: ItemError | None) -> ItemResult:
         """Return the end of an item for which this invocation sends nothing."""
-        return Row(
+        return ItemResult(
             item=request.item,
             key=request.key,
             status=status,

@@ -10,18 +10,18 @@ from urllib.parse import urlsplit
 import anyio
 import click
 
-from migrator.errors import UserError
+from migrator import errors
+from migrator.errors import LedgerError, MigratorError, NotConfirmedError
 from migrator.options import RunOptions
 from migrator.report.summary import Summary, summary_json, summary_text
+from migrator.results import Exit
 from migrator.run.runner import Invocation
-from migrator.run.stop_rules import Exit
 from migrator.run.work_list import Work
-from migrator.store import state_folder
+from migrator.store import files, state_folder
 from migrator.store.ledger_reader import is_begun, read_ledger
-from migrator.store.ledger_schema import LedgerError
 from migrator.store.lock import lock_job
 
-__all__ = ["Ending", "NotConfirmedError", "launch"]
+__all__ = ["Ending", "launch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,6 @@ class Ending:
         return "null" if self.summary is None else summary_json(self.summary).decode().rstrip()
 
 
-class NotConfirmedError(UserError):
-    """Whoever sits at the terminal does not want it."""
-
-
 def launch(work: Work, options: RunOptions) -> Ending:
     """Do a work to its end, or to where it is stopped.
 
@@ -60,24 +56,24 @@ def launch(work: Work, options: RunOptions) -> Ending:
         UserError: it cannot be done.
     """
     if options.stages and work.gate and not options.allow_commands:
-        raise UserError("the job file's gate is a command, and commands need --allow-commands")
-    state = state_folder.private_folder(Path(options.state))
+        raise MigratorError("the job file's gate is a command, and commands need --allow-commands")
+    state = files.private_folder(Path(options.state))
     with lock_job(state, work.job, options.if_running) as holder:
         if holder is not None:
             return Ending(Exit.OK, None, holder)
         for name in ("runs", "apis"):
-            state_folder.private_folder(state / name)
+            files.private_folder(state / name)
         unfinished = None if options.fresh or options.dry_run else _unfinished(state, work)
         _confirm(work, options, resumed=unfinished is not None)
         if work.preflight is not None and unfinished is None:
             for notice in work.preflight():
                 click.echo(f"migrator: {notice}", err=True)
-        place = state_folder.private_folder(unfinished or state / "runs" / state_folder.new_run_id(work.job, time()))
+        place = files.private_folder(unfinished or state / "runs" / state_folder.new_run_id(work.job, time()))
         invocation = Invocation(work, options, state=state, place=place)
         try:
             summary = anyio.run(invocation.run)
-        except (LedgerError, state_folder.FolderError) as error:
-            raise UserError(str(error), Exit.STOPPED) from None
+        except (LedgerError, errors.FolderError) as error:
+            raise MigratorError(str(error), Exit.STOPPED) from None
     return Ending(Exit(summary["exit_code"]), summary)
 
 
@@ -92,7 +88,7 @@ def _unfinished(state: Path, work: Work) -> Path | None:
             with read_ledger(place / "ledger.db") as ledger:
                 meta = ledger.meta()
         except LedgerError as error:
-            raise UserError(f"{error}; --fresh starts a new run", Exit.STOPPED) from None
+            raise MigratorError(f"{error}; --fresh starts a new run", Exit.STOPPED) from None
         if (meta.get("job"), meta.get("base_url")) == (work.job, work.base_url) and meta.get("dry_run") != "true":
             return place if meta.get("state") != "ended" and _goes_on(meta, work, place.name) else None
     return None
@@ -106,11 +102,11 @@ def _goes_on(meta: Mapping[str, str], work: Work, name: str) -> bool:
         return False
     choice = "Put the old one back to go on with it, or give --fresh to start a new run with all items."
     if kind != work.kind or (kind != "run" and items_digest != work.items_digest):
-        raise UserError(f"the {kind} {name} is unfinished: go on with it first, or give --fresh")
+        raise MigratorError(f"the {kind} {name} is unfinished: go on with it first, or give --fresh")
     if items_digest != work.items_digest:
-        raise UserError(f"{work.name} has changed since the unfinished run {name} began. {choice}")
+        raise MigratorError(f"{work.name} has changed since the unfinished run {name} began. {choice}")
     if meta.get("job_digest") != work.job_digest:
-        raise UserError(f"the job file has changed since the unfinished run {name} began. {choice}")
+        raise MigratorError(f"the job file has changed since the unfinished run {name} began. {choice}")
     return True
 
 

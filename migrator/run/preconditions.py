@@ -1,6 +1,5 @@
 """What is looked at before an item is written: whether it needs to be, has changed since the plan, and how it was."""
 
-import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -11,27 +10,24 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from migrator.api.error_body import ErrorKind, ItemError
-from migrator.api.outcome import Outcome, Status
 from migrator.api.reader import Reader, Record, item_url
 from migrator.api.session import Session
-from migrator.api.state import before_image, changes, has_mask
-from migrator.errors import UserError
+from migrator.api.state import before_image, changes
+from migrator.errors import MigratorError
 from migrator.job.job_file import Job
 from migrator.messages import Request
 from migrator.options import RunOptions
-from migrator.secret import Fingerprinter, Secret
+from migrator.results import ErrorKind, ItemError, Outcome, Status
+from migrator.secret import Fingerprinter, Secret, has_mask
+from migrator.store.files import private_folder
 from migrator.store.last_sent import SentBefore
 from migrator.store.ledger_reader import LedgerReader
 from migrator.store.ledger_writer import Ledger
 from migrator.store.plan_file import PlannedItem, read_plan
-from migrator.store.state_folder import private_folder, read_key
-from migrator.store.vault import SALT_BYTES, Vault
+from migrator.store.state_folder import read_key
+from migrator.store.vault import SALT_BYTES, Vault, read_passphrase
 
-__all__ = ["Beforehand", "Look", "Wishes", "open_beforehand", "read_passphrase", "state_digest", "states", "wishes"]
-
-KEY_VARIABLE: Final = "MIGRATOR_KEY"
-SHORTEST_KEY: Final = 12
+__all__ = ["Beforehand", "Look", "Wishes", "open_beforehand", "state_digest", "states", "wishes"]
 
 LIST_FROM: Final = 10
 """Items from which on the collection is read page by page, in place of each record by itself."""
@@ -160,28 +156,6 @@ def _failed(kind: ErrorKind, message: str) -> Outcome:
     return Outcome(status=Status.FAILED, error=ItemError(kind=kind, message=message))
 
 
-def read_passphrase(options: RunOptions) -> Secret:
-    """Return the user's key for what is kept for a rollback.
-
-    Raises:
-        UserError: there is none, or it is too short.
-    """
-    if options.key_file is not None:
-        try:
-            key = Path(options.key_file).read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or "cannot be read"
-            raise UserError(f"the key file {options.key_file}: {why}") from None
-    else:
-        key = os.environ.get(KEY_VARIABLE, "")
-    if len(key) < SHORTEST_KEY:
-        raise UserError(
-            f"what is kept for a rollback is encrypted: put a key of {SHORTEST_KEY} characters or more into a file for "
-            f"--key-file, or into the variable {KEY_VARIABLE}, and keep it"
-        )
-    return Secret(key)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
     """What is to be looked at before writing, checked before anything is begun.
@@ -215,7 +189,9 @@ def wishes(job: Job, options: RunOptions, *, base_url: str, total: int, items_di
     if options.dry_run or not (reads or options.since_last):
         return None
     if reads and not job.api.readable:
-        raise UserError(f"the profile of {job.api.name} has no read request ('read': true), which this option needs")
+        raise MigratorError(
+            f"the profile of {job.api.name} has no read request ('read': true), which this option needs"
+        )
     state, planned = private_folder(Path(options.state)), None
     if options.plan is not None:
         planned = read_plan(

@@ -15,29 +15,27 @@ from typing import Final
 import anyio
 
 from migrator import __version__
-from migrator.api.outcome import Status
-from migrator.api.reader import ReadingError, Sender
 from migrator.api.session import Session, open_session, system_clock
-from migrator.errors import UserError
-from migrator.messages import Clock, Instant
+from migrator.errors import FolderError, MetricsError, MigratorError, NoticeError, ReadingError, WaitTooLong
+from migrator.messages import Clock, Instant, Sender
 from migrator.options import Progress, RunOptions
-from migrator.ratelimit.throttle import WaitTooLong
+from migrator.report.csv_files import redactor, write_result_files
 from migrator.report.journal import Journal, open_journal, stderr_subscriber, write_results
-from migrator.report.metrics import MetricsError, write_metrics
-from migrator.report.notify import NOTICE_S, Moment, NoticeError, Target, notify, read_targets
+from migrator.report.metrics import write_metrics
+from migrator.report.notify import NOTICE_S, Moment, Target, notify, read_targets
 from migrator.report.page.render import write_page
-from migrator.report.summary import Stopped, Summary, redactor, summarise, write_result_files, write_summary
+from migrator.report.summary import Stopped, Summary, summarise, write_summary
 from migrator.report.telemetry import check_telemetry, open_telemetry
+from migrator.results import Exit, Status, StopKind, StopReason
 from migrator.run import control
 from migrator.run.engine import Run
 from migrator.run.signals import flush, watch_deadline, watch_signals
 from migrator.run.stages import Stages
-from migrator.run.stop_rules import Exit, StopKind, StopReason
 from migrator.run.work_list import Work
 from migrator.secret import Fingerprinter, Masker
 from migrator.store.ledger_reader import LedgerReader, read_ledger
 from migrator.store.ledger_writer import Ledger
-from migrator.store.state_folder import FolderError, read_key
+from migrator.store.state_folder import read_key
 
 __all__ = ["Invocation"]
 
@@ -72,7 +70,7 @@ class Invocation:
             try:
                 self._targets = read_targets(work.notices, allow_commands=options.allow_commands)
             except NoticeError as error:
-                raise UserError(str(error)) from None
+                raise MigratorError(str(error)) from None
 
     async def run(self) -> Summary:
         """Open everything, drive the run, sum it up.

@@ -11,8 +11,8 @@ import anyio
 
 from migrator.options import Deadline
 from migrator.report.journal import Journal
+from migrator.results import StopKind, StopReason
 from migrator.run.engine import Run
-from migrator.run.stop_rules import StopKind, StopReason
 
 __all__ = ["flush", "watch_deadline", "watch_signals"]
 

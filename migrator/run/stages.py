@@ -9,9 +9,9 @@ import anyio
 import click
 import msgspec
 
-from migrator.api.outcome import Status
 from migrator.options import RunOptions
 from migrator.report.journal import Journal
+from migrator.results import Status
 
 __all__ = ["Stages"]
 

@@ -1,16 +1,12 @@
 """What stops a run: a run that goes wrong must end early, with a reason, and can be resumed."""
 
 import math
-from dataclasses import dataclass
-from enum import IntEnum, StrEnum
 from typing import Final
 
-from migrator.api.error_body import ErrorKind, ItemError
-from migrator.api.outcome import Status
 from migrator.options import Threshold
+from migrator.results import ErrorKind, ItemError, Status, StopKind, StopReason
 
-__all__ = ["Brakes", "Breaker", "Exit", "StopKind", "StopReason", "fatal"]
-
+__all__ = ["Brakes", "Breaker", "stop_reason_of"]
 
 DOWN: Final = 10
 """Bad answers in a row that make a server down, if they are of so many items."""
@@ -18,60 +14,6 @@ DOWN: Final = 10
 DOWN_ITEMS: Final = 5
 
 LONGEST_HOLD_S: Final = 10.0
-
-
-class Exit(IntEnum):
-    """The contract's exit codes."""
-
-    OK = 0
-    SOME_FAILED = 1
-    USAGE = 2
-    STOPPED = 3
-    RUNNING = 4
-    BUG = 70
-    INTERRUPTED = 130
-    TERMINATED = 143
-
-
-class StopKind(StrEnum):
-    """Why a run stopped before its end."""
-
-    CREDENTIALS = "credentials refused"
-    UNREACHABLE = "server unreachable"
-    OUTAGE = "server down"
-    FAILURES = "too many failures"
-    CANARY = "canary failed"
-    QUOTA_WAIT = "wait for quota too long"
-    INPUT_CHANGED = "items file changed"
-    LEDGER = "ledger cannot be written"
-    FILES = "files cannot be written"
-    UNREADABLE = "server cannot be read"
-    DEADLINE = "deadline reached"
-    STAGE = "stage not passed"
-    CONTROL = "stopped by migrator ctl"
-    SIGINT = "interrupted"
-    SIGTERM = "terminated"
-
-
-@dataclass(frozen=True, slots=True)
-class StopReason:
-    """Why a run stopped, in a sentence for the person on call.
-
-    Attributes:
-        kind: the cause.
-        message: the sentence.
-        item: the row's number that caused it; it is sent again when the run is resumed.
-    """
-
-    kind: StopKind
-    message: str
-    item: int | None = None
-
-    @property
-    def exit_code(self) -> Exit:
-        """The exit code that tells it."""
-        signals = {StopKind.SIGINT: Exit.INTERRUPTED, StopKind.SIGTERM: Exit.TERMINATED}
-        return signals.get(self.kind, Exit.STOPPED)
 
 
 class Brakes:
@@ -158,7 +100,7 @@ class Breaker:
         return min(LONGEST_HOLD_S, 2.0 ** min(self._probes - 1, 10))
 
 
-def fatal(error: ItemError | None, *, item: int) -> StopReason:
+def stop_reason_of(error: ItemError | None, *, item: int) -> StopReason:
     """Return the reason to stop that one answer gives, which no other item would escape."""
     message = error.message if error is not None else "the server refuses"
     auth = error is not None and error.kind is ErrorKind.AUTH

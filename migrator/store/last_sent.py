@@ -8,7 +8,7 @@ from typing import Final
 
 from migrator.messages import Request
 from migrator.secret import Fingerprinter
-from migrator.store.state_folder import open_private
+from migrator.store.files import open_private
 
 __all__ = ["SentBefore"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from migrator.api.error_body import ErrorKind
-from migrator.api.outcome import Status
-from migrator.store.ledger_schema import BUSY_S, COLUMNS, LedgerError, Row, decoded, explained, is_ledger
+from migrator.errors import LedgerError
+from migrator.results import ErrorKind, ItemResult, Status
+from migrator.store.ledger_schema import BUSY_S, COLUMNS, decoded, explained, is_ledger
 
 __all__ = ["Image", "InFlight", "LedgerReader", "is_begun", "read_ledger"]
 
@@ -75,12 +75,12 @@ class LedgerReader:
         )
         return [InFlight(*row) for row in rows]
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ItemResult]:
         """Yield every result in the input's order."""
         for row in self._chunks(SELECT, by="item", place=0):
             yield decoded(row)
 
-    def rows_as_finished(self) -> Iterator[Row]:
+    def rows_as_finished(self) -> Iterator[ItemResult]:
         """Yield every result in the order in which the items came to their end."""
         for row in self._chunks(SELECT, by="sequence", place=-1):
             yield decoded(row)

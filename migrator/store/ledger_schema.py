@@ -3,14 +3,14 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from migrator.api.error_body import ItemError
-from migrator.api.outcome import Status
+from migrator.errors import LedgerError
+from migrator.results import ItemError, ItemResult, Status
 
 __all__ = [
     "APPLICATION_ID",
@@ -18,8 +18,6 @@ __all__ = [
     "COLUMNS",
     "SCHEMA",
     "SCHEMA_VERSION",
-    "LedgerError",
-    "Row",
     "decoded",
     "encoded",
     "explained",
@@ -74,70 +72,23 @@ BUSY_S: Final = 5.0
 """Seconds to wait for a lock; only a backup tool or a curious reader could hold one."""
 
 
-class LedgerError(Exception):
-    """The ledger cannot be read or written; the text says why and what to do."""
+ROW_FIELDS: Final = tuple(field.name for field in fields(ItemResult))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """What became of an item: all that a record says, and nothing secret.
-
-    Attributes:
-        item: the row's number in the input, from 1.
-        key: what names the item.
-        status: what became of it.
-        method: the request's.
-        url: the request's, masked.
-        http_status: the last answer's.
-        attempts: how often it was tried.
-        request_id: the server's own id of the last answer.
-        finished_ms: milliseconds since the epoch, UTC.
-        duration_ms: of the last attempt.
-        waited_ms: for the throttle and between attempts.
-        verified: whether the answer holds what was sent; None where that was not looked at.
-        limit: the quota that the last answer reported.
-        remaining: its rest.
-        reset_s: seconds until it is renewed.
-        provisional: the run was stopped by it, and it is sent again when the run is resumed.
-        error: why it did not succeed.
-    """
-
-    item: int
-    key: str
-    status: Status
-    method: str
-    url: str
-    http_status: int | None
-    attempts: int
-    request_id: str | None
-    finished_ms: int
-    duration_ms: float
-    waited_ms: float
-    verified: bool | None
-    limit: int | None
-    remaining: int | None
-    reset_s: float | None
-    provisional: bool = False
-    error: ItemError | None
-
-
-ROW_FIELDS: Final = tuple(field.name for field in fields(Row))
-
-
-def encoded(row: Row) -> tuple[Any, ...]:
+def encoded(row: ItemResult) -> tuple[Any, ...]:
     """Return a row's values in the order of `COLUMNS`."""
     *values, error = (getattr(row, name) for name in ROW_FIELDS)
     return (*values, None if error is None else msgspec.json.encode(error).decode())
 
 
-def decoded(values: tuple[Any, ...]) -> Row:
+def decoded(values: tuple[Any, ...]) -> ItemResult:
     """Return the row of such values, to which its sequence is added."""
     named = dict(zip(ROW_FIELDS, values[:-1], strict=True))
     named["status"] = Status(named["status"])
     named["verified"] = None if named["verified"] is None else bool(named["verified"])
     named["provisional"] = bool(named["provisional"])
     named["error"] = None if named["error"] is None else msgspec.json.decode(named["error"], type=ItemError)
-    return Row(**named)
+    return ItemResult(**named)
 
 
 def is_ledger(connection: sqlite3.Connection, path: Path) -> bool:

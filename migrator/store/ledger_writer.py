@@ -23,20 +23,20 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from migrator.errors import FolderError, LedgerError
+from migrator.results import ItemResult
+from migrator.store.files import open_private
 from migrator.store.ledger_schema import (
     APPLICATION_ID,
     BUSY_S,
     COLUMNS,
     SCHEMA,
     SCHEMA_VERSION,
-    LedgerError,
-    Row,
     encoded,
     explained,
     explanation,
     is_ledger,
 )
-from migrator.store.state_folder import FolderError, open_private
 
 __all__ = ["Ledger"]
 
@@ -114,7 +114,7 @@ class Ledger:
         """
         self._enqueue(WITHDRAW, (item,))
 
-    async def settle(self, row: Row) -> None:
+    async def settle(self, row: ItemResult) -> None:
         """Record an item's end, and return once it is durable."""
         self._sequence += 1
         error_kind = None if row.error is None else row.error.kind

@@ -16,10 +16,10 @@ from types import FrameType
 import click
 from filelock import FileLock, Timeout
 
-from migrator.errors import UserError
+from migrator.errors import FolderError, MigratorError
 from migrator.options import IfRunning
-from migrator.run.stop_rules import Exit, StopKind
-from migrator.store.state_folder import FolderError, private_folder, write_atomically
+from migrator.results import Exit, StopKind
+from migrator.store.files import private_folder, write_atomically
 
 __all__ = ["holder", "is_held", "lock_job"]
 
@@ -42,7 +42,7 @@ def lock_job(state: Path, job: str, if_running: IfRunning) -> Iterator[str | Non
             yield who
             return
         if if_running is IfRunning.FAIL:
-            raise UserError(f"another run of {job} is under way ({who})", Exit.RUNNING) from None
+            raise MigratorError(f"another run of {job} is under way ({who})", Exit.RUNNING) from None
         click.echo(f"migrator: waiting for the run of {job} that is under way ({who})", err=True)
         with _signals_end_it():
             lock.acquire()
@@ -94,7 +94,7 @@ def _signals_end_it() -> Iterator[None]:
     def stop(number: int, _frame: FrameType | None) -> None:
         interrupted = number == signal.SIGINT
         kind, code = (StopKind.SIGINT, Exit.INTERRUPTED) if interrupted else (StopKind.SIGTERM, Exit.TERMINATED)
-        raise UserError(f"{kind.value} while waiting; nothing was sent", code)
+        raise MigratorError(f"{kind.value} while waiting; nothing was sent", code)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -5,9 +5,9 @@ from typing import Any, Final
 
 import msgspec
 
-from migrator.errors import UserError
+from migrator.errors import MigratorError
 from migrator.secret import Fingerprinter
-from migrator.store.state_folder import write_atomically
+from migrator.store.files import write_atomically
 
 __all__ = ["Plan", "PlannedChange", "PlannedItem", "key_check", "read_plan", "write_plan"]
 
@@ -107,11 +107,11 @@ def read_plan(
     try:
         plan = msgspec.json.decode(path.read_bytes(), type=Plan)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or 'cannot be read'}") from None
+        raise MigratorError(f"{path}: {error.strerror or 'cannot be read'}") from None
     except msgspec.MsgspecError:
-        raise UserError(f"{path} is no plan; migrator plan JOB --out {path} makes one") from None
+        raise MigratorError(f"{path} is no plan; migrator plan JOB --out {path} makes one") from None
     if plan.schema != SCHEMA_VERSION:
-        raise UserError(f"{path} was made by another version; make a new plan")
+        raise MigratorError(f"{path} was made by another version; make a new plan")
     of = {
         "another version of the job": (plan.job_digest, job_digest),
         "other items": (plan.items_digest, items_digest),
@@ -120,5 +120,5 @@ def read_plan(
     }
     for what, (planned, present) in of.items():
         if planned != present:
-            raise UserError(f"{path} is a plan of {what}; make a new one")
+            raise MigratorError(f"{path} is a plan of {what}; make a new one")
     return {one.item: one for one in plan.items}

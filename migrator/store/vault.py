@@ -4,6 +4,8 @@ AES-256-GCM under a key that scrypt derives from the user's passphrase and a sal
 in the ledger). The item is bound into each image, so that none can be put into another's place.
 """
 
+import os
+from pathlib import Path
 from secrets import token_bytes
 from typing import Final
 
@@ -12,19 +14,17 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from migrator.errors import MigratorError, VaultError
 from migrator.messages import JSON
+from migrator.options import RunOptions
 from migrator.secret import Secret
 
-__all__ = ["SALT_BYTES", "Vault", "VaultError"]
+__all__ = ["SALT_BYTES", "Vault", "read_passphrase"]
 
 SALT_BYTES: Final = 16
 NONCE_BYTES: Final = 12
 COST, BLOCK, LANES = 2**15, 8, 1
 """scrypt's parameters for a key that is derived once a run: 32 MiB and a tenth of a second."""
-
-
-class VaultError(Exception):
-    """An image cannot be opened: the key is another one, or the ledger was changed."""
 
 
 class Vault:
@@ -65,3 +65,29 @@ class Vault:
 
 def _bound(item: int) -> bytes:
     return f"item {item}".encode()
+
+
+KEY_VARIABLE: Final = "MIGRATOR_KEY"
+SHORTEST_KEY: Final = 12
+
+
+def read_passphrase(options: RunOptions) -> Secret:
+    """Return the user's key for what is kept for a rollback.
+
+    Raises:
+        UserError: there is none, or it is too short.
+    """
+    if options.key_file is not None:
+        try:
+            key = Path(options.key_file).read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "cannot be read"
+            raise MigratorError(f"the key file {options.key_file}: {why}") from None
+    else:
+        key = os.environ.get(KEY_VARIABLE, "")
+    if len(key) < SHORTEST_KEY:
+        raise MigratorError(
+            f"what is kept for a rollback is encrypted: put a key of {SHORTEST_KEY} characters or more into a file for "
+            f"--key-file, or into the variable {KEY_VARIABLE}, and keep it"
+        )
+    return Secret(key)

@@ -341,7 +341,7 @@ def test_credentials_are_given_as_they_are(tmp_path: Path) -> None:
 
 def test_exit_codes_are_all_told() -> None:
     """The table of alarms names every exit code that the program has."""
-    from migrator.run.stop_rules import Exit
+    from migrator.results import Exit
 
     told = re.findall(r"^\| ([\d, ]+) \|", (DEPLOY / "README.md").read_text(), re.MULTILINE)
 

@@ -8,18 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from migrator.store.state_folder import (
-    RUN_ID,
-    FolderError,
-    find_run,
-    new_run_id,
-    open_private,
-    private_folder,
-    read_key,
-    remove_leftovers,
-    runs,
-    write_atomically,
-)
+from migrator.errors import FolderError
+from migrator.store.files import open_private, private_folder, remove_leftovers, write_atomically
+from migrator.store.state_folder import RUN_ID, find_run, new_run_id, read_key, runs
 
 NOON = 1_795_435_200.9
 

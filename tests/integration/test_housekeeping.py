@@ -10,9 +10,11 @@ from filelock import FileLock
 from result_rows import result
 
 from migrator.commands.prune import prune
-from migrator.report.journal import timestamp
+from migrator.errors import FolderError
+from migrator.store.files import private_folder
 from migrator.store.ledger_writer import Ledger
-from migrator.store.state_folder import FolderError, private_folder, runs
+from migrator.store.state_folder import runs
+from migrator.times import timestamp
 
 NOON = 1_795_435_200.0
 DAY = 86_400.0

@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from result_rows import failure, result, results
 
-from migrator.api.error_body import ErrorKind, ItemError
-from migrator.api.outcome import Status
 from migrator.messages import Instant
 from migrator.options import LogFormat
-from migrator.report.journal import Event, Journal, open_journal, record, stderr_subscriber, timestamp, write_results
+from migrator.report.journal import Event, Journal, open_journal, stderr_subscriber, write_results
+from migrator.report.records import record
+from migrator.results import ErrorKind, ItemError, ItemResult, Status
 from migrator.secret import Fingerprinter, Masker, Secret
 from migrator.store.ledger_reader import read_ledger
-from migrator.store.ledger_schema import Row
 from migrator.store.ledger_writer import Ledger
+from migrator.times import timestamp
 
 RUN = "job-20261123T120000Z-0a1b"
 CREDENTIAL = Secret("c0nfluent-s3cret")
@@ -37,7 +37,7 @@ def clock() -> Instant:
     return Instant(mono=0.0, utc=NOON)
 
 
-def settle(path: Path, *rows: Row) -> None:
+def settle(path: Path, *rows: ItemResult) -> None:
     """Settle results in a ledger."""
 
     async def settled() -> None:
@@ -48,7 +48,7 @@ def settle(path: Path, *rows: Row) -> None:
     asyncio.run(settled())
 
 
-def live_lines(*rows: Row) -> bytes:
+def live_lines(*rows: ItemResult) -> bytes:
     """Return what the journal writes of results while they happen."""
     file = io.BytesIO()
     journal = Journal(run=RUN, events=io.BytesIO(), results=file, masker=MASKER, clock=clock)
@@ -128,7 +128,7 @@ def test_timestamp(utc_ms: int, text: str) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(rows=st.lists(results(st.integers(1, 10**9)), max_size=12, unique_by=lambda row: row.item))
-def test_line_written_again_is_the_same_bytes(tmp_path_factory: pytest.TempPathFactory, rows: list[Row]) -> None:
+def test_line_written_again_is_the_same_bytes(tmp_path_factory: pytest.TempPathFactory, rows: list[ItemResult]) -> None:
     """What is written live and what is written again from the ledger cannot be told apart."""
     folder = tmp_path_factory.mktemp("run")
     settle(folder / "ledger.db", *rows)
@@ -302,7 +302,7 @@ def test_full_disk_ends_the_journal_and_not_the_run() -> None:
     assert (seen[0], seen[-1], len(seen)) == ("one", "two", 1001)
 
 
-def told(subscriber: Callable[[Event], None], *rows: Row) -> None:
+def told(subscriber: Callable[[Event], None], *rows: ItemResult) -> None:
     """Tell a subscriber of four events, one a level, and of results."""
     journal = Journal(
         run=RUN, events=io.BytesIO(), results=io.BytesIO(), masker=MASKER, clock=clock, subscribers=[subscriber]

@@ -22,10 +22,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from result_rows import failure, result, results
 
-from migrator.api.error_body import ErrorKind
-from migrator.api.outcome import Status
+from migrator.errors import LedgerError
+from migrator.results import ErrorKind, ItemResult, Status
 from migrator.store.ledger_reader import InFlight, read_ledger
-from migrator.store.ledger_schema import LedgerError, Row
 from migrator.store.ledger_writer import Ledger
 
 pytestmark = pytest.mark.anyio
@@ -37,14 +36,14 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.db"
 
 
-async def settled(path: Path, *rows: Row) -> None:
+async def settled(path: Path, *rows: ItemResult) -> None:
     """Settle results in a ledger, one after the other."""
     async with Ledger.open(path) as ledger:
         for row in rows:
             await ledger.settle(row)
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[ItemResult]:
     """Return all results in the input's order."""
     with read_ledger(path) as reader:
         return list(reader.rows())
@@ -60,7 +59,7 @@ async def test_settled_row_is_readable_at_once(path: Path) -> None:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=st.lists(results(st.integers(1, 10**9)), max_size=20, unique_by=lambda row: row.item))
-def test_any_row_comes_back_as_it_was(rows: list[Row]) -> None:
+def test_any_row_comes_back_as_it_was(rows: list[ItemResult]) -> None:
     """Whatever becomes of an item, the ledger gives it back unchanged."""
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(settled(Path(folder, "ledger.db"), *rows))
@@ -432,7 +431,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.folders: list[Path] = []
         self.runner = asyncio.Runner()
         self.begun: dict[int, int] = {}
-        self.settled: dict[int, Row] = {}
+        self.settled: dict[int, ItemResult] = {}
         self.open(self.new_folder())
 
     def new_folder(self) -> Path:
@@ -454,7 +453,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.begun[item] = attempt
 
     @rule(row=results(st.integers(1, 6)))
-    def settle(self, row: Row) -> None:
+    def settle(self, row: ItemResult) -> None:
         self.runner.run(self.ledger.settle(row))
         self.begun.pop(row.item, None)
         self.settled.pop(row.item, None)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from result_rows import result, results
 
+from migrator.results import ItemResult
 from migrator.store.ledger_reader import InFlight, read_ledger
-from migrator.store.ledger_schema import Row
 from migrator.store.ledger_writer import Ledger
 
 ITEMS = st.integers(1, 5)
@@ -37,7 +37,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.folders: list[Path] = []
         self.runner = asyncio.Runner()
         self.begun: dict[int, int] = {}
-        self.results: dict[int, Row] = {}
+        self.results: dict[int, ItemResult] = {}
         self.meta: dict[str, str] = {}
         self.open(self.new_folder())
 
@@ -76,7 +76,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 waiting.append(task)
                 # A task takes its first step, which is what orders operations, only when the loop comes to it.
                 await asyncio.sleep(0)
-            if name == "settle" and isinstance(value, Row):
+            if name == "settle" and isinstance(value, ItemResult):
                 ended.add(value.item)
         await asyncio.gather(*waiting)
         # A note for which nobody waits is on the disk when something behind it is.
@@ -95,7 +95,7 @@ class LedgerMachine(RuleBasedStateMachine):
             case "withdraw", _:
                 self.begun.pop(item, None)
                 self.ledger.withdraw(item)
-            case "settle", Row():
+            case "settle", ItemResult():
                 self.begun.pop(value.item, None)
                 self.results.pop(value.item, None)
                 self.results[value.item] = value

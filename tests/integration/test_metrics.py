@@ -14,7 +14,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from summaries import summary
 
-from migrator.report.metrics import LAST_SUCCESS, MetricsError, write_metrics
+from migrator.errors import MetricsError
+from migrator.report.metrics import LAST_SUCCESS, write_metrics
 from migrator.report.summary import QuotaUse
 
 ENDED = datetime(2026, 11, 23, 12, 1, 30, 500_000, tzinfo=UTC).timestamp()

@@ -18,7 +18,8 @@ from aiohttp import web
 from summaries import summary
 
 from migrator import __version__
-from migrator.report.notify import Kind, Moment, NoticeError, Target, notify, read_targets
+from migrator.errors import NoticeError
+from migrator.report.notify import Kind, Moment, Target, notify, read_targets
 from migrator.report.summary import Summary
 from migrator.secret import Secret
 

@@ -19,18 +19,15 @@ from hypothesis import strategies as st
 from result_rows import failure, result, results
 from summaries import summary
 
-from migrator.api.error_body import ErrorKind, ItemError
-from migrator.api.outcome import Status
-from migrator.report.journal import timestamp
+from migrator.errors import FolderError
 from migrator.report.page.data import COLUMNS, FAILURES
 from migrator.report.page.render import write_page
 from migrator.report.page.words import EXIT_WORDS, KIND_WORDS, STATUS_WORDS, STOP_WORDS
 from migrator.report.summary import Summary
-from migrator.run.stop_rules import Exit, StopKind
+from migrator.results import ErrorKind, Exit, ItemError, ItemResult, Status, StopKind
 from migrator.store.ledger_reader import LedgerReader, read_ledger
-from migrator.store.ledger_schema import Row
 from migrator.store.ledger_writer import Ledger
-from migrator.store.state_folder import FolderError
+from migrator.times import timestamp
 
 START_MS = 1_795_435_200_000
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -117,7 +114,7 @@ class Page(HTMLParser):
         return [row for row in self.rows[1:] if len(row) == len(COLUMNS) and row[0].isdecimal()]
 
 
-def write(folder: Path, rows: Iterable[Row], /, *, events: Sequence[dict[str, Any]] = (), **changes: Any) -> str:
+def write(folder: Path, rows: Iterable[ItemResult], /, *, events: Sequence[dict[str, Any]] = (), **changes: Any) -> str:
     """Write the page of a run with these results, and return it."""
     given = list(rows)
     meta = changes.pop("meta", {"job": "rotate", "dry_run": "false", "items_source": "items.csv"})
@@ -143,7 +140,7 @@ def event(name: str, since_s: float, **fields: Any) -> dict[str, Any]:
     return {"timestamp": timestamp(START_MS + round(since_s * 1000)), "event": name, **fields}
 
 
-def many(count: int, **changes: Any) -> Iterator[Row]:
+def many(count: int, **changes: Any) -> Iterator[ItemResult]:
     """Yield results half a second apart, every tenth of them a failure that the server explains."""
     for number in range(1, count + 1):
         at: dict[str, Any] = {"finished_ms": START_MS + 500 * number, "remaining": 100 - number % 100} | changes
@@ -203,7 +200,7 @@ def many(count: int, **changes: Any) -> Iterator[Row]:
         ),
     ],
 )
-def test_verdict(tmp_path: Path, rows: list[Row], changes: dict[str, Any], verdict: str) -> None:
+def test_verdict(tmp_path: Path, rows: list[ItemResult], changes: dict[str, Any], verdict: str) -> None:
     """One sentence says how it went, also of an empty run, of a dry run and of one that was stopped."""
     assert Page(write(tmp_path, rows, **changes)).verdict == verdict
 
@@ -423,11 +420,11 @@ def test_any_results_can_be_shown(tmp_path: Path, data: st.DataObject) -> None:
 class ManyRows(LedgerReader):
     """A ledger of so many results that are never in memory at once."""
 
-    def __init__(self, folder: Path, rows: Iterable[Row]) -> None:
+    def __init__(self, folder: Path, rows: Iterable[ItemResult]) -> None:
         self._rows = rows
         self._folder = folder
 
-    def rows_as_finished(self) -> Iterator[Row]:
+    def rows_as_finished(self) -> Iterator[ItemResult]:
         yield from self._rows
 
     def meta(self) -> dict[str, str]:

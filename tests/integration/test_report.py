@@ -14,25 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from result_rows import failure, result
 
-from migrator.api.error_body import ErrorKind, ItemError
-from migrator.api.outcome import Status
-from migrator.job.cells import restored
-from migrator.report.summary import (
-    QuotaUse,
-    Stopped,
-    Summary,
-    redactor,
-    summarise,
-    summary_json,
-    summary_text,
-    write_result_files,
-    write_summary,
-)
+from migrator.errors import FolderError
+from migrator.job.csv_reader import restored
+from migrator.report.csv_files import redactor, write_result_files
+from migrator.report.summary import QuotaUse, Stopped, Summary, summarise, summary_json, summary_text, write_summary
+from migrator.results import ErrorKind, ItemError, ItemResult, Status
 from migrator.secret import Fingerprinter, Masker, Secret
 from migrator.store.ledger_reader import read_ledger
-from migrator.store.ledger_schema import Row
 from migrator.store.ledger_writer import Ledger
-from migrator.store.state_folder import FolderError
 
 MASKER = Masker(Fingerprinter(b"k" * 32))
 OWN = ["_status", "_http_status", "_error", "_attempts", "_request_id"]
@@ -205,7 +194,7 @@ def peak_bytes_of_writing(folder: Path, items: int) -> int:
         tracemalloc.stop()
 
 
-def summed_up(folder: Path, *rows: Row, **changes: Any) -> Summary:
+def summed_up(folder: Path, *rows: ItemResult, **changes: Any) -> Summary:
     """Return the summary of a run with these results."""
 
     async def settle() -> None:

@@ -12,10 +12,12 @@ import virtual_time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from migrator.errors import WaitTooLong
 from migrator.messages import Clock, Failure, FailureKind, Reply, Stage
+from migrator.options import Pace
 from migrator.ratelimit.headers import Dialect
-from migrator.ratelimit.model import Pace, PacerSettings
-from migrator.ratelimit.throttle import Permit, Throttle, WaitTooLong
+from migrator.ratelimit.model import PacerSettings
+from migrator.ratelimit.throttle import Permit, Throttle
 from migrator.sandbox.limits import Algorithm, Limiter, ResetStyle, Rounding, limit_headers, make_limiter
 
 

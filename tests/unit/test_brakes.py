@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator.api.error_body import ErrorKind, ItemError
-from migrator.api.outcome import Status
 from migrator.options import Threshold
-from migrator.run.stop_rules import Brakes, Breaker, Exit, StopKind, StopReason, fatal
+from migrator.results import ErrorKind, Exit, ItemError, Status, StopKind, StopReason
+from migrator.run.stop_rules import Brakes, Breaker, stop_reason_of
 
 ERROR = ItemError(kind=ErrorKind.NOT_FOUND, status=404, message="the server answered 404")
 
@@ -68,8 +67,10 @@ def test_exit_codes(kind: StopKind, code: Exit) -> None:
 
 def test_fatal_answers() -> None:
     """Refused credentials and an unreachable server are told apart."""
-    assert fatal(ItemError(kind=ErrorKind.AUTH, message="401"), item=3) == StopReason(StopKind.CREDENTIALS, "401", 3)
-    assert fatal(ItemError(kind=ErrorKind.CONNECTION), item=3).kind is StopKind.UNREACHABLE
+    assert stop_reason_of(ItemError(kind=ErrorKind.AUTH, message="401"), item=3) == StopReason(
+        StopKind.CREDENTIALS, "401", 3
+    )
+    assert stop_reason_of(ItemError(kind=ErrorKind.CONNECTION), item=3).kind is StopKind.UNREACHABLE
 
 
 def bad_answers(breaker: Breaker, count: int, *, items: int = 5, now: float = 0.0, pending: int = 100) -> float:

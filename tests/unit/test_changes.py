@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator.api.state import ABSENT, Change, before_image, changes, has_mask
+from migrator.api.state import ABSENT, Change, before_image, changes
 from migrator.messages import JSON
+from migrator.secret import has_mask
 
 
 def differing(wanted: JSON, state: JSON) -> list[str]:

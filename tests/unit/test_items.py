@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from migrator.job.api_profile import Outside
 from migrator.job.items import Form, Item, flatten, read_cells, read_items
 from migrator.job.job_file import Job, load_job
 from migrator.job.problems import Problem
+from migrator.job.variables import Outside
 from migrator.secret import Secret
 
 

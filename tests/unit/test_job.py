@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator.address import is_loopback, unsafe_url
-from migrator.job.api_profile import AuthKind, Outside
-from migrator.job.job_file import JobError, builtin_template, load_job
-from migrator.job.problems import locate, read_json
+from migrator.job.api_profile import AuthKind
+from migrator.job.job_file import builtin_template, load_job
+from migrator.job.problems import JobError, locate, read_json
+from migrator.job.variables import Outside
+from migrator.messages import is_loopback, unsafe_url
 from migrator.secret import Secret
 
 ENV = {"CONFLUENT_CLOUD_API_KEY": "KEY", "CONFLUENT_CLOUD_API_SECRET": "secret-value", "EXAMPLE_KEY": "KEY"}

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from migrator.errors import OptionError
 from migrator.messages import JSON
-from migrator.options import PARSERS, OptionError, RunOptions, Threshold, parse_duration, parse_rate, resolve
-from migrator.ratelimit.model import Pace
+from migrator.options import PARSERS, Pace, RunOptions, Threshold, parse_rate, resolve
+from migrator.times import parse_duration
 
 
 def read(

@@ -7,20 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator.api.error_body import ErrorKind
-from migrator.api.outcome import (
-    Outcome,
-    Retry,
-    RetryPolicy,
-    Settle,
-    Status,
-    Stop,
-    Verify,
-    classify,
-    decide,
-    is_throttled,
-)
+from migrator.api.outcome import Retry, RetryPolicy, Settle, Stop, classify, decide
 from migrator.messages import JSON, Failure, FailureKind, Instant, Reply, Request, Stage
+from migrator.options import Verify
+from migrator.ratelimit.headers import is_throttled
+from migrator.results import ErrorKind, Outcome, Status
 
 NOW = Instant(100.0, 1_800_000_000.0)
 BODY = {"target": {"kind": "Slack", "webhook_url": "https://hooks.slack.example/x"}}

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulation import Outcome, World, simulate
 
+from migrator.options import Pace
 from migrator.ratelimit.headers import Quota
-from migrator.ratelimit.model import Pace, PacerMemory, PacerSettings
+from migrator.ratelimit.model import PacerMemory, PacerSettings
 from migrator.ratelimit.pacer import Pacer
 from migrator.sandbox.limits import Algorithm, ResetStyle, Rounding
 

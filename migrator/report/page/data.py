@@ -12,9 +12,6 @@ from typing import Any, Final
 
 import msgspec
 
-from migrator.api.error_body import ErrorKind, ItemError
-from migrator.api.outcome import Status
-from migrator.report.journal import timestamp
 from migrator.report.page.words import (
     KIND_WORDS,
     LONGEST,
@@ -25,9 +22,10 @@ from migrator.report.page.words import (
     kind_of,
     milliseconds_of,
 )
-from migrator.report.summary import GOOD, Summary
+from migrator.report.summary import Summary
+from migrator.results import ErrorKind, ItemError, ItemResult, Status
 from migrator.store.ledger_reader import LedgerReader
-from migrator.store.ledger_schema import Row
+from migrator.times import timestamp
 
 __all__ = ["COLUMNS", "FAILURES", "Bin", "Seen", "Stretch"]
 
@@ -178,7 +176,7 @@ class _Failures:
     size: int = 0
     total: int = 0
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ItemResult) -> None:
         self.total += 1
         if len(self.rows) >= FAILURES or self.size >= FAILURES_BYTES:
             return
@@ -272,7 +270,7 @@ class Seen:
         starts = [stretch.start_ms for stretch in stretches]
         for row in ledger.rows_as_finished():
             self.counts[row.status] += 1
-            good = row.status in GOOD or row.status is Status.SKIPPED
+            good = row.status.is_success or row.status is Status.SKIPPED
             place = max(0, bisect_right(starts, row.finished_ms) - 1)
             one = stretches[place].at(row.finished_ms)
             one.good += good
@@ -291,7 +289,7 @@ class Seen:
                 self._blame(row)
                 self.failures.add(row)
 
-    def _blame(self, row: Row) -> None:
+    def _blame(self, row: ItemResult) -> None:
         error = row.error
         words = (error.title or error.detail or error.code or error.message) if error is not None else None
         kind = None if error is None else error.kind
@@ -351,7 +349,7 @@ COLUMNS: Final = (
 )
 
 
-def _failure_row(row: Row) -> str:
+def _failure_row(row: ItemResult) -> str:
     error = row.error
     kind = kind_of(row)
     outcome, tone = STATUS_WORDS[row.status]

@@ -3,11 +3,11 @@
 import math
 from dataclasses import dataclass
 
-from migrator.report.journal import timestamp
 from migrator.report.page.charts import Chart, Span, Timeline, latency_label, legend_html
 from migrator.report.page.data import Seen
-from migrator.report.page.words import duration_text, escaped, item_count, latency_text, nice_top
+from migrator.report.page.words import escaped, item_count, nice_top
 from migrator.report.summary import QuotaUse
+from migrator.times import duration_text, latency_text, timestamp
 
 __all__ = ["Panels", "card"]
 

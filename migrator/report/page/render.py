@@ -19,8 +19,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from migrator import __version__
-from migrator.api.outcome import Status
-from migrator.report.journal import timestamp
 from migrator.report.page.charts import Timeline
 from migrator.report.page.data import COLUMNS, Seen
 from migrator.report.page.panels import Panels, card
@@ -31,7 +29,6 @@ from migrator.report.page.words import (
     STOP_WORDS,
     clock_text,
     day_text,
-    duration_text,
     escaped,
     escaped_or_none,
     item_count,
@@ -40,9 +37,10 @@ from migrator.report.page.words import (
     words_of_kind,
 )
 from migrator.report.summary import Summary
-from migrator.run.stop_rules import Exit
+from migrator.results import Exit, Status
+from migrator.store.files import write_atomically
 from migrator.store.ledger_reader import LedgerReader
-from migrator.store.state_folder import write_atomically
+from migrator.times import duration_text, timestamp
 
 __all__ = ["write_page"]
 

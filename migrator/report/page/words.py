@@ -6,10 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from migrator.api.error_body import ErrorKind
-from migrator.api.outcome import Status
-from migrator.run.stop_rules import Exit, StopKind
-from migrator.store.ledger_schema import Row
+from migrator.results import ErrorKind, Exit, ItemResult, Status, StopKind
 
 __all__ = [
     "EXIT_WORDS",
@@ -20,12 +17,10 @@ __all__ = [
     "STOP_WORDS",
     "clock_text",
     "day_text",
-    "duration_text",
     "escaped",
     "escaped_or_none",
     "item_count",
     "kind_of",
-    "latency_text",
     "milliseconds_of",
     "nice_top",
     "number_text",
@@ -105,7 +100,7 @@ UNSEEN: Final = {code: 0x2400 + code for code in range(32) if chr(code) not in "
 """Control characters, of which HTML forbids some, to pictures of them."""
 
 
-def kind_of(row: Row) -> str:
+def kind_of(row: ItemResult) -> str:
     """Return a failure's kind."""
     return "in_doubt" if row.status is Status.IN_DOUBT or row.error is None else row.error.kind.value
 
@@ -129,30 +124,6 @@ def number_text(value: float) -> str:
 def item_count(count: object) -> str:
     """Return a count of items."""
     return f"{count:,} item{'' if count == 1 else 's'}" if isinstance(count, int) else f"{count} items"
-
-
-def duration_text(seconds: float) -> str:
-    """Return a duration as people say it."""
-    if seconds < 0.05:
-        return "0 s"
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    for unit, name, part, part_name in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= unit:
-            rest = whole % unit // part
-            return f"{whole // unit} {name}" + (f" {rest} {part_name}" if rest else "")
-    return f"{whole} s"
-
-
-def latency_text(milliseconds: float) -> str:
-    """Return a latency with two or three digits that count."""
-    if milliseconds < 9.95:
-        return f"{milliseconds:.1f} ms"
-    if milliseconds < 999.5:
-        return f"{milliseconds:.0f} ms"
-    seconds = milliseconds / 1000
-    return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s" if seconds < 99.95 else duration_text(seconds)
 
 
 def tick_text(milliseconds: float, step_ms: float, *, colon: bool) -> str:

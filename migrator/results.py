@@ -1,0 +1,183 @@
+"""What happened to an item, and why a run stopped: the words that every part of the program shares."""
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+__all__ = ["ErrorKind", "Exit", "ItemError", "ItemResult", "Outcome", "Status", "StopKind", "StopReason"]
+
+
+class ErrorKind(StrEnum):
+    """Why an item did not succeed; the contract's own words."""
+
+    VALIDATION = "validation"
+    AUTH = "auth"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
+    QUOTA = "quota"
+    RATE_LIMITED = "rate_limited"
+    SERVER = "server"
+    TIMEOUT = "timeout"
+    CONNECTION = "connection"
+    PROTOCOL = "protocol"
+    MISMATCH = "mismatch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemError:
+    """What a record says of a failure.
+
+    Attributes:
+        kind: the cause, in the contract's words.
+        status: the HTTP status, where there was an answer.
+        code: the server's own error code.
+        title: the server's own short text.
+        detail: the server's own explanation.
+        pointer: the JSON Pointer or the parameter that the server blames.
+        message: one sentence for the reader of a report.
+    """
+
+    kind: ErrorKind
+    status: int | None = None
+    code: str | None = None
+    title: str | None = None
+    detail: str | None = None
+    pointer: str | None = None
+    message: str = ""
+
+
+class Status(StrEnum):
+    """What became of an item; the contract's own words."""
+
+    SUCCEEDED = "succeeded"
+    UNCHANGED = "unchanged"
+    FAILED = "failed"
+    IN_DOUBT = "in_doubt"
+    SKIPPED = "skipped"
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the server holds what was wanted."""
+        return self in {Status.SUCCEEDED, Status.UNCHANGED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A fact about one answer.
+
+    Attributes:
+        status: what becomes of the item if no further attempt is made.
+        error: why it did not succeed.
+        verified: whether the answer's body holds what was sent; None where that was not looked at.
+        transient: another attempt may succeed, and cannot do harm.
+        throttled: the server refused for its rate limit; that is the limiter key's affair, not the item's.
+        fatal: no other item can succeed either.
+        unreachable: the server was not reached at all.
+        retry_after_s: the server's own wish, in seconds; a floor.
+    """
+
+    status: Status
+    error: ItemError | None = None
+    verified: bool | None = None
+    transient: bool = False
+    throttled: bool = False
+    fatal: bool = False
+    unreachable: bool = False
+    retry_after_s: float | None = None
+
+
+class Exit(IntEnum):
+    """The contract's exit codes."""
+
+    OK = 0
+    SOME_FAILED = 1
+    USAGE = 2
+    STOPPED = 3
+    RUNNING = 4
+    BUG = 70
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class StopKind(StrEnum):
+    """Why a run stopped before its end."""
+
+    CREDENTIALS = "credentials refused"
+    UNREACHABLE = "server unreachable"
+    OUTAGE = "server down"
+    FAILURES = "too many failures"
+    CANARY = "canary failed"
+    QUOTA_WAIT = "wait for quota too long"
+    INPUT_CHANGED = "items file changed"
+    LEDGER = "ledger cannot be written"
+    FILES = "files cannot be written"
+    UNREADABLE = "server cannot be read"
+    DEADLINE = "deadline reached"
+    STAGE = "stage not passed"
+    CONTROL = "stopped by migrator ctl"
+    SIGINT = "interrupted"
+    SIGTERM = "terminated"
+
+
+@dataclass(frozen=True, slots=True)
+class StopReason:
+    """Why a run stopped, in a sentence for the person on call.
+
+    Attributes:
+        kind: the cause.
+        message: the sentence.
+        item: the row's number that caused it; it is sent again when the run is resumed.
+    """
+
+    kind: StopKind
+    message: str
+    item: int | None = None
+
+    @property
+    def exit_code(self) -> Exit:
+        """The exit code that tells it."""
+        signals = {StopKind.SIGINT: Exit.INTERRUPTED, StopKind.SIGTERM: Exit.TERMINATED}
+        return signals.get(self.kind, Exit.STOPPED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemResult:
+    """What became of an item: all that a record says, and nothing secret.
+
+    Attributes:
+        item: the row's number in the input, from 1.
+        key: what names the item.
+        status: what became of it.
+        method: the request's.
+        url: the request's, masked.
+        http_status: the last answer's.
+        attempts: how often it was tried.
+        request_id: the server's own id of the last answer.
+        finished_ms: milliseconds since the epoch, UTC.
+        duration_ms: of the last attempt.
+        waited_ms: for the throttle and between attempts.
+        verified: whether the answer holds what was sent; None where that was not looked at.
+        limit: the quota that the last answer reported.
+        remaining: its rest.
+        reset_s: seconds until it is renewed.
+        provisional: the run was stopped by it, and it is sent again when the run is resumed.
+        error: why it did not succeed.
+    """
+
+    item: int
+    key: str
+    status: Status
+    method: str
+    url: str
+    http_status: int | None
+    attempts: int
+    request_id: str | None
+    finished_ms: int
+    duration_ms: float
+    waited_ms: float
+    verified: bool | None
+    limit: int | None
+    remaining: int | None
+    reset_s: float | None
+    provisional: bool = False
+    error: ItemError | None
