@@ -70,7 +70,7 @@ def safe_base_url(api: ApiProfile, options: RunOptions) -> str:
     """Return the server that is talked to.
 
     Raises:
-        UserError: credentials would go over plain HTTP, or it is no URL.
+        MigratorError: credentials would go over plain HTTP, or it is no URL.
     """
     base_url = (options.base_url or api.base_url).rstrip("/")
     if message := unsafe_url(base_url, credentials=bool(api.credentials())):

@@ -37,19 +37,17 @@ def plan(job: str, items: str | None, template: str | None, out: str | None, *, 
 
     from migrator import options  # noqa: PLC0415
     from migrator.commands import join, plan  # noqa: PLC0415
-    from migrator.errors import user_errors  # noqa: PLC0415
     from migrator.store.plan_file import write_plan  # noqa: PLC0415
 
-    with user_errors():
-        found = find_job(job, items, template, allow_commands=bool(typed["allow_commands"]))
-        chosen = options.resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source)
-        origin = open_items(found, job, items, template)
-        found = join.joined(found, origin, chosen)
-        verdict = checked(found, origin, limit=chosen.limit)
-        refuse_invalid(verdict, origin)
-        made = plan.make_plan(found, origin, verdict, chosen)
-        if out is not None:
-            write_plan(Path(out), made)
+    found = find_job(job, items, template, allow_commands=bool(typed["allow_commands"]))
+    chosen = options.resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source)
+    origin = open_items(found, job, items, template)
+    found = join.joined(found, origin, chosen)
+    verdict = checked(found, origin, limit=chosen.limit)
+    refuse_invalid(verdict, origin)
+    made = plan.make_plan(found, origin, verdict, chosen)
+    if out is not None:
+        write_plan(Path(out), made)
     if as_json:
         say(msgspec.json.format(msgspec.json.encode(made), indent=2).decode())
     else:
@@ -73,15 +71,13 @@ def export(api: str, out: str, where: str | None, *, redact: bool, **typed: Any)
     """
     from migrator import options  # noqa: PLC0415
     from migrator.commands import export  # noqa: PLC0415
-    from migrator.errors import user_errors  # noqa: PLC0415
     from migrator.job import source  # noqa: PLC0415
 
-    with user_errors():
-        profile = source.find_profile(
-            api, env=os.environ, allow_commands=commands_allowed(typed=bool(typed["allow_commands"]))
-        )
-        chosen = options.resolve(command_line=typed, env=os.environ, job_run={}, source=api)
-        found = export.export(profile, chosen, out=Path(out), where=where, redact=redact)
+    profile = source.find_profile(
+        api, env=os.environ, allow_commands=commands_allowed(typed=bool(typed["allow_commands"]))
+    )
+    chosen = options.resolve(command_line=typed, env=os.environ, job_run={}, source=api)
+    found = export.export(profile, chosen, out=Path(out), where=where, redact=redact)
     if not redact and export.git_would_take(Path(out)):
         click.echo(f"migrator: {out} holds credentials, and git does not ignore it: add it to .gitignore", err=True)
     if found.masked:

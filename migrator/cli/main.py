@@ -132,18 +132,16 @@ def run(job: str, items: str | None, template: str | None, *, as_json: bool, **t
     """
     from migrator import options  # noqa: PLC0415
     from migrator.commands import join, refusal, run  # noqa: PLC0415
-    from migrator.errors import user_errors  # noqa: PLC0415
     from migrator.run import migrate  # noqa: PLC0415
 
-    with user_errors():
-        found = find_job(job, items, template, allow_commands=bool(typed["allow_commands"]))
-        chosen = options.resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source)
-        with refusal.told(found, chosen):
-            origin = open_items(found, job, items, template)
-            found = join.joined(found, origin, chosen)
-            verdict = checked(found, origin, limit=chosen.limit)
-            refuse_invalid(verdict, origin)
-            ending = migrate.launch(run.job_work(found, origin, verdict, chosen), chosen)
+    found = find_job(job, items, template, allow_commands=bool(typed["allow_commands"]))
+    chosen = options.resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source)
+    with refusal.told(found, chosen):
+        origin = open_items(found, job, items, template)
+        found = join.joined(found, origin, chosen)
+        verdict = checked(found, origin, limit=chosen.limit)
+        refuse_invalid(verdict, origin)
+        ending = migrate.launch(run.job_work(found, origin, verdict, chosen), chosen)
     return ended(ending, chosen, as_json=as_json)
 
 
@@ -154,11 +152,8 @@ def check(job: str, items: str | None, template: str | None, *, as_json: bool) -
     """Check every row and show the problems with file, line and column; no network."""
     import msgspec  # noqa: PLC0415
 
-    from migrator.errors import user_errors  # noqa: PLC0415
-
-    with user_errors():
-        found = find_job(job, items, template)
-        origin = open_items(found, job, items, template)
+    found = find_job(job, items, template)
+    origin = open_items(found, job, items, template)
     verdict = checked(found, origin, limit=None)
     if as_json:
         problems = [
@@ -232,31 +227,29 @@ def sandbox(**typed: Any) -> None:
     import asyncio  # noqa: PLC0415
 
     from migrator import options  # noqa: PLC0415
-    from migrator.errors import user_errors  # noqa: PLC0415
     from migrator.sandbox import app  # noqa: PLC0415
 
-    with user_errors():
-        try:
-            settings = app.Settings(
-                items=typed["items"],
-                limit=typed["limit"],
-                window_s=typed["window"],
-                algorithm=app.Algorithm(typed["algorithm"]),
-                reset=app.ResetStyle(typed["reset"]),
-                rounding=app.Rounding(typed["rounding"]),
-                latency_s=_milliseconds(typed["latency"]),
-                jitter_s=_milliseconds(typed["jitter"]),
-                error_rate=options.parse_share(typed["error_rate"]),
-                concurrency_limit=typed["concurrency_limit"],
-                masked=typed["masked"],
-                unknown_status=int(typed["unknown"]),
-                new_envelope=typed["envelope"] == "error",
-                seed=typed["seed"],
-                api_key=typed["api_key"],
-                api_secret=typed["api_secret"],
-            )
-        except ValueError as error:
-            raise click.UsageError(f"sandbox takes {error}") from None
+    try:
+        settings = app.Settings(
+            items=typed["items"],
+            limit=typed["limit"],
+            window_s=typed["window"],
+            algorithm=app.Algorithm(typed["algorithm"]),
+            reset=app.ResetStyle(typed["reset"]),
+            rounding=app.Rounding(typed["rounding"]),
+            latency_s=_milliseconds(typed["latency"]),
+            jitter_s=_milliseconds(typed["jitter"]),
+            error_rate=options.parse_share(typed["error_rate"]),
+            concurrency_limit=typed["concurrency_limit"],
+            masked=typed["masked"],
+            unknown_status=int(typed["unknown"]),
+            new_envelope=typed["envelope"] == "error",
+            seed=typed["seed"],
+            api_key=typed["api_key"],
+            api_secret=typed["api_secret"],
+        )
+    except ValueError as error:
+        raise click.UsageError(f"sandbox takes {error}") from None
     try:
         asyncio.run(app.serve(settings, port=typed["port"], announce=lambda url: click.echo(f"listening on {url}")))
     except OSError as error:

@@ -202,7 +202,7 @@ def refuse_invalid(verdict: "Verdict", origin: "Source") -> None:
     """Say how much is wrong with an input, if anything is, and go no further.
 
     Raises:
-        UserError: the input is not valid.
+        MigratorError: the input is not valid.
     """
     from migrator.errors import MigratorError  # noqa: PLC0415
 

@@ -35,17 +35,15 @@ def _as_json(document: Any) -> str:
 def status(run: str | None, state: str | None, *, as_json: bool) -> None:
     """Show the runs in the state folder, or one run: its counts, rate and time to go."""
     from migrator.commands import status  # noqa: PLC0415
-    from migrator.errors import user_errors  # noqa: PLC0415
     from migrator.store.state_folder import find_run  # noqa: PLC0415
 
     place = Path(chosen_state(state))
-    with user_errors():
-        if run is None:
-            found = status.of_all(place)
-            say(_as_json(found) if as_json else status.table(found))
-        else:
-            one = status.of_one(place, find_run(place, run))
-            say(_as_json(one) if as_json else status.text_of_one(one))
+    if run is None:
+        found = status.of_all(place)
+        say(_as_json(found) if as_json else status.table(found))
+    else:
+        one = status.of_one(place, find_run(place, run))
+        say(_as_json(one) if as_json else status.text_of_one(one))
 
 
 @click.command(cls=Examples, example="migrator report last")
@@ -54,11 +52,9 @@ def status(run: str | None, state: str | None, *, as_json: bool) -> None:
 def report(run: str, state: str | None) -> None:
     """Write a run's HTML report again, and print where it is."""
     from migrator.commands import report  # noqa: PLC0415
-    from migrator.errors import user_errors  # noqa: PLC0415
     from migrator.store.state_folder import find_run  # noqa: PLC0415
 
-    with user_errors():
-        say(str(report.write_report(find_run(Path(chosen_state(state)), run))))
+    say(str(report.write_report(find_run(Path(chosen_state(state)), run))))
 
 
 @click.command(cls=Examples, example="migrator retry last")
@@ -71,18 +67,16 @@ def retry(run: str, *, as_json: bool, **typed: Any) -> int:
     Exit codes are those of run.
     """
     from migrator.commands import join, retry  # noqa: PLC0415
-    from migrator.errors import user_errors  # noqa: PLC0415
     from migrator.run import migrate  # noqa: PLC0415
     from migrator.store.state_folder import find_run  # noqa: PLC0415
 
-    with user_errors():
-        place = find_run(Path(chosen_state(typed["state"])), run)
-        job, source, meta = retry.find_job(
-            place, env=os.environ, allow_commands=commands_allowed(typed=bool(typed["allow_commands"]))
-        )
-        chosen = _options(typed, job.run, job.source, base_url=meta["base_url"])
-        job = join.joined(job, source, chosen)
-        ending = migrate.launch(retry.retry_work(place, job, source, meta, chosen), chosen)
+    place = find_run(Path(chosen_state(typed["state"])), run)
+    job, source, meta = retry.find_job(
+        place, env=os.environ, allow_commands=commands_allowed(typed=bool(typed["allow_commands"]))
+    )
+    chosen = _options(typed, job.run, job.source, base_url=meta["base_url"])
+    job = join.joined(job, source, chosen)
+    ending = migrate.launch(retry.retry_work(place, job, source, meta, chosen), chosen)
     return ended(ending, chosen, as_json=as_json)
 
 
@@ -97,17 +91,15 @@ def rollback(run: str, *, as_json: bool, **typed: Any) -> int:
     """
     from migrator.commands import retry  # noqa: PLC0415
     from migrator.commands.rollback import rollback_work  # noqa: PLC0415
-    from migrator.errors import user_errors  # noqa: PLC0415
     from migrator.run import migrate  # noqa: PLC0415
     from migrator.store.state_folder import find_run  # noqa: PLC0415
 
-    with user_errors():
-        place = find_run(Path(chosen_state(typed["state"])), run)
-        job, _, meta = retry.find_job(
-            place, env=os.environ, allow_commands=commands_allowed(typed=bool(typed["allow_commands"]))
-        )
-        chosen = _options(typed, {}, job.source, base_url=meta["base_url"])
-        ending = migrate.launch(rollback_work(place, job, chosen), chosen)
+    place = find_run(Path(chosen_state(typed["state"])), run)
+    job, _, meta = retry.find_job(
+        place, env=os.environ, allow_commands=commands_allowed(typed=bool(typed["allow_commands"]))
+    )
+    chosen = _options(typed, {}, job.source, base_url=meta["base_url"])
+    ending = migrate.launch(rollback_work(place, job, chosen), chosen)
     return ended(ending, chosen, as_json=as_json)
 
 
@@ -120,21 +112,19 @@ def reconcile(run: str, *, as_json: bool, **typed: Any) -> int:
     import msgspec  # noqa: PLC0415
 
     from migrator.commands import join, reconcile, retry  # noqa: PLC0415
-    from migrator.errors import user_errors  # noqa: PLC0415
     from migrator.options import IfRunning  # noqa: PLC0415
     from migrator.store.lock import lock_job  # noqa: PLC0415
     from migrator.store.state_folder import find_run  # noqa: PLC0415
 
-    with user_errors():
-        state = Path(chosen_state(typed["state"]))
-        place = find_run(state, run)
-        job, source, meta = retry.find_job(
-            place, env=os.environ, allow_commands=commands_allowed(typed=bool(typed["allow_commands"]))
-        )
-        chosen = _options(typed, {}, job.source, base_url=meta["base_url"])
-        job = join.joined(job, source, chosen)
-        with lock_job(state, job.name, IfRunning.FAIL):
-            found = reconcile.reconcile(place, job, source, meta, chosen)
+    state = Path(chosen_state(typed["state"]))
+    place = find_run(state, run)
+    job, source, meta = retry.find_job(
+        place, env=os.environ, allow_commands=commands_allowed(typed=bool(typed["allow_commands"]))
+    )
+    chosen = _options(typed, {}, job.source, base_url=meta["base_url"])
+    job = join.joined(job, source, chosen)
+    with lock_job(state, job.name, IfRunning.FAIL):
+        found = reconcile.reconcile(place, job, source, meta, chosen)
     if as_json:
         say(_as_json(msgspec.to_builtins(found)))
     else:
@@ -158,14 +148,12 @@ def ctl(run: str, verb: str, value: str | None, state: str | None) -> None:
 
     Prints how the run stands, as JSON.
     """
-    from migrator.errors import user_errors  # noqa: PLC0415
     from migrator.run import control  # noqa: PLC0415
     from migrator.store.state_folder import find_run  # noqa: PLC0415
 
     if (verb in {"rate", "concurrency"}) != (value is not None):
         raise click.UsageError("rate and concurrency take a value, and the others take none")
-    with user_errors():
-        say(_as_json(control.ask(find_run(Path(chosen_state(state)), run), verb, value)))
+    say(_as_json(control.ask(find_run(Path(chosen_state(state)), run), verb, value)))
 
 
 @click.command(cls=Examples, example="migrator prune --keep-last 10 --older-than 30d --dry-run")
@@ -178,7 +166,6 @@ def prune(keep_last: int | None, older_than: str | None, state: str | None, *, d
     from time import time  # noqa: PLC0415
 
     from migrator.commands import prune  # noqa: PLC0415
-    from migrator.errors import user_errors  # noqa: PLC0415
     from migrator.times import parse_duration  # noqa: PLC0415
 
     if keep_last is None and older_than is None:
@@ -187,10 +174,9 @@ def prune(keep_last: int | None, older_than: str | None, state: str | None, *, d
         age_s = None if older_than is None else parse_duration(older_than)
     except ValueError as error:
         raise click.UsageError(f"--older-than takes {error}") from None
-    with user_errors():
-        removed = prune.prune(
-            Path(chosen_state(state)), keep_last=keep_last, older_than_s=age_s, now=time(), dry_run=dry_run
-        )
+    removed = prune.prune(
+        Path(chosen_state(state)), keep_last=keep_last, older_than_s=age_s, now=time(), dry_run=dry_run
+    )
     for place in removed:
         say(str(place))
 

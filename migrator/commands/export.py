@@ -69,7 +69,7 @@ def export(api: ApiProfile, options: RunOptions, *, out: Path, where: str | None
         redact: write fingerprints in place of secrets.
 
     Raises:
-        UserError: the API has no list, the expression is not valid, or the collection cannot be read.
+        MigratorError: the API has no list, the expression is not valid, or the collection cannot be read.
         FolderError: the file cannot be written.
     """
     collection = api.collection
@@ -92,10 +92,8 @@ def export(api: ApiProfile, options: RunOptions, *, out: Path, where: str | None
 
     try:
         return anyio.run(read)
-    except ReadingError as error:
+    except (ReadingError, WaitTooLong) as error:
         raise MigratorError(f"{error}; give the same command again to go on", Exit.STOPPED) from None
-    except WaitTooLong as wait:
-        raise MigratorError(f"{wait}; give the same command again to go on", Exit.STOPPED) from None
 
 
 class _Writer:

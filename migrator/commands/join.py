@@ -14,13 +14,12 @@ import msgspec
 
 from migrator.api.reader import member
 from migrator.api.session import open_session, safe_base_url, system_clock
-from migrator.errors import MigratorError, ReadingError, WaitTooLong
+from migrator.errors import MigratorError
 from migrator.job.api_profile import Collection
 from migrator.job.check import check
 from migrator.job.job_file import Job, Join, Lookup
 from migrator.job.source import Source
 from migrator.options import RunOptions
-from migrator.results import Exit
 from migrator.secret import Fingerprinter, Masker
 from migrator.store import files, state_folder
 
@@ -37,7 +36,7 @@ def joined(job: Job, source: Source, options: RunOptions) -> Job:
     """Return a job that looks its items' records up, if it is one that does; else the job as it is.
 
     Raises:
-        UserError: the API has no list, or it cannot be read.
+        MigratorError: the API has no list, or it cannot be read.
         FolderError: the state folder cannot be used.
     """
     if job.join is None:
@@ -53,10 +52,7 @@ def joined(job: Job, source: Source, options: RunOptions) -> Job:
     )
     found = None if options.fresh else _kept(kept)
     if found is None:
-        try:
-            found = anyio.run(_read, job, options, state, fingerprint)
-        except (ReadingError, WaitTooLong) as error:
-            raise MigratorError(str(error), Exit.STOPPED) from None
+        found = anyio.run(_read, job, options, state, fingerprint)
         with files.write_atomically(kept) as file:
             file.write(msgspec.json.encode(found))
     return replace(job, lookup=_lookup(found, job.join, fingerprint))

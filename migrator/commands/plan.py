@@ -20,7 +20,7 @@ from migrator.job.source import Source
 from migrator.job.template import Template, requests_of
 from migrator.messages import JSON, Request
 from migrator.options import RunOptions
-from migrator.results import ErrorKind, Exit, ItemError
+from migrator.results import ErrorKind, ItemError
 from migrator.run.preconditions import LIST_FROM, state_digest, states
 from migrator.secret import Fingerprinter, Masker, Secret, has_mask
 from migrator.store import files, state_folder
@@ -43,19 +43,14 @@ def make_plan(job: Job, source: Source, verdict: Verdict, options: RunOptions) -
     """Read every item's state, and return what would change.
 
     Raises:
-        UserError: nothing can be read.
+        MigratorError: nothing can be read.
     """
     if not job.api.readable:
         raise MigratorError(f"the profile of {job.api.name} has no read request ('read': true), which a plan needs")
     base_url = safe_base_url(job.api, options)
     state = files.private_folder(Path(options.state))
     planner = _Planner(job, source, verdict, options, base_url=base_url, state=state)
-    try:
-        return anyio.run(planner.plan)
-    except ReadingError as error:
-        raise MigratorError(str(error), Exit.STOPPED) from None
-    except WaitTooLong as wait:
-        raise MigratorError(str(wait), Exit.STOPPED) from None
+    return anyio.run(planner.plan)
 
 
 class _Planner:

@@ -51,7 +51,7 @@ def reconcile(place: Path, job: Job, source: Source, meta: Mapping[str, str], op
     """Settle a run's items in doubt, in its ledger and its files.
 
     Raises:
-        UserError: nothing can be read, or the items have changed.
+        MigratorError: nothing can be read, or the items have changed.
         LedgerError: the ledger cannot be used.
         FolderError: a file cannot be written.
     """

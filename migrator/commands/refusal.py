@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 import anyio
 import click
 
-from migrator.errors import MigratorError, NotConfirmedError, NoticeError, user_errors
+from migrator.errors import MigratorError, NotConfirmedError, NoticeError
 from migrator.job.job_file import Job
 from migrator.options import RunOptions
 from migrator.report.notify import NOTICE_S, Moment, notify, read_targets
@@ -19,11 +19,10 @@ def told(job: Job, options: RunOptions) -> Iterator[None]:
     """Tell the job's `notify` targets of what keeps a run from being begun, or summed up, and let it go on its way.
 
     Raises:
-        UserError: what was told of.
+        MigratorError: what was told of.
     """
     try:
-        with user_errors():
-            yield
+        yield
     except NotConfirmedError:
         raise
     except MigratorError as error:

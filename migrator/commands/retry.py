@@ -26,7 +26,7 @@ def find_job(place: Path, *, env: Mapping[str, str], allow_commands: bool) -> tu
     """Return the job of a run, its items as they are now, and the facts of its ledger.
 
     Raises:
-        UserError: the items came from standard input, or nothing tells where they were.
+        MigratorError: the items came from standard input, or nothing tells where they were.
         SourceError: a file is not there any more.
         JobError: the job file is not valid any more.
         LedgerError: the ledger cannot be read.
@@ -45,7 +45,7 @@ def check_again(place: Path, job: Job, items: Source, meta: Mapping[str, str]) -
     """Return what the check finds in a run's items, which have to be what they were.
 
     Raises:
-        UserError: they have changed.
+        MigratorError: they have changed.
     """
     verdict = check(items.rewound(), form=items.form, job=job, name=items.name, limit=int(meta["rows"]))
     if verdict.digest != meta["source_digest"] or verdict.problem_count:
@@ -62,7 +62,7 @@ def retry_work(place: Path, job: Job, source: Source, meta: Mapping[str, str], o
     Items in doubt are left out: sending them again is for somebody to decide who has looked.
 
     Raises:
-        UserError: there is nothing to do, or the items have changed.
+        MigratorError: there is nothing to do, or the items have changed.
         LedgerError: a ledger cannot be read.
     """
     verdict = check_again(place, job, source, meta)

@@ -17,7 +17,7 @@ from migrator.job.template import origin
 from migrator.messages import Request
 from migrator.options import RunOptions
 from migrator.report.journal import Journal
-from migrator.results import ErrorKind, ItemError, Outcome, Status
+from migrator.results import ErrorKind, Exit, ItemError, Outcome, Status
 from migrator.run.preconditions import Look
 from migrator.run.work_list import Cells, Work
 from migrator.secret import Secret, has_mask
@@ -42,7 +42,7 @@ def rollback_work(place: Path, job: Job, options: RunOptions) -> Work:
         options: the key, the pace and the limits.
 
     Raises:
-        UserError: the run has no images, or the key is not the one they were kept with.
+        MigratorError: the run has no images, or the key is not the one they were kept with.
         LedgerError: the run's ledger cannot be read.
     """
     with read_ledger(place / "ledger.db") as reader:
@@ -60,7 +60,7 @@ def rollback_work(place: Path, job: Job, options: RunOptions) -> Work:
     try:
         vault.open(first.item, first.locked)
     except VaultError as error:
-        raise MigratorError(str(error)) from None
+        raise VaultError(str(error), Exit.USAGE) from None
     undo = _Undo(place, vault, job)
 
     @asynccontextmanager

@@ -87,7 +87,7 @@ def preflight(job: Job, source: Source, *, limit: int) -> Counter[Verdict]:
     """Probe the webhooks of all items, each once, and return how many are what.
 
     Raises:
-        UserError: some are dead; the text names their rows.
+        MigratorError: some are dead; the text names their rows.
     """
     if job.preflight is None:
         return Counter()

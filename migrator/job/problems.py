@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn
 
 import jsonschema_rs
 
+from migrator.errors import MigratorError
 from migrator.messages import JSON
 
 __all__ = [
@@ -287,8 +288,12 @@ def _entry(text: str, position: int, index: int) -> int | None:
     return position
 
 
-class JobError(Exception):
-    """A job file is not valid."""
+class JobError(MigratorError):
+    """A job file is not valid.
+
+    Attributes:
+        problems: everything that is wrong with it, in the order of the file.
+    """
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("; ".join(str(problem) for problem in problems))

@@ -92,7 +92,7 @@ def check_telemetry(env: Mapping[str, str]) -> bool:
     """Tell whether the environment names a receiver.
 
     Raises:
-        UserError: it does, and the packages are not there.
+        MigratorError: it does, and the packages are not there.
     """
     if env.get("OTEL_SDK_DISABLED", "").lower() == "true" or not any(env.get(name) for name in ENDPOINTS):
         return False

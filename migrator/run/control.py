@@ -142,7 +142,7 @@ def ask(place: Path, verb: str, value: str | None = None) -> Mapping[str, Any]:
     """Give a running job a command, and return how it stands then.
 
     Raises:
-        UserError: the run is not under way, or refuses.
+        MigratorError: the run is not under way, or refuses.
     """
     command = {"verb": verb} | ({} if value is None else {"value": value})
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:

@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 import anyio
 import click
 
-from migrator import errors
-from migrator.errors import LedgerError, MigratorError, NotConfirmedError
+from migrator.errors import FolderError, LedgerError, MigratorError, NotConfirmedError
 from migrator.options import RunOptions
 from migrator.report.summary import Summary, summary_json, summary_text
 from migrator.results import Exit
@@ -53,7 +52,7 @@ def launch(work: Work, options: RunOptions) -> Ending:
     """Do a work to its end, or to where it is stopped.
 
     Raises:
-        UserError: it cannot be done.
+        MigratorError: it cannot be done.
     """
     if options.stages and work.gate and not options.allow_commands:
         raise MigratorError("the job file's gate is a command, and commands need --allow-commands")
@@ -72,8 +71,8 @@ def launch(work: Work, options: RunOptions) -> Ending:
         invocation = Invocation(work, options, state=state, place=place)
         try:
             summary = anyio.run(invocation.run)
-        except (LedgerError, errors.FolderError) as error:
-            raise MigratorError(str(error), Exit.STOPPED) from None
+        except FolderError as error:
+            raise FolderError(str(error), Exit.STOPPED) from None
     return Ending(Exit(summary["exit_code"]), summary)
 
 

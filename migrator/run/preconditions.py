@@ -181,7 +181,7 @@ def wishes(job: Job, options: RunOptions, *, base_url: str, total: int, items_di
     """Return what the options ask to be looked at, or None where that is nothing.
 
     Raises:
-        UserError: the API's profile has no read request, there is no key, or the plan does not fit.
+        MigratorError: the API's profile has no read request, there is no key, or the plan does not fit.
         FolderError: the state folder cannot be used.
     """
     keeps = options.keep_before or job.keep_before

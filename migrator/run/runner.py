@@ -16,7 +16,7 @@ import anyio
 
 from migrator import __version__
 from migrator.api.session import Session, open_session, system_clock
-from migrator.errors import FolderError, MetricsError, MigratorError, NoticeError, ReadingError, WaitTooLong
+from migrator.errors import FolderError, MetricsError, ReadingError, WaitTooLong
 from migrator.messages import Clock, Instant, Sender
 from migrator.options import Progress, RunOptions
 from migrator.report.csv_files import redactor, write_result_files
@@ -55,7 +55,7 @@ class Invocation:
         place: the run's folder.
 
     Raises:
-        UserError: the job file's notices cannot be used.
+        MigratorError: the job file's notices cannot be used.
     """
 
     def __init__(self, work: Work, options: RunOptions, *, state: Path, place: Path) -> None:
@@ -67,16 +67,13 @@ class Invocation:
         self._note: str | None = None
         self._traced = not options.dry_run and check_telemetry(os.environ)
         if work.notices and not options.dry_run:
-            try:
-                self._targets = read_targets(work.notices, allow_commands=options.allow_commands)
-            except NoticeError as error:
-                raise MigratorError(str(error)) from None
+            self._targets = read_targets(work.notices, allow_commands=options.allow_commands)
 
     async def run(self) -> Summary:
         """Open everything, drive the run, sum it up.
 
         Raises:
-            UserError: it cannot be begun.
+            MigratorError: it cannot be begun.
             LedgerError: the ledger cannot be used.
             FolderError: the run's folder cannot be used.
         """

@@ -29,7 +29,7 @@ def lock_job(state: Path, job: str, if_running: IfRunning) -> Iterator[str | Non
     """Hold a job's lock; yield None, or who has it where that is to be passed over.
 
     Raises:
-        UserError: another process has it, or a signal came while we waited.
+        MigratorError: another process has it, or a signal came while we waited.
         FolderError: the lock is a link, or cannot be made.
     """
     private_folder(state / "locks")

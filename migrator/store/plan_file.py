@@ -102,7 +102,7 @@ def read_plan(
     """Return what a plan says, by item.
 
     Raises:
-        UserError: it cannot be read, or is of another job, other items, another server or another state folder.
+        MigratorError: it cannot be read, or is of another job, other items, another server or another state folder.
     """
     try:
         plan = msgspec.json.decode(path.read_bytes(), type=Plan)

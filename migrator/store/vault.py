@@ -75,7 +75,7 @@ def read_passphrase(options: RunOptions) -> Secret:
     """Return the user's key for what is kept for a rollback.
 
     Raises:
-        UserError: there is none, or it is too short.
+        MigratorError: there is none, or it is too short.
     """
     if options.key_file is not None:
         try:
