@@ -24,6 +24,7 @@ lint: install ## check format, style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 format: install ## write the format, mend what can be mended
 	$(BIN)/ruff format .
