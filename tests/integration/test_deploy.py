@@ -12,7 +12,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from conftest import CREDENTIALS, Workplace
 from sandboxes import SandboxProcess
 

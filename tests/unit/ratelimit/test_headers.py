@@ -29,7 +29,7 @@ def trio(limit: str, remaining: str, reset: str) -> dict[str, str]:
     return {"x-ratelimit-limit": limit, "x-ratelimit-remaining": remaining, "x-ratelimit-reset": reset}
 
 
-SAMPLES = sorted((Path(__file__).parents[1] / "samples" / "rate_limits").glob("*.json"))
+SAMPLES = sorted((Path(__file__).parents[2] / "samples" / "rate_limits").glob("*.json"))
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)

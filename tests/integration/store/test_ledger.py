@@ -406,7 +406,7 @@ asyncio.run(main())
 
 def test_killed_process_has_lost_nothing_it_spoke_of(path: Path) -> None:
     """After kill -9 every result that was said to be durable is there, and no more than the lanes are in flight."""
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(
         [sys.executable, "-c", SENDER, str(path)], stdout=subprocess.PIPE, env=environment, text=True
     )

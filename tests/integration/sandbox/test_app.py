@@ -24,7 +24,7 @@ from migrator.sandbox.app import ROOT, Settings
 pytestmark = pytest.mark.anyio
 
 HOST = "https://api.confluent.cloud"
-SPEC = Path(__file__).parents[1] / "samples" / "confluent-notifications.openapi.yaml"
+SPEC = Path(__file__).parents[2] / "samples" / "confluent-notifications.openapi.yaml"
 
 
 def description() -> OpenAPI:
