@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint format bench bench-throttle soak fuzz clean
+.PHONY: help install demo test lint format shape coverage mutate matrix release-check bench bench-throttle soak fuzz clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,18 @@ format: install ## write the format, mend what can be mended
 
 test: lint ## run the lint, then every test
 	$(BIN)/pytest
+
+shape: install ## print the shape of the code: sizes, depth, arrows, what no test imports
+	$(BIN)/python tests/shape.py --base $(or $(BASE),HEAD)
+
+coverage: install ## run the tests with branch coverage, and list what they do not reach
+	$(BIN)/pytest --cov=migrator --cov-branch --cov-report=term-missing:skip-covered --cov-report=html:build/coverage
+
+matrix: install ## run the tests on every Python 3.11 to 3.14 that this machine has
+	$(BIN)/python tests/matrix.py
+
+release-check: install ## build wheel and sdist twice, compare them, install the wheel and try it
+	$(BIN)/python tests/release_check.py
 
 bench: install ## measure throughput, memory and start-up, as ratios within one run
 	$(BIN)/python tests/benchmarks/bench.py
