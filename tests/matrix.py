@@ -1,7 +1,7 @@
 """Run the tests on every Python 3.11 to 3.14 that this machine has: `make matrix`.
 
-Interpreters are taken from the PATH, from pyenv and from uv; `--tree FOLDER` adds the Python of a system tree, such as
-`debootstrap trixie FOLDER` makes, in which the tests run by chroot (as root). What ran and what was not found is printed.
+Interpreters are taken from the PATH, from pyenv and from uv. `--tree FOLDER` adds the Python of a system tree, such as
+`debootstrap trixie FOLDER` makes; the tests run in it by chroot (as root). What ran and what was not found is printed.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
 VERSIONS: Final = ("3.11", "3.12", "3.13", "3.14")
+GIT: Final = shutil.which("git") or "git"
 LIMIT_S: Final = 1800
 TRIAL: Final = """
 set -e
@@ -31,7 +32,7 @@ cd "$work/project"
 
 def version_of(python: Path) -> str | None:
     """Return an interpreter's version as major.minor, if it starts."""
-    command = [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    command = [str(python), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     return done.stdout.strip() if done.returncode == 0 else None
 
@@ -65,7 +66,7 @@ def trial(python: Path, *, tree: Path | None = None) -> tuple[bool, str]:
     """Install the locked dependencies for an interpreter, run the tests, and return how they ended."""
     with tempfile.TemporaryDirectory(dir=None if tree is None else tree / "tmp") as temporary:
         source = Path(temporary) / "source"
-        subprocess.run(["git", "clone", "--quiet", ROOT, source], check=True)
+        subprocess.run([GIT, "clone", "--quiet", ROOT, source], check=True)
         inside = Path(temporary) if tree is None else Path("/") / Path(temporary).relative_to(tree)
         command = ["sh", "-c", TRIAL, "trial", str(python), str(inside / "source"), str(inside)]
         if tree is not None:

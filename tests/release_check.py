@@ -32,7 +32,9 @@ def version() -> str:
     found = re.search(r'__version__\s*(?::[^=]*)?= "([^"]+)"', (ROOT / "migrator/__init__.py").read_text())
     if found is None:
         sys.exit("migrator/__init__.py states no version")
-    heading = re.search(rf"^## {re.escape(found[1])} - \d{{4}}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    heading = re.search(
+        rf"^## {re.escape(found[1])} - \d{{4}}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
     if heading is None:
         sys.exit(f"CHANGELOG.md has no section '## {found[1]} - YYYY-MM-DD'")
     return found[1]
