@@ -1,5 +1,6 @@
 """One HTTP exchange as values: what is sent, and what comes back or does not."""
 
+from codecs import getincrementaldecoder
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -23,6 +24,7 @@ __all__ = [
     "host_of",
     "is_loopback",
     "start_of_body",
+    "text_of",
     "unsafe_url",
 ]
 
@@ -174,9 +176,21 @@ def unsafe_url(url: str, *, credentials: bool) -> str | None:
     return None
 
 
+def text_of(data: bytes) -> str:
+    """Return bytes as text: UTF-8, or else ISO 8859-1, in which every byte is a character.
+
+    Nothing is replaced, so that a secret in either encoding is still found in the text. A character that is cut off at
+    the end is left out.
+    """
+    try:
+        return getincrementaldecoder("utf-8-sig")().decode(data)
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
 def start_of_body(reply: Reply) -> str:
     """Return the first 4 KB of a body as text, to look for phrases in."""
-    return reply.body[:4096].decode("utf-8", "replace")
+    return text_of(reply.body[:4096])
 
 
 class Sender(Protocol):

@@ -14,7 +14,7 @@ from yarl import URL
 
 from migrator import __version__
 from migrator.job.api_profile import ApiProfile, AuthKind
-from migrator.messages import Answer, Clock, Failure, FailureKind, Instant, Reply, Request, Stage
+from migrator.messages import Answer, Clock, Failure, FailureKind, Instant, Reply, Request, Stage, text_of
 from migrator.secret import Secret
 
 __all__ = ["Client", "session_headers"]
@@ -87,7 +87,10 @@ class Client:
         goes out once more on a new connection (RFC 9112, section 9.3.1).
         """
         sent, resent = self._clock(), False
-        url = URL(request.url, encoded=True)
+        try:
+            url = URL(request.url, encoded=True)
+        except ValueError:
+            return _failure(aiohttp.InvalidURL(""), sent, self._clock())
         try:
             try:
                 return await self._exchange_redirected(self._session, request, url, sent)
@@ -111,13 +114,13 @@ class Client:
 
     async def _exchange(self, session: aiohttp.ClientSession, request: Request, url: URL, sent: Instant) -> Reply:
         async with session.request(request.method, url, data=request.body, allow_redirects=False) as response:
-            length = response.content_length
-            if length is not None and length <= LONGEST_BODY and "Content-Encoding" not in response.headers:
-                body, truncated = await response.read(), False
-            else:
-                body, truncated = await _read_at_most(response.content, LONGEST_BODY)
-                if truncated:
-                    response.close()
+            try:
+                body, truncated = await _body(response)
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                if response.status < 300:
+                    raise
+                # The status alone says that it was refused, whatever became of the body.
+                body, truncated = b"", True
             return Reply(
                 status=response.status,
                 headers=_joined(response.headers),
@@ -150,12 +153,29 @@ def session_headers(profile: ApiProfile) -> dict[str, str]:
 
 
 def _joined(headers: CIMultiDictProxy[str]) -> Mapping[str, str]:
-    """Return headers by lower-case name, the values of a repeated one joined (RFC 9110, section 5.3)."""
+    """Return headers by lower-case name, the values of a repeated one joined (RFC 9110, section 5.3).
+
+    aiohttp makes surrogates of bytes that are not UTF-8. They become characters here, since no text with a surrogate
+    can be written to a file.
+    """
     joined: dict[str, str] = {}
     for name, value in headers.items():
+        if not value.isascii():
+            value = text_of(value.encode("utf-8", "surrogateescape"))  # noqa: PLW2901  the same, readable
         lower = name.lower()
         joined[lower] = f"{joined[lower]}, {value}" if lower in joined else value
     return joined
+
+
+async def _body(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
+    """Return what is read of a body, and whether there was more."""
+    length = response.content_length
+    if length is not None and length <= LONGEST_BODY and "Content-Encoding" not in response.headers:
+        return await response.read(), False
+    body, truncated = await _read_at_most(response.content, LONGEST_BODY)
+    if truncated:
+        response.close()
+    return body, truncated
 
 
 async def _read_at_most(stream: aiohttp.StreamReader, size: int) -> tuple[bytes, bool]:

@@ -4,8 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
-import msgspec
-
+from migrator.job.json_reader import decode
 from migrator.messages import JSON, Reply, start_of_body
 from migrator.results import ErrorKind, ItemError
 
@@ -71,10 +70,7 @@ def _envelopes(reply: Reply) -> list[Mapping[str, JSON]]:
     beside them is what its own command line reads as well. Every member is optional, and none is trusted to have its
     type.
     """
-    try:
-        body = msgspec.json.decode(reply.body)
-    except (msgspec.DecodeError, RecursionError):
-        return []
+    body = decode(reply.body)
     if not isinstance(body, Mapping):
         return []
     errors = body.get("errors")

@@ -14,6 +14,7 @@ import msgspec
 
 from migrator.api.error_body import Mask, read_error
 from migrator.api.state import changes
+from migrator.job.json_reader import Unreadable, decode
 from migrator.messages import JSON, Answer, Failure, FailureKind, Reply, Request, start_of_body
 from migrator.options import Verify
 from migrator.ratelimit.headers import is_throttled
@@ -161,16 +162,12 @@ def _success(request: Request, reply: Reply, verify: Verify) -> Outcome:
     """Judge a 2xx answer, whose body must hold what was sent: servers ignore the members that they do not know."""
     if verify is Verify.NONE or request.body is None or (not reply.body and not reply.truncated):
         return Outcome(status=Status.SUCCEEDED)
-    try:
-        got = None if reply.truncated else msgspec.json.decode(reply.body)
-    except msgspec.DecodeError:
-        got = None
-    if got is None:
-        what = "is longer than what is read of it" if reply.truncated else "is no JSON"
+    got = Unreadable("is longer than what is read of it") if reply.truncated else decode(reply.body)
+    if isinstance(got, Unreadable):
         error = ItemError(
             kind=ErrorKind.PROTOCOL,
             status=reply.status,
-            message=f"the server answered {reply.status}, but the body {what}: whether it took cannot be told",
+            message=f"the server answered {reply.status}, but the body {got.reason}: whether it took cannot be told",
         )
         return Outcome(status=Status.FAILED, error=error, transient=request.idempotent and not reply.truncated)
     return held(request, got, status=reply.status)

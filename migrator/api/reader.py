@@ -5,14 +5,16 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Final
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urldefrag, urljoin, urlsplit
 
 import jmespath
-import msgspec
+from jmespath.exceptions import JMESPathError
+from jmespath.parser import ParsedResult
 
 from migrator.api.outcome import Retry, RetryPolicy, Stop, classify, decide
 from migrator.errors import ReadingError
 from migrator.job.api_profile import Collection
+from migrator.job.json_reader import Unreadable, decode
 from migrator.job.placeholders import Column, parse
 from migrator.messages import JSON, Reply, Request, Sender
 from migrator.options import Verify
@@ -21,6 +23,9 @@ from migrator.results import ErrorKind, ItemError, Outcome, Status
 from migrator.secret import Masker
 
 __all__ = ["Page", "Reader", "Record", "item_url", "member"]
+
+URL_CHARACTERS: Final = "%:/?#[]@!$&'()*+,;="
+"""What is left as it is in a URL that a server names: delimiters, and what is encoded already (RFC 3986)."""
 
 MEMBER: Final = re.compile(r"[^.]+")
 
@@ -79,9 +84,9 @@ class Reader:
         outcome, reply = await self._get(replace(request, method="GET", body=None, idempotent=True))
         if outcome.error is not None or reply is None:
             return Record(error=outcome.error)
-        document = _decoded(reply)
-        if not isinstance(document, Mapping):
-            return Record(error=_no_json(reply))
+        document = decode(reply.body)
+        if reply.truncated or not isinstance(document, Mapping):
+            return Record(error=_no_json(reply, document))
         return Record(document=document)
 
     async def pages(self, collection: Collection, *, base_url: str, start: str | None = None) -> AsyncIterator[Page]:
@@ -107,11 +112,11 @@ class Reader:
             outcome, reply = await self._get(request)
             if outcome.error is not None or reply is None:
                 raise ReadingError(outcome.error)
-            page = _decoded(reply)
-            records = records_of.search(page) if page is not None else None
+            page = decode(reply.body)
+            records = None if reply.truncated or isinstance(page, Unreadable) else _search(records_of, page)
             if not isinstance(records, list):
-                raise ReadingError(_no_json(reply))
-            url = _next_url(next_of.search(page) if next_of is not None else None, at=url)
+                raise ReadingError(_no_json(reply, page))
+            url = _next_url(_search(next_of, page) if next_of is not None else None, at=url)
             yield Page(records=[one for one in records if isinstance(one, dict)], next_url=url)
 
     async def _get(self, request: Request) -> tuple[Outcome, Reply | None]:
@@ -160,18 +165,19 @@ def member(record: Mapping[str, Any], dotted: str) -> Any:
     return here
 
 
-def _decoded(reply: Reply) -> JSON:
-    if reply.truncated:
-        return None
+def _search(expression: ParsedResult, page: Any) -> Any:
+    """Return what an expression finds in a page; None where a value has not the type that its functions need."""
     try:
-        found: JSON = msgspec.json.decode(reply.body)
-    except (msgspec.DecodeError, RecursionError):
+        return expression.search(page)
+    except (JMESPathError, RecursionError):
         return None
-    return found
 
 
-def _no_json(reply: Reply) -> ItemError:
-    what = "is longer than what is read of it" if reply.truncated else "is not what was expected"
+def _no_json(reply: Reply, found: JSON | Unreadable) -> ItemError:
+    if reply.truncated:
+        what = "is longer than what is read of it"
+    else:
+        what = found.reason if isinstance(found, Unreadable) else "is not what was expected"
     return ItemError(
         kind=ErrorKind.PROTOCOL, status=reply.status, message=f"the server answered {reply.status}, but the body {what}"
     )
@@ -181,7 +187,14 @@ def _next_url(told: Any, *, at: str) -> str | None:
     """Return the next page's URL; another origin is refused, since credentials go along."""
     if not isinstance(told, str) or not told:
         return None
-    url = urljoin(at, told)
+    try:
+        url = urljoin(at, told)
+        if urlsplit(url)[:2] == urlsplit(at)[:2]:
+            # A fragment is not sent, and blanks and the like are no part of a URL (RFC 3986, section 2).
+            url = quote(urldefrag(url).url, safe=URL_CHARACTERS)
+    except ValueError:
+        message = "the next page's address is no URL"
+        raise ReadingError(ItemError(kind=ErrorKind.PROTOCOL, message=message)) from None
     if urlsplit(url)[:2] != urlsplit(at)[:2]:
         message = "the next page is on another server, to which no credentials are sent"
         raise ReadingError(ItemError(kind=ErrorKind.PROTOCOL, message=message))

@@ -203,7 +203,7 @@ class ProfileReader:
         for member in ("items", "next"):
             try:
                 jmespath.compile(given.get(member, "@"))
-            except jmespath.exceptions.JMESPathError:
+            except (jmespath.exceptions.JMESPathError, RecursionError):
                 self._wrong(("api", "collection", member), "is no valid JMESPath expression")
         return Collection(
             path=given["path"],

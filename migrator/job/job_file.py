@@ -11,7 +11,8 @@ from typing import Any, Final
 import jsonschema_rs
 
 from migrator.job.api_profile import ApiProfile, ProfileReader, built_in, built_in_names, job_schema
-from migrator.job.problems import Findings, JobError, Problem, StrictJSONError, compile_schema, did_you_mean, read_json
+from migrator.job.json_reader import StrictJSONError, read_json
+from migrator.job.problems import Findings, JobError, Problem, compile_schema, did_you_mean
 from migrator.job.variables import Outside
 from migrator.messages import JSON, host_of, is_loopback
 from migrator.secret import Secret

@@ -1,27 +1,157 @@
-"""JSON arrays and JSON Lines: a stream to documents with their lines, in constant memory.
+"""The reading of JSON: answers of servers as bytes, job files as text, JSON arrays and JSON Lines as streams.
 
-An array is read through a window over the standard library's decoder, since repeated members and NaN have to be
-refused and lines named.
+`decode` is the one way by which bytes that a server sent become values. It is total: it never raises, whatever the
+bytes are. An array is read through a window over the standard library's decoder, since repeated members and NaN have to
+be refused and lines named.
 """
 
 import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NoReturn
 
-from migrator.job.problems import Problem, StrictJSONError, read_json, strict_decoder
+import msgspec
 
-__all__ = ["array_entries", "json_lines"]
+from migrator.job.problems import Place, Problem
+from migrator.messages import JSON
+
+__all__ = ["DEEPEST", "StrictJSONError", "Unreadable", "array_entries", "decode", "json_lines", "read_json"]
 
 CHUNK: Final = 1 << 16
 """Bytes that are read of a JSON array at a time."""
 
 LONGEST_ITEM: Final = 1 << 20
-"""Characters of one JSON item at the most; a longer one is rather a bracket that is missing."""
+"""Characters of one JSON item; a longer one is more likely a bracket that is missing."""
+
+LONGEST_DOCUMENT: Final = 1 << 24
+"""Bytes of one document that `decode` looks at: a page of a thousand long records."""
+
+LONGEST_NUMBER: Final = 1000
+"""Digits of a whole number."""
+
+DEEPEST: Final = 100
+"""Levels of nesting. RFC 8259, section 9, lets a reader set a limit; those of other readers begin at about 100."""
 
 BLANKS: Final = re.compile(r"[ \t\r\n]*")
+ESCAPED_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Bytes that are no JSON document that can be relied on.
+
+    Attributes:
+        reason: why, to follow "the body": "is no JSON", "is nested too deeply". Nothing of the bytes is in it.
+    """
+
+    reason: str
+
+
+class StrictJSONError(ValueError):
+    """A text is no JSON document; `place` says where, where that is known."""
+
+    def __init__(self, message: str, place: Place | None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.place = place
+
+
+def decode(data: bytes) -> JSON | Unreadable:
+    """Return the JSON document that a server sent, or why it cannot be read. Never raises on any bytes.
+
+    The rules are those of RFC 8259 with the limits of RFC 7493 (I-JSON): UTF-8, no lone surrogates, no repeated
+    members, finite numbers. A byte order mark is skipped (RFC 8259, section 8.1, allows it).
+    """
+    if len(data) > LONGEST_DOCUMENT:
+        return Unreadable("is longer than what is read of it")
+    data = data.removeprefix(codecs.BOM_UTF8)
+    try:
+        found: JSON = msgspec.json.decode(data)
+        if data.count(b"{") + data.count(b"[") > DEEPEST and _too_deep(found):
+            return Unreadable("is nested too deeply")
+        # A repeated member takes its colon with it. An escape may stand for a colon, so such a text is read again.
+        if b"\\u" in data or data.count(b":") != msgspec.json.encode(found).count(b":"):
+            STRICT.decode(data.decode())
+    except UnicodeDecodeError:
+        return Unreadable("is not UTF-8")
+    except RecursionError:
+        return Unreadable("is nested too deeply")
+    except StrictJSONError:
+        return Unreadable("has a member twice in one object")
+    except (msgspec.MsgspecError, ValueError, OverflowError):
+        return Unreadable("is no JSON")
+    return found
+
+
+def _too_deep(document: JSON) -> bool:
+    level = _containers([document])
+    for _ in range(DEEPEST):
+        level = [inner for one in level for inner in _containers(one.values() if isinstance(one, dict) else one)]
+    return bool(level)
+
+
+def _containers(values: Iterable[Any]) -> list[dict[str, Any] | list[Any]]:
+    return [value for value in values if isinstance(value, dict | list)]
+
+
+def strict_decoder(parse_float: Callable[[str], Any] | None = None) -> json.JSONDecoder:
+    """Return a decoder that refuses what JSON's readers disagree about: repeated members, NaN and infinities."""
+    return json.JSONDecoder(
+        object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=parse_float, parse_int=_whole
+    )
+
+
+def read_json(text: str, *, parse_float: Callable[[str], Any] | None = None) -> Any:
+    """Return a JSON document (RFC 8259), read by `strict_decoder`.
+
+    Raises:
+        StrictJSONError: it is no such document, is nested too deeply, or holds a lone surrogate.
+    """
+    try:
+        found = strict_decoder(parse_float).decode(text)
+    except json.JSONDecodeError as error:
+        raise StrictJSONError(f"is no valid JSON: {error.msg}", (error.lineno, error.colno)) from None
+    except RecursionError:
+        raise StrictJSONError("is nested too deeply", None) from None
+    if message := _not_sendable(found, text, 0, len(text)):
+        raise StrictJSONError(message, None)
+    return found
+
+
+def _not_sendable(found: Any, text: str, start: int, end: int) -> str | None:
+    """Return why a value that was read from a part of a text cannot be sent, or None where it can."""
+    if text.count("{", start, end) + text.count("[", start, end) > DEEPEST and _too_deep(found):
+        return f"is nested too deeply: {DEEPEST} levels are allowed"
+    if ESCAPED_SURROGATE.search(text, start, end):
+        written = json.dumps(found, ensure_ascii=False, default=str)
+        if SURROGATE.search(written):
+            return "holds a lone surrogate (such as \\ud800), which is no character"
+    return None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise StrictJSONError(f"has the member {twice[:100]!a} twice in one object", None)
+    return members
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise StrictJSONError(f"holds {name}, which is no JSON number", None)
+
+
+def _whole(text: str) -> int:
+    if len(text) > LONGEST_NUMBER:
+        raise StrictJSONError("holds a number of more than 1,000 digits", None)
+    return int(text)
+
+
 STRICT: Final = strict_decoder(Decimal)
 
 
@@ -46,19 +176,26 @@ class _Window:
         self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
         self.text = ""
         self.place = 0
-        self.line = 1
+        self._line = 1
+        self._counted = 0
         self._column = 1
         self.ended = False
 
     def more(self) -> None:
         """Read a further piece, and forget what lies behind."""
-        self.line += self.text.count("\n", 0, self.place)
+        self._line = self.line()
         last = self.text.rfind("\n", 0, self.place)
         self._column = self.place - last if last >= 0 else self._column + self.place
         raw = self._source.read(CHUNK)
         self.ended = not raw
         self.text = self.text[self.place :] + self._decode(raw, final=self.ended)
-        self.place = 0
+        self.place = self._counted = 0
+
+    def line(self) -> int:
+        """Return the line of the place, counted on from where it was last asked for."""
+        self._line += self.text.count("\n", self._counted, self.place)
+        self._counted = self.place
+        return self._line
 
     def skip(self) -> str:
         """Go to the next character that is no blank, and return it; an empty string at the end."""
@@ -75,7 +212,10 @@ class _Window:
         """Return the line and the column of a place in the text."""
         last = self.text.rfind("\n", 0, place)
         column = place - last if last >= 0 else self._column + place
-        return self.line + self.text.count("\n", 0, place), column
+        counted = self._counted
+        # A place may stand before what was counted.
+        behind = self.text.count("\n", counted, place) if place >= counted else -self.text.count("\n", place, counted)
+        return self._line + behind, column
 
 
 def array_entries(source: BinaryIO, name: str) -> Iterator[tuple[int, Any] | Problem]:
@@ -104,7 +244,7 @@ def array_entries(source: BinaryIO, name: str) -> Iterator[tuple[int, Any] | Pro
 def _entries(window: _Window) -> Iterator[tuple[int, Any]]:
     while True:
         window.skip()
-        line = window.where(window.place)[0]
+        line = window.line()
         yield line, _entry(window)
         follows = window.skip()
         if follows not in {",", "]"}:
@@ -128,6 +268,8 @@ def _entry(window: _Window) -> Any:
         else:
             # A number may go on in the next piece.
             if end < len(window.text) or window.ended:
+                if message := _not_sendable(value, window.text, window.place, end):
+                    raise StrictJSONError(message, window.where(window.place))
                 window.place = end
                 return value
         window.more()

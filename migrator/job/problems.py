@@ -1,4 +1,4 @@
-"""What is wrong with an input, and where: JSON read strictly, JSON Schema's findings in words, places in a text.
+"""What is wrong with an input, and where: the findings of JSON Schema in words, places in a text.
 
 A message never quotes a value, since any value may be a secret.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import jsonschema_rs
 
@@ -21,13 +21,10 @@ __all__ = [
     "JobError",
     "Place",
     "Problem",
-    "StrictJSONError",
     "compile_schema",
     "did_you_mean",
     "explain",
     "locate",
-    "read_json",
-    "strict_decoder",
 ]
 
 URI: Final = r"^[hH][tT][tT][pP][sS]?://[^\s/?#\"'<>\\^`{|}@]+(?:[/?#][^\s\"<>\\^`{|}]*)?$"
@@ -80,55 +77,6 @@ class Findings:
         for path, message in explain(errors):
             known = _names_at(schema, path[:-1]) if message == "is not known" else ()
             self.wrong(path, message + did_you_mean(str(path[-1]) if path else "", known))
-
-
-class StrictJSONError(ValueError):
-    """A text is no JSON document; `place` says where, where that is known."""
-
-    def __init__(self, message: str, place: Place | None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.place = place
-
-
-def strict_decoder(parse_float: Callable[[str], Any] | None = None) -> json.JSONDecoder:
-    """Return a decoder that refuses what JSON's readers disagree about: repeated members, NaN and infinities."""
-    return json.JSONDecoder(
-        object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=parse_float, parse_int=_whole
-    )
-
-
-def read_json(text: str, *, parse_float: Callable[[str], Any] | None = None) -> Any:
-    """Return a JSON document (RFC 8259), read by `strict_decoder`.
-
-    Raises:
-        StrictJSONError: it is no such document.
-    """
-    try:
-        return strict_decoder(parse_float).decode(text)
-    except json.JSONDecodeError as error:
-        raise StrictJSONError(f"is no valid JSON: {error.msg}", (error.lineno, error.colno)) from None
-    except RecursionError:
-        raise StrictJSONError("is nested too deeply", None) from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for place, name in enumerate(names) if name in names[:place])
-        raise StrictJSONError(f"has the member {twice!r} twice in one object", None)
-    return members
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise StrictJSONError(f"holds {name}, which is no JSON number", None)
-
-
-def _whole(text: str) -> int:
-    if len(text) > 1000:
-        raise StrictJSONError("holds a number of more than 1,000 digits", None)
-    return int(text)
 
 
 def compile_schema(schema: Mapping[str, JSON]) -> jsonschema_rs.Validator:

@@ -329,3 +329,47 @@ async def test_right_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     async with hostile(once(answer()), tls=context) as (url, _), client(url) as opened:
         assert isinstance(await opened.send(request(url)), Reply)
+
+
+@pytest.mark.parametrize("byte", [*range(0x80, 0x100), 0x09])
+async def test_bytes_in_headers(byte: int) -> None:
+    """A header with any byte is text that can be written to a file."""
+
+    async def serve(connection: Connection) -> None:
+        await connection.request()
+        raw = b"HTTP/1.1 409 No\r\nContent-Length: 0\r\nX-Request-Id: a" + bytes([byte]) + b"b\r\n\r\n"
+        await connection.send(raw)
+
+    got, _ = await send(serve)
+
+    assert isinstance(got, Reply)
+    assert got.headers["x-request-id"].encode() == f"a{chr(byte)}b".encode()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    ["Content-Length: 100\r\n", "Transfer-Encoding: chunked\r\n", "Content-Encoding: gzip\r\nContent-Length: 3\r\n"],
+    ids=["broken off", "no chunk", "no gzip"],
+)
+async def test_a_broken_body_does_not_hide_the_status(headers: str) -> None:
+    """A refusal is known by its status; a success is not believed before its body has come."""
+    for status, kind in (("409 No", Reply), ("200 OK", Failure)):
+
+        async def serve(connection: Connection, status: str = status) -> None:
+            await connection.request()
+            await connection.send(f"HTTP/1.1 {status}\r\n{headers}\r\nabc".encode())
+
+        got, _ = await send(serve)
+
+        assert isinstance(got, kind)
+        if isinstance(got, Reply):
+            assert (got.status, got.truncated) == (409, True)
+
+
+async def test_a_url_that_is_none() -> None:
+    """A request whose URL cannot be used fails by itself."""
+    async with client("http://127.0.0.1:9") as opened:
+        got = await opened.send(request("http://[::1"))
+
+    assert isinstance(got, Failure)
+    assert not got.maybe_sent

@@ -271,3 +271,22 @@ def test_an_unreachable_server_stops_the_run() -> None:
 
     assert isinstance(decide(outcome, attempt=4, policy=RetryPolicy(), rng=Random(1)), Retry)
     assert isinstance(decide(outcome, attempt=5, policy=RetryPolicy(), rng=Random(1)), Stop)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param('{"error": "schon geändert"}'.encode("latin-1"), id="Latin-1"),
+        pytest.param(b'{"error":' * 5000, id="too deep"),
+        pytest.param(b"\x00\xff\xfe", id="no text"),
+        pytest.param(rb'{"error": "\ud800"}', id="half a surrogate pair"),
+    ],
+)
+@pytest.mark.parametrize(("status", "kind"), [(409, ErrorKind.CONFLICT), (422, ErrorKind.VALIDATION)])
+def test_a_body_never_hides_the_status(body: bytes, status: int, kind: ErrorKind) -> None:
+    """The status says that it was refused, whatever the body is."""
+    found = judge(reply(status, body))
+
+    assert found.error is not None
+    assert (found.status, found.error.kind, found.error.status) == (Status.FAILED, kind, status)
+    found.error.message.encode()

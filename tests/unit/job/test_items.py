@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from migrator.job.csv_reader import restored
 from migrator.job.items import Form, Item, flatten, read_cells, read_items
 from migrator.job.job_file import Job, load_job
 from migrator.job.problems import Problem
@@ -218,7 +219,8 @@ cells = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=
 
 @given(st.lists(st.tuples(st.uuids().map(str), cells), min_size=1, max_size=8), st.sampled_from(",;\t"))
 def test_csv_round_trip(rows: list[tuple[str, str]], delimiter: str) -> None:
-    """What Python's csv writes is read back, cell by cell."""
+    """What Python's csv writes is read back, cell by cell; a quote before a formula is taken off."""
+    expected = [(key, restored(cell)) for key, cell in rows]
     text = io.StringIO(newline="")
     csv.writer(text, delimiter=delimiter).writerows([("id", "a"), *rows])
     data = text.getvalue().encode()
@@ -227,8 +229,8 @@ def test_csv_round_trip(rows: list[tuple[str, str]], delimiter: str) -> None:
     columns, found = read_cells(io.BytesIO(data), form=Form.CSV, name="f")
 
     assert problems == []
-    assert [(item.key, item.values["a"]) for item in items] == rows
-    assert (columns, [tuple(one) for _, one in found]) == (["id", "a"], rows)
+    assert [(item.key, item.values["a"]) for item in items] == expected
+    assert (columns, [tuple(one) for _, one in found]) == (["id", "a"], expected)
 
 
 @given(

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from migrator.job.api_profile import AuthKind
 from migrator.job.job_file import builtin_template, load_job
-from migrator.job.problems import JobError, locate, read_json
+from migrator.job.json_reader import read_json
+from migrator.job.problems import JobError, locate
 from migrator.job.variables import Outside
 from migrator.messages import is_loopback, unsafe_url
 from migrator.secret import Secret
