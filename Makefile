@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint format shape coverage mutate matrix release-check bench bench-throttle soak fuzz clean
+.PHONY: help install demo test lint format shape coverage mutate matrix release-check docs bench bench-throttle soak fuzz clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ matrix: install ## run the tests on every Python 3.11 to 3.14 that this machine 
 
 release-check: install ## build wheel and sdist twice, compare them, install the wheel and try it
 	$(BIN)/python tests/release_check.py
+
+docs: install ## build the documentation as a site, and fail on every broken link
+	$(BIN)/sphinx-build -q -W --keep-going -n docs build/docs
+	@echo build/docs/index.html
 
 bench: install ## measure throughput, memory and start-up, as ratios within one run
 	$(BIN)/python tests/benchmarks/bench.py

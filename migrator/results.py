@@ -90,13 +90,21 @@ class Exit(IntEnum):
     """The contract's exit codes."""
 
     OK = 0
+    """Every item succeeded or needed no change."""
     SOME_FAILED = 1
+    """The run ended; some items failed or are in doubt."""
     USAGE = 2
+    """Wrong use, or the job file or a row is not valid. Nothing was sent."""
     STOPPED = 3
+    """Stopped early. The same command resumes the run."""
     RUNNING = 4
+    """Another run of this job is active."""
     BUG = 70
+    """A bug that belongs to no item. What was recorded is kept."""
     INTERRUPTED = 130
+    """SIGINT (Ctrl-C). Requests in flight were finished and recorded. The same command resumes the run."""
     TERMINATED = 143
+    """SIGTERM. Requests in flight were finished and recorded. The same command resumes the run."""
 
 
 class StopKind(StrEnum):
