@@ -13,7 +13,8 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from migrator import __version__
-from migrator.job.api_profile import ApiProfile, AuthKind
+from migrator.job.api_profile import ApiProfile
+from migrator.job.auth import AuthKind
 from migrator.messages import Answer, Clock, Failure, FailureKind, Instant, Reply, Request, Stage, text_of
 from migrator.secret import Secret
 

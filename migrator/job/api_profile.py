@@ -3,51 +3,28 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from typing import Any, Final
 
 import jmespath.exceptions
+import jsonschema_rs
 
+from migrator.job.auth import Auth, AuthReader
+from migrator.job.json_reader import StrictJSONError, read_json
 from migrator.job.placeholders import parse
-from migrator.job.problems import Findings, did_you_mean
+from migrator.job.problems import Findings, Problem, compile_schema, did_you_mean
 from migrator.job.variables import VARIABLE, Outside
 from migrator.messages import JSON, host_of, is_loopback, unsafe_url
 from migrator.ratelimit.headers import Dialect
 from migrator.ratelimit.reset_time import ResetForm
 from migrator.secret import Secret
 
-__all__ = ["ApiProfile", "Auth", "AuthKind", "Collection", "ProfileReader", "built_in", "built_in_names", "job_schema"]
+__all__ = ["ApiProfile", "Collection", "ProfileReader", "built_in", "built_in_names", "job_schema"]
 
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 SPACING: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
-
-
-class AuthKind(StrEnum):
-    """How a request shows who sends it."""
-
-    BASIC = "basic"
-    BEARER = "bearer"
-    HEADER = "header"
-    NONE = "none"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Auth:
-    """Credentials.
-
-    Attributes:
-        kind: how they are shown.
-        username: the user of basic authentication; an API key's id, which is no secret.
-        secret: the password, the token, or the header's value.
-        header: the header's name.
-    """
-
-    kind: AuthKind = AuthKind.NONE
-    username: str | None = None
-    secret: Secret | None = None
-    header: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +79,7 @@ class ApiProfile:
     def credentials(self) -> list[Secret]:
         """Return every secret that requests carry in their headers."""
         found = [value for value in self.headers.values() if isinstance(value, Secret)]
-        return found + ([self.auth.secret] if self.auth.secret is not None else [])
+        return found + self.auth.secrets()
 
 
 @cache
@@ -110,6 +87,18 @@ def job_schema() -> dict[str, Any]:
     """Return the JSON Schema of a job file, profiles included."""
     found: dict[str, Any] = json.loads(_packaged("schema.json"))
     return found
+
+
+@cache
+def _profile_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a profile in a file of its own."""
+    definitions: dict[str, Any] = job_schema()["$defs"]
+    return {**definitions["profile"], "$defs": definitions}
+
+
+@cache
+def _profile_validator() -> jsonschema_rs.Validator:
+    return compile_schema(_profile_schema())
 
 
 def _packaged(name: str) -> str:
@@ -134,11 +123,27 @@ def built_in_names(*, templates: bool) -> list[str]:
 
 
 class ProfileReader:
-    """Turns a job file's `api` into a profile; what is wrong with it goes to the findings."""
+    """Turns a job file's `api` into a profile; what is wrong with it goes to the findings.
 
-    def __init__(self, findings: Findings, outside: Outside) -> None:
+    Args:
+        findings: takes the problems.
+        outside: what values may take from elsewhere.
+        place: where the profile stands in the findings' document.
+        trusted: whether the user has put the profile into the folder of their own.
+
+    Attributes:
+        document: what a profile's file holds, which may change between two runs; None for one without a file.
+    """
+
+    def __init__(
+        self, findings: Findings, outside: Outside, *, place: tuple[str, ...] = ("api",), trusted: bool = False
+    ) -> None:
+        self.document: Mapping[str, Any] | None = None
+        self._trusted = trusted
+        self._findings = findings
         self._wrong = findings.wrong
         self._outside = outside
+        self._place = place
 
     def check_placeholders(self, value: Any, path: tuple[str | int, ...]) -> None:
         """Take down every string in a value whose placeholders are not well written."""
@@ -155,23 +160,59 @@ class ProfileReader:
                 self.check_placeholders(entry, (*path, index))
 
     def profile(self, api: str | Mapping[str, Any]) -> ApiProfile:
-        """Return an API's profile, built in or given."""
-        if isinstance(api, str):
-            text = built_in(api) if api in built_in_names(templates=False) else None
-            if text is None:
-                known = built_in_names(templates=False)
-                self._wrong(("api",), f"is no built-in profile: there is {', '.join(known)}{did_you_mean(api, known)}")
+        """Return an API's profile: built in, in the user's own folder, in a file, or given."""
+        if not isinstance(api, str):
+            return self._given(api)
+        if api.endswith(".json"):
+            try:
+                text = self._outside.read_file(api)
+            except (OSError, UnicodeDecodeError) as error:
+                why = getattr(error, "strerror", None) or str(error)
+                self._wrong(self._place, f"the file {api}: {why}")
                 return ApiProfile(name=api, base_url="")
-            return self.profile(json.loads(text))
+            return self._from_text(text, api, self._outside, trusted=False)
+        if api in built_in_names(templates=False):
+            return self._given(json.loads(built_in(api) or "{}"))
+        own = self._outside.own_profiles
+        texts = own.texts()
+        if api in texts:
+            outside = replace(self._outside, read_file=own.read_file)
+            return self._from_text(texts[api], f"{api}.json", outside, trusted=True)
+        known = sorted({*built_in_names(templates=False), *texts})
+        self._wrong(
+            self._place,
+            f"is no profile: there is {', '.join(known)}, and a file is named with .json{did_you_mean(api, known)}",
+        )
+        return ApiProfile(name=api, base_url="")
+
+    def _from_text(self, text: str, name: str, outside: Outside, *, trusted: bool) -> ApiProfile:
+        """Return the profile of a file, whose problems are told with the file's own places."""
+        findings = Findings(text, name)
+        profile = ApiProfile(name=name.removesuffix(".json").rpartition("/")[2], base_url="")
+        try:
+            document = read_json(text.removeprefix("\ufeff"))
+        except StrictJSONError as error:
+            line, column = error.place or (None, None)
+            self._findings.problems.append(Problem(name, line, column, None, error.message))
+            return profile
+        findings.take(_profile_validator().iter_errors(document), _profile_schema())
+        if not findings.problems:
+            self.document = {"name": profile.name} | document
+            profile = ProfileReader(findings, outside, place=(), trusted=trusted).profile(self.document)
+        self._findings.problems += findings.problems
+        return profile
+
+    def _given(self, api: Mapping[str, Any]) -> ApiProfile:
         rate = api.get("rate_limit", {})
-        base_url = self.filled(api["base_url"], ("api", "base_url")).rstrip("/")
+        base_url = self.filled(api["base_url"], (*self._place, "base_url")).rstrip("/")
         headers = {
-            name: self._header(value, ("api", "headers", name)) for name, value in api.get("headers", {}).items()
+            name: self._header(value, (*self._place, "headers", name)) for name, value in api.get("headers", {}).items()
         }
+        auth = AuthReader(self.filled, self._filled_again, self._wrong, (*self._place, "auth"))
         profile = ApiProfile(
             name=api.get("name", host_of(base_url) or "api"),
             base_url=base_url,
-            auth=self._auth(api.get("auth", {"type": "none"})),
+            auth=auth.auth(api.get("auth", {"type": "none"})),
             headers=headers,
             rate_limit=_dialect(rate),
             write_spacing_s=self._spacing(rate.get("write_spacing")),
@@ -180,31 +221,35 @@ class ProfileReader:
             readable=api.get("read", False),
             collection=self._collection(api.get("collection")),
         )
-        self._check_owner(api, base_url)
+        token_url = profile.auth.oauth2.token_url if profile.auth.oauth2 is not None else base_url
+        for url in () if self._trusted else {base_url: None, token_url: None}:
+            self._check_owner(api, url)
         if base_url and (message := unsafe_url(base_url, credentials=bool(profile.credentials()))):
-            self._wrong(("api", "base_url"), message)
+            self._wrong((*self._place, "base_url"), message)
         return profile
 
-    def _check_owner(self, api: Mapping[str, Any], base_url: str) -> None:
+    def _check_owner(self, api: Mapping[str, Any], url: str) -> None:
         """Refuse a profile that would send a built-in profile's credentials to another server."""
-        host = host_of(base_url) or ""
+        host = host_of(url) or ""
         named = {found["name"] for found in VARIABLE.finditer(json.dumps(api))}
         for name in built_in_names(templates=False):
             text = built_in(name) or "{}"
             own = host_of(json.loads(text)["base_url"])
             if host != own and not is_loopback(host):
                 for variable in sorted(named & {found["name"] for found in VARIABLE.finditer(text)}):
-                    self._wrong(("api",), f"would send {variable} to {host}, but it belongs to {own} (profile {name})")
+                    self._wrong(
+                        self._place, f"would send {variable} to {host}, but it belongs to {own} (profile {name})"
+                    )
 
     def _collection(self, given: Mapping[str, Any] | None) -> Collection | None:
         if given is None:
             return None
-        self.check_placeholders(given["item"], ("api", "collection", "item"))
+        self.check_placeholders(given["item"], (*self._place, "collection", "item"))
         for member in ("items", "next"):
             try:
                 jmespath.compile(given.get(member, "@"))
             except (jmespath.exceptions.JMESPathError, RecursionError):
-                self._wrong(("api", "collection", member), "is no valid JMESPath expression")
+                self._wrong((*self._place, "collection", member), "is no valid JMESPath expression")
         return Collection(
             path=given["path"],
             items=given["items"],
@@ -214,23 +259,6 @@ class ProfileReader:
             secrets=frozenset(given.get("secrets", ())),
         )
 
-    def _auth(self, auth: Mapping[str, str]) -> Auth:
-        kind = AuthKind(auth["type"])
-        match kind:
-            case AuthKind.BASIC:
-                username = self.filled(auth["username"], ("api", "auth", "username"))
-                if ":" in username:
-                    self._wrong(("api", "auth", "username"), "may not hold a colon (RFC 7617, section 2)")
-                secret = self.filled(auth["password"], ("api", "auth", "password"))
-                return Auth(kind=kind, username=username, secret=Secret(secret))
-            case AuthKind.BEARER:
-                return Auth(kind=kind, secret=Secret(self.filled(auth["token"], ("api", "auth", "token"))))
-            case AuthKind.HEADER:
-                value = self.filled(auth["value"], ("api", "auth", "value"))
-                return Auth(kind=kind, header=auth["name"], secret=Secret(value))
-            case AuthKind.NONE:
-                return Auth()
-
     def _header(self, value: str, path: tuple[str, ...]) -> str | Secret:
         filled = self.filled(value, path)
         return Secret(filled) if VARIABLE.search(value) else filled
@@ -239,35 +267,58 @@ class ProfileReader:
         """Return a value with variables, files and commands put in; a file's last line break is no part of it."""
 
         def fill(found: re.Match[str]) -> str:
-            name = found["name"]
-            if name.startswith("file:"):
-                try:
-                    return self._outside.read_file(name.removeprefix("file:")).removesuffix("\n").removesuffix("\r")
-                except (OSError, UnicodeDecodeError) as error:
-                    why = getattr(error, "strerror", None) or "cannot be read"
-                    self._wrong(path, f"the file {name.removeprefix('file:')}: {why}")
-                    return ""
-            if name.startswith("command:"):
-                try:
-                    return self._outside.run_command(name.removeprefix("command:"))
-                except OSError as error:
-                    self._wrong(path, f"the command {error}")
-                    return ""
-            if not self._outside.env.get(name):
-                self._wrong(path, f"the variable {name} is not set")
-            return self._outside.env.get(name, "")
+            try:
+                return self._value_of(found["name"])
+            except (OSError, UnicodeDecodeError) as error:
+                self._wrong(path, str(error))
+                return ""
 
         filled = VARIABLE.sub(fill, value)
-        if re.search(r"[\x00-\x1f\x7f]", filled):
+        if CONTROL.search(filled):
             self._wrong(path, "may not hold line breaks or other control characters")
         return filled
+
+    def _filled_again(self, value: str) -> str:
+        """Return a value as `filled` does, later on.
+
+        Raises:
+            OSError: a file cannot be read, a command fails, or a variable is not set; no value is in its text.
+        """
+        try:
+            filled = VARIABLE.sub(lambda found: self._value_of(found["name"]), value)
+        except UnicodeDecodeError:
+            raise OSError("the token is not UTF-8") from None
+        if not filled or CONTROL.search(filled):
+            raise OSError("the token is empty, or holds line breaks or other control characters")
+        return filled
+
+    def _value_of(self, name: str) -> str:
+        """Return what ``${name}`` stands for.
+
+        Raises:
+            OSError: there is no such value; its text says why.
+        """
+        kind, colon, rest = name.partition(":")
+        if colon and kind == "file":
+            try:
+                return self._outside.read_file(rest).removesuffix("\n").removesuffix("\r")
+            except (OSError, UnicodeDecodeError) as error:
+                raise OSError(f"the file {rest}: {getattr(error, 'strerror', None) or 'cannot be read'}") from None
+        if colon and kind == "command":
+            try:
+                return self._outside.run_command(rest)
+            except OSError as error:
+                raise OSError(f"the command {error}") from None
+        if not self._outside.env.get(name):
+            raise OSError(f"the variable {name} is not set")
+        return self._outside.env[name]
 
     def _spacing(self, text: str | None) -> float:
         if text is None:
             return 0.0
         found = SPACING.fullmatch(text)
         if not found:
-            self._wrong(("api", "rate_limit", "write_spacing"), "has to be a duration such as 1s or 500ms")
+            self._wrong((*self._place, "rate_limit", "write_spacing"), "has to be a duration such as 1s or 500ms")
             return 0.0
         return float(found[1]) * (0.001 if found[2] == "ms" else 1.0)
 

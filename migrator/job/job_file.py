@@ -196,11 +196,13 @@ class _JobReader:
         for column in [key] if isinstance(key, str) else key:
             if column in document.get("secrets", ()):
                 self._wrong(("key",), f"names the secret {column}, but keys are shown; take another column")
+        api = self._profiles.profile(document["api"])
         digest = {name: document.get(name) for name in ("api", "request", "key", "item_schema", "empty", "join")}
+        digest["api"] = self._profiles.document or document["api"]
         return Job(
             name=document["name"],
             description=document.get("description", ""),
-            api=self._profiles.profile(document["api"]),
+            api=api,
             request=RequestTemplate(
                 method=request["method"],
                 path=request["path"],

@@ -17,7 +17,7 @@ from migrator.job.api_profile import ApiProfile
 from migrator.job.items import Form
 from migrator.job.job_file import Job, builtin_profile, builtin_template, load_job
 from migrator.job.problems import JobError, Problem
-from migrator.job.variables import Outside, RunCommand, no_commands
+from migrator.job.variables import Outside, OwnProfiles, RunCommand, no_commands
 
 __all__ = ["DEFAULT_TEMPLATE", "STANDARD_INPUT", "Source", "find_job", "find_profile", "open_items", "run_command"]
 
@@ -121,7 +121,7 @@ class _Finder:
     run_command: RunCommand
 
     def outside(self, folder: Path) -> Outside:
-        return Outside(self.env, _reader(folder), self.run_command)
+        return Outside(self.env, _reader(folder), self.run_command, _own_profiles(self.env))
 
     def template(self, name: str) -> Job:
         if name.endswith(".json"):
@@ -170,6 +170,20 @@ def _first_character(path: Path) -> str:
             return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1].decode("latin-1")
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or 'cannot be read'}") from None
+
+
+def _own_profiles(env: Mapping[str, str]) -> OwnProfiles:
+    """Return the profiles of the folder ``migrator/apis`` where the user keeps settings (XDG Base Directory)."""
+    places = [Path(env.get("XDG_CONFIG_HOME", "")), Path(env.get("HOME", "")) / ".config"]
+    settings = next((place for place in places if place.is_absolute()), None)
+    if settings is None:
+        return OwnProfiles()
+    folder = settings / "migrator" / "apis"
+
+    def texts() -> dict[str, str]:
+        return {path.stem: path.read_text("utf-8") for path in folder.glob("*.json")}
+
+    return OwnProfiles(texts, _reader(folder))
 
 
 def _reader(folder: Path) -> Callable[[str], str]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator.job.api_profile import AuthKind
+from migrator.job.auth import AuthKind
 from migrator.job.job_file import builtin_template, load_job
 from migrator.job.json_reader import read_json
 from migrator.job.problems import JobError, locate
@@ -94,7 +94,7 @@ def test_idempotence(method: str, idempotent: bool) -> None:
         ({"name": "x"}, "api: is missing"),
         (
             document(api="confluent"),
-            "api: is no built-in profile: there is confluent-cloud; did you mean confluent-cloud?",
+            "and a file is named with .json; did you mean confluent-cloud?",
         ),
         (document(request={"method": "FETCH", "path": "/"}), "request.method: has to be PATCH, PUT, POST or DELETE"),
         (document(request={"method": "PATCH", "path": "/{id"}), "request.path: has a single brace at character 2"),
