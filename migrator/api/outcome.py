@@ -17,8 +17,7 @@ from migrator.api.state import changes
 from migrator.job.json_reader import Unreadable, decode
 from migrator.messages import JSON, Answer, Failure, FailureKind, Reply, Request, start_of_body
 from migrator.options import Verify
-from migrator.ratelimit.headers import is_throttled
-from migrator.ratelimit.reset_time import parse_retry_after
+from migrator.ratelimit.headers import RateLimitSignal
 from migrator.results import ErrorKind, ItemError, Outcome, Status
 
 __all__ = ["Decision", "ErrorKind", "ItemError", "Retry", "RetryPolicy", "Settle", "Stop", "classify", "decide", "held"]
@@ -93,7 +92,7 @@ QUOTA_WORDS: Final = re.compile(
 )
 
 
-def classify(request: Request, answer: Answer, *, verify: Verify, mask: Mask, remaining: int | None = None) -> Outcome:
+def classify(request: Request, answer: Answer, *, verify: Verify, mask: Mask, signal: RateLimitSignal) -> Outcome:
     """Tell what one answer means.
 
     Args:
@@ -101,11 +100,11 @@ def classify(request: Request, answer: Answer, *, verify: Verify, mask: Mask, re
         answer: what came back, or how it failed.
         verify: whether a 2xx answer's body is compared with what was sent.
         mask: makes a server's text fit to be recorded.
-        remaining: the quota's rest that the answer reports, which tells a throttle's 403 from another.
+        signal: what the answer says of the rate limit, as the permit told.
     """
     if isinstance(answer, Failure):
         return _no_answer(request, answer)
-    if is_throttled(answer, remaining=remaining):
+    if signal.throttled:
         return Outcome(
             status=Status.FAILED, error=read_error(answer, mask, ErrorKind.RATE_LIMITED), transient=True, throttled=True
         )
@@ -114,7 +113,7 @@ def classify(request: Request, answer: Answer, *, verify: Verify, mask: Mask, re
     if 300 <= answer.status < 400:
         return Outcome(status=Status.FAILED, error=_redirected(answer))
     if answer.status >= 500 or answer.status in {408, 425}:
-        return _server_trouble(request, answer, mask)
+        return _server_trouble(request, answer, mask, signal.retry_after_s)
     return _refusal(answer, mask)
 
 
@@ -206,13 +205,11 @@ def _redirected(reply: Reply) -> ItemError:
     )
 
 
-def _server_trouble(request: Request, reply: Reply, mask: Mask) -> Outcome:
+def _server_trouble(request: Request, reply: Reply, mask: Mask, retry_after_s: float | None) -> Outcome:
     error = read_error(reply, mask, KINDS.get(reply.status, ErrorKind.SERVER))
     if request.idempotent or reply.status in SAFE_AFTER_5XX:
-        wish = reply.headers.get("retry-after")
-        floor_s = None if wish is None else parse_retry_after(wish, at=reply.received, date=reply.headers.get("date"))
         transient = reply.status not in NEVER_RETRIED
-        return Outcome(status=Status.FAILED, error=error, transient=transient, retry_after_s=floor_s)
+        return Outcome(status=Status.FAILED, error=error, transient=transient, retry_after_s=retry_after_s)
     return Outcome(status=Status.IN_DOUBT if reply.status in UNKNOWN_AFTER else Status.FAILED, error=error)
 
 

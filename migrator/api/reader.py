@@ -126,13 +126,13 @@ class Reader:
                 if not permit.granted:
                     raise ReadingError(None)
                 answer = await self._client.send(request)
-                quota = permit.answered(answer)
+                signal = permit.received(answer)
             outcome = classify(
                 request,
                 answer,
                 verify=Verify.NONE,
                 mask=lambda text: self._masker.server_text(text, request.secrets),
-                remaining=quota.remaining if quota is not None else None,
+                signal=signal,
             )
             decision = decide(outcome, attempt=attempt, policy=self._policy, rng=self._rng)
             if isinstance(decision, Stop):

@@ -23,10 +23,11 @@ from migrator.ratelimit.reset_time import (
     guess_form,
     numbers,
     parse_reset,
+    parse_retry_after,
     relative_reset,
 )
 
-__all__ = ["Dialect", "Quota", "QuotaReader", "is_throttled", "parse_quota"]
+__all__ = ["Dialect", "Quota", "QuotaReader", "RateLimitSignal", "parse_quota"]
 
 LARGEST_LIMIT: Final = 10**9
 CONTRADICTIONS: Final = 3
@@ -89,6 +90,22 @@ class Quota:
     policy: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimitSignal:
+    """What one answer says of the rate limit, computed once and used by all who ask.
+
+    Attributes:
+        quota: what is left, where the headers tell.
+        throttled: the server refused the request for its rate limit.
+        retry_after_s: seconds that the server asks to wait; it counts only with a refusal or a server error, since some
+            servers send it with every answer.
+    """
+
+    quota: Quota | None = None
+    throttled: bool = False
+    retry_after_s: float | None = None
+
+
 def parse_quota(headers: Mapping[str, str], *, at: Instant, dialect: Dialect) -> Quota | None:
     """Return what an answer says of the rate limit, or None where it says nothing that can be used.
 
@@ -134,6 +151,16 @@ class QuotaReader:
     def form(self) -> ResetForm:
         """What the reset has been found to mean."""
         return self._form
+
+    def signal(self, reply: Reply) -> RateLimitSignal:
+        """Return what an answer says of the rate limit: its quota, whether it is a refusal, and for how long."""
+        quota = self.read(reply.headers, at=reply.received)
+        text = reply.headers.get("retry-after")
+        wait_s = (
+            parse_retry_after(text, at=reply.received, date=reply.headers.get("date")) if text is not None else None
+        )
+        throttled = _is_throttled(reply, remaining=quota.remaining if quota is not None else None)
+        return RateLimitSignal(quota=quota, throttled=throttled, retry_after_s=wait_s)
 
     def read(self, headers: Mapping[str, str], *, at: Instant) -> Quota | None:
         """Return what an answer says of the rate limit, or None where it says nothing that can be used."""
@@ -300,7 +327,7 @@ def _quota(limit: int | None, remaining: int | None, reset: Reset | None, *, win
 RATE_WORDS: Final = re.compile(r"rate limit|too many requests|throttl", re.IGNORECASE)
 
 
-def is_throttled(reply: Reply, *, remaining: int | None) -> bool:
+def _is_throttled(reply: Reply, *, remaining: int | None) -> bool:
     """Tell whether a server refused for its rate limit.
 
     429 always does (RFC 6585, section 4). GitHub says it with a 403 whose remaining is 0 or whose text speaks of a rate

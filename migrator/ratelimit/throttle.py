@@ -8,25 +8,34 @@ import asyncio
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from random import Random
+from random import Random, SystemRandom
+from time import time
 from types import TracebackType
 from typing import Final, Self
 
 import anyio
+from anyio.abc import TaskGroup
 
 from migrator.errors import WaitTooLong
-from migrator.messages import Answer, Clock, Failure, Reply
+from migrator.messages import Answer, Clock, Failure, Instant, Reply
 from migrator.ratelimit.concurrency import Concurrency
-from migrator.ratelimit.headers import Dialect, Quota, QuotaReader, is_throttled
+from migrator.ratelimit.headers import Dialect, QuotaReader, RateLimitSignal
 from migrator.ratelimit.key_queue import FASTEST, Gate, Turn
 from migrator.ratelimit.model import PacerMemory, PacerSettings, PacerStatistics, Ticket
 from migrator.ratelimit.pacer import Pacer
-from migrator.ratelimit.reset_time import parse_retry_after
 
 __all__ = ["Permit", "Throttle", "ThrottleStatistics"]
 
 USEFUL: Final = 2.0
 """How far above slots over latency the limiter is set in pace `fast`: no brake, but a ramp in place of a storm."""
+
+DEFAULTS: Final = PacerSettings()
+FIND_OUT: Final = Dialect()
+
+
+def system_clock() -> Instant:
+    """Read the running event loop's monotonic clock and the system's."""
+    return Instant(asyncio.get_running_loop().time(), time())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +70,16 @@ class ThrottleStatistics:
 
 
 class Throttle:
-    """Gives leave to send, for any number of limiter keys that share the slots; an asynchronous context manager.
+    """Says when a request may be sent, for any number of limiter keys that share the slots.
+
+    It is an asynchronous context manager and works with any HTTP client::
+
+        async with Throttle() as throttle:
+            async with throttle.permit("api.example.com") as permit:
+                async with session.patch(url, json=body) as response:
+                    permit.answered(status=response.status, headers=response.headers)
+
+    A permit that is left without an answer counts as a request whose answer was lost.
 
     Args:
         settings: what the user and the profile say of the pace.
@@ -76,18 +94,18 @@ class Throttle:
     def __init__(
         self,
         *,
-        settings: PacerSettings,
-        dialect: Dialect,
-        concurrency: int | None,
-        clock: Clock,
-        rng: Random,
-        max_wait_s: float,
+        settings: PacerSettings = DEFAULTS,
+        dialect: Dialect = FIND_OUT,
+        concurrency: int | None = None,
+        clock: Clock = system_clock,
+        rng: Random | None = None,
+        max_wait_s: float = 3600.0,
         memory: PacerMemory | None = None,
     ) -> None:
         self._settings = settings
         self._dialect = dialect
         self._clock = clock
-        self._rng = rng
+        self._rng = rng if rng is not None else SystemRandom()
         self._max_wait_s = max_wait_s
         self._memory = memory
         self._gates: dict[str, Gate] = {}
@@ -96,18 +114,19 @@ class Throttle:
         self._paused = False
         self._stopped = anyio.Event()
         self._waited_s: dict[str, float] = {}
-        self._keepers = anyio.create_task_group()
+        self._keepers: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
-        await self._keepers.__aenter__()
+        self._keepers = await anyio.create_task_group().__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._keepers.cancel_scope.cancel()
-        # Whatever ends the run is not the keepers': they would wrap it in a group.
-        await self._keepers.__aexit__(None, None, None)
+        if self._keepers is not None:
+            self._keepers.cancel_scope.cancel()
+            # An error of the caller is not the dispatchers': they would wrap it in a group.
+            await self._keepers.__aexit__(None, None, None)
 
     @property
     def lanes(self) -> int:
@@ -115,7 +134,12 @@ class Throttle:
         return self._concurrency.lanes
 
     def permit(self, limiter_key: str) -> "Permit":
-        """Return leave to send one request, to be entered with `async with`."""
+        """Return the permit for one request; `async with` waits until it may be sent.
+
+        Raises:
+            RuntimeError: the throttle is not open.
+            WaitTooLong: on entering, where the wait would be longer than `max_wait_s`.
+        """
         return Permit(self, self._gate(limiter_key))
 
     def stop(self) -> None:
@@ -216,6 +240,8 @@ class Throttle:
         gate = self._gates.get(limiter_key)
         if gate is None:
             pacer = Pacer(self._settings, rng=self._rng, memory=self._memory)
+            if self._keepers is None:
+                raise RuntimeError("the throttle is not open: use it as `async with Throttle() as throttle`")
             gate = self._gates[limiter_key] = Gate(pacer, QuotaReader(self._dialect))
             self._keepers.start_soon(self._keep, gate)
         return gate
@@ -291,16 +317,19 @@ class Throttle:
             if gate.queue:
                 gate.called.set()
 
-    def _answered(self, gate: Gate, ticket: Ticket, answer: Answer) -> Quota | None:
+    def _answered(self, gate: Gate, ticket: Ticket, answer: Answer) -> RateLimitSignal:
         """Tell the pacer and the concurrency what an answer says."""
         now = answer.received.mono
         if isinstance(answer, Failure):
             gate.pacer.lost(ticket)
             self._concurrency.troubled(now)
-            return None
-        quota = gate.reader.read(answer.headers, at=answer.received)
-        if is_throttled(answer, remaining=quota.remaining if quota is not None else None):
-            self._refused(gate, ticket, answer, quota)
+            return RateLimitSignal()
+        signal = gate.reader.signal(answer)
+        quota = signal.quota
+        if signal.throttled:
+            gate.pacer.refused(ticket, quota, signal.retry_after_s, now)
+            if quota is not None and quota.remaining:
+                self._concurrency.crowded(now)
         elif quota is None and answer.status >= 300:
             # Redirects, proxies' errors and refused credentials often come from before the limiter.
             gate.pacer.lost(ticket)
@@ -312,17 +341,7 @@ class Throttle:
             window_s = gate.pacer.window_s()
             allowed = quota.limit / window_s if window_s and quota is not None and quota.limit else None
             self._concurrency.answered(now - answer.sent.mono, now, allowed_rate=allowed)
-        return quota
-
-    def _refused(self, gate: Gate, ticket: Ticket, reply: Reply, quota: Quota | None) -> None:
-        now = reply.received.mono
-        text = reply.headers.get("retry-after")
-        retry_after_s = None
-        if text is not None:
-            retry_after_s = parse_retry_after(text, at=reply.received, date=reply.headers.get("date"))
-        gate.pacer.refused(ticket, quota, retry_after_s, now)
-        if quota is not None and quota.remaining:
-            self._concurrency.crowded(now)
+        return signal
 
     def __repr__(self) -> str:
         return f"<throttle: {self._in_flight} of {self._concurrency.level} slots, {len(self._gates)} keys>"
@@ -354,14 +373,31 @@ class Permit:
             self.waited_s = self._ticket.sent - started
         return self
 
-    def answered(self, answer: Answer) -> Quota | None:
-        """Tell the throttle what came back, as soon as it does, and return what it says of the rate limit."""
+    def answered(self, *, status: int, headers: Mapping[str, str], body: bytes = b"") -> RateLimitSignal:
+        """Tell the throttle the answer of any HTTP client, as soon as its headers are there.
+
+        Args:
+            status: the HTTP status code.
+            headers: by name in any case; `items()` may give a repeated header more than once.
+            body: its start, where a refusal is known by its text (GitHub's 403).
+
+        Returns:
+            What the answer says of the rate limit.
+        """
+        if self._ticket is None:
+            return RateLimitSignal()
+        now = self._throttle._clock()  # noqa: SLF001
+        sent = Instant(self._ticket.sent, now.utc - (now.mono - self._ticket.sent))
+        return self.received(Reply(status=status, headers=_plain(headers), body=body, sent=sent, received=now))
+
+    def received(self, answer: Answer) -> RateLimitSignal:
+        """Tell the throttle what came back, or that nothing did; return what it says of the rate limit."""
         if self._ticket is None or self._told:
-            return None
+            return RateLimitSignal()
         self._told = True
-        quota = self._throttle._answered(self._gate, self._ticket, answer)  # noqa: SLF001
+        signal = self._throttle._answered(self._gate, self._ticket, answer)  # noqa: SLF001
         self._throttle._call_keepers()  # noqa: SLF001
-        return quota
+        return signal
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -373,6 +409,15 @@ class Permit:
             self._gate.pacer.lost(self._ticket)
         self._throttle._in_flight -= 1  # noqa: SLF001
         self._throttle._call_keepers()  # noqa: SLF001
+
+
+def _plain(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers by lower-case name, the values of repeated ones joined (RFC 9110, section 5.3)."""
+    plain: dict[str, str] = {}
+    for written, value in headers.items():
+        name = written.lower()
+        plain[name] = f"{plain[name]}, {value}" if name in plain else value
+    return plain
 
 
 def _left(one: PacerStatistics) -> float:

@@ -22,7 +22,7 @@ from migrator.api.reader import Reader
 from migrator.errors import InputChanged, LedgerError, ReadingError, WaitTooLong
 from migrator.messages import Answer, Clock, Request, Sender
 from migrator.options import RunOptions
-from migrator.ratelimit.headers import Quota
+from migrator.ratelimit.headers import RateLimitSignal
 from migrator.ratelimit.throttle import Throttle, ThrottleStatistics
 from migrator.report.journal import Journal
 from migrator.results import ErrorKind, ItemError, ItemResult, Outcome, Status, StopKind, StopReason
@@ -277,15 +277,15 @@ class Run:
                 await self._begin(request, attempt + spared)
                 answer = await self._client.send(request)
                 spared += answer.resent
-                quota = permit.answered(answer)
-                outcome = self._judge(request, answer, quota)
+                signal = permit.received(answer)
+                outcome = self._judge(request, answer, signal)
                 decision = self._decide(request, outcome, attempt)
                 if isinstance(decision, Settle | Stop):
                     row = self._rows.answered(
                         request,
                         answer,
                         outcome,
-                        quota,
+                        signal.quota,
                         attempts=attempt + spared,
                         waited_s=waited_s,
                         provisional=isinstance(decision, Stop),
@@ -356,14 +356,13 @@ class Run:
         else:
             await self._ledger.begin_durably(request.item, request.key, attempt, now_ms)
 
-    def _judge(self, request: Request, answer: Answer, quota: Quota | None) -> Outcome:
-        remaining = quota.remaining if quota is not None else None
+    def _judge(self, request: Request, answer: Answer, signal: RateLimitSignal) -> Outcome:
         return classify(
             request,
             answer,
             verify=self._options.verify,
             mask=lambda text: self._masker.server_text(text, request.secrets),
-            remaining=remaining,
+            signal=signal,
         )
 
     async def _settle(self, request: Request, row: ItemResult) -> None:

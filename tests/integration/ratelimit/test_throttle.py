@@ -11,6 +11,7 @@ import pytest
 import virtual_time
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from migrator.errors import WaitTooLong
 from migrator.messages import Clock, Failure, FailureKind, Reply, Stage
@@ -84,7 +85,7 @@ async def one(sender: Throttle, server: Server, key: str = "key") -> None:
             if not permit.granted:
                 return
             answer = await server.send(key)
-            permit.answered(answer)
+            permit.received(answer)
         if answer.status == 200:
             return
 
@@ -173,7 +174,7 @@ def test_first_come_first_served() -> None:
             async def take(number: int) -> None:
                 async with sender.permit("key") as permit:
                     order.append(number)
-                    permit.answered(await server.send("key"))
+                    permit.received(await server.send("key"))
 
             for number in range(12):
                 tasks.start_soon(take, number)
@@ -212,7 +213,7 @@ def test_refusal_pauses_everybody() -> None:
             await anyio.sleep(0.1)
             limited = len(times) <= 4
             headers = {"retry-after": "30"} if limited else {}
-            permit.answered(
+            permit.received(
                 Reply(status=429 if limited else 200, headers=headers, body=b"", sent=sent, received=clock())
             )
 
@@ -325,11 +326,11 @@ def test_lost_answers_do_not_stop_the_key() -> None:
                     sent = clock()
                     await anyio.sleep(1.0)
                     kind, stage = FailureKind.TIMEOUT, Stage.READ
-                    permit.answered(
+                    permit.received(
                         Failure(kind=kind, stage=stage, maybe_sent=True, message="", sent=sent, received=clock())
                     )
                 else:
-                    permit.answered(await server.send("key"))
+                    permit.received(await server.send("key"))
 
         async with throttle(clock) as sender, anyio.create_task_group() as tasks:
             for _ in range(9):
@@ -368,6 +369,41 @@ def test_without_a_limit_nothing_is_waited_for(slots: int) -> None:
         return clock().mono
 
     assert virtual_time.run(main) == pytest.approx(500 * 0.1 / slots, rel=0.1)
+
+
+def test_public_use_with_any_client() -> None:
+    """With no argument the throttle takes the status and headers of any client, and keeps to the quota they tell."""
+
+    async def main(clock: Clock) -> tuple[float, int]:
+        limiter = make_limiter(Algorithm.FIRST, limit=5, window_s=30.0)
+        refused = 0
+
+        async def call(sender: Throttle) -> None:
+            nonlocal refused
+            async with sender.permit("api.example.com") as permit:
+                await asyncio.sleep(0.1)
+                verdict = limiter.take(clock().mono)
+                refused += not verdict.allowed
+                told = limit_headers(verdict, style=ResetStyle.DRAFT, utc=clock().utc, window_s=30.0)
+                signal = permit.answered(status=200 if verdict.allowed else 429, headers=CIMultiDict(told))
+                assert signal.quota is not None
+                assert (signal.throttled, signal.quota.limit) == (not verdict.allowed, 5)
+
+        async with Throttle() as sender, anyio.create_task_group() as tasks:
+            for _ in range(12):
+                tasks.start_soon(call, sender)
+        return clock().mono, refused
+
+    seconds, refused = virtual_time.run(main)
+
+    assert 60.0 < seconds < 62.0
+    assert refused == 0
+
+
+def test_a_throttle_that_is_not_open() -> None:
+    """A permit outside of the context manager is a programmer's error, and says what to do."""
+    with pytest.raises(RuntimeError, match="async with Throttle"):
+        Throttle().permit("key")
 
 
 def test_an_error_in_the_run_is_not_wrapped() -> None:

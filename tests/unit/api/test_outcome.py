@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from migrator.api.outcome import Retry, RetryPolicy, Settle, Stop, classify, decide
 from migrator.messages import JSON, Failure, FailureKind, Instant, Reply, Request, Stage
 from migrator.options import Verify
-from migrator.ratelimit.headers import is_throttled
+from migrator.ratelimit.headers import Dialect, QuotaReader, RateLimitSignal
 from migrator.results import ErrorKind, Outcome, Status
 
 NOW = Instant(100.0, 1_800_000_000.0)
@@ -51,7 +51,8 @@ def failure(kind: FailureKind, *, maybe_sent: bool, certificate: bool = False) -
 
 def judge(answer: Reply | Failure, *, idempotent: bool = True, verify: Verify = Verify.RESPONSE) -> Outcome:
     """Classify an answer to the usual request."""
-    return classify(request(idempotent=idempotent), answer, verify=verify, mask=str)
+    signal = QuotaReader(Dialect()).signal(answer) if isinstance(answer, Reply) else RateLimitSignal()
+    return classify(request(idempotent=idempotent), answer, verify=verify, mask=str, signal=signal)
 
 
 @pytest.mark.parametrize(
@@ -101,14 +102,13 @@ def test_refusals(status: int, body: JSON | bytes, kind: ErrorKind, transient: b
 )
 def test_throttling(answer: Reply, throttled: bool) -> None:
     """A server's refusal for its rate limit is told from its other refusals."""
-    assert is_throttled(answer, remaining=None) is throttled
     assert judge(answer).throttled is throttled
 
 
 def test_github_primary_limit() -> None:
     """A 403 whose remaining is 0 is a refusal for the rate limit (GitHub, rate limits for the REST API)."""
-    assert is_throttled(reply(403), remaining=0)
-    assert not is_throttled(reply(403), remaining=5)
+    assert judge(reply(403, x_ratelimit_remaining="0")).throttled
+    assert not judge(reply(403, x_ratelimit_remaining="5")).throttled
 
 
 def test_a_2xx_alone_is_no_success() -> None:
