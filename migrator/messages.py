@@ -5,14 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_address
-from typing import NamedTuple, Protocol, TypeAlias, Union
+from typing import Final, NamedTuple, Protocol, TypeAlias, Union
 from urllib.parse import urlsplit
 
 from migrator.secret import Secret
 
 __all__ = [
     "JSON",
+    "NO_RULES",
     "Answer",
+    "AnswerRules",
     "Clock",
     "Failure",
     "FailureKind",
@@ -49,6 +51,25 @@ Clock: TypeAlias = Callable[[], Instant]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRules:
+    """How the answers of an API are read.
+
+    Attributes:
+        record: where the record stands in an answer (JMESPath); None where the answer is the record.
+        replaced_whole: members that the API replaces as one value (JSON Pointers, RFC 6901).
+        read_only: members that the API alone writes (JSON Pointers); they are not compared and not written.
+    """
+
+    record: str | None = None
+    replaced_whole: frozenset[str] = frozenset()
+    read_only: frozenset[str] = frozenset()
+
+
+NO_RULES: Final = AnswerRules()
+"""The answer is the record, and every member of it is written by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One item's request, rendered.
 
@@ -57,7 +78,9 @@ class Request:
         key: what names the item.
         method: in capitals.
         url: the absolute URL as it goes over the wire, already percent-encoded.
-        body: the JSON document, or None for a request without one.
+        body: what is sent, or None for a request without a body.
+        wanted: the state that the record is to hold, as JSON; None where the body is that state.
+        rules: how its answers are read.
         secrets: the item's secrets, to be masked in all that is written about it.
         limiter_key: the quota that this request draws on.
         idempotent: whether sending it twice leaves the same state as sending it once.
@@ -68,6 +91,8 @@ class Request:
     method: str
     url: str
     body: bytes | None = field(repr=False)
+    wanted: bytes | None = field(default=None, repr=False)
+    rules: AnswerRules = NO_RULES
     secrets: tuple[Secret, ...] = ()
     limiter_key: str = ""
     idempotent: bool = True

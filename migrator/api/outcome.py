@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, TypeAlias
 
-import msgspec
-
 from migrator.api.error_body import Mask, read_error
-from migrator.api.state import changes
+from migrator.api.state import changes, record_in, wanted_of
 from migrator.job.json_reader import Unreadable, decode
 from migrator.messages import JSON, Answer, Failure, FailureKind, Reply, Request, start_of_body
 from migrator.options import Verify
@@ -169,18 +167,21 @@ def _success(request: Request, reply: Reply, verify: Verify) -> Outcome:
             message=f"the server answered {reply.status}, but the body {got.reason}: whether it took cannot be told",
         )
         return Outcome(status=Status.FAILED, error=error, transient=request.idempotent and not reply.truncated)
-    return held(request, got, status=reply.status)
+    return held(request, record_in(got, request.rules), status=reply.status)
 
 
-def held(request: Request, got: JSON, *, status: int) -> Outcome:
+def held(request: Request, record: JSON, *, status: int) -> Outcome:
     """Tell whether a server holds what was sent.
 
     Args:
-        request: what was sent.
-        got: the record, as the server shows it.
+        request: what was sent; one that names no state, such as a list of operations, is not compared.
+        record: the record, as the server shows it.
         status: of the answer that shows it.
     """
-    found = list(changes(msgspec.json.decode(request.body or b"null"), got))
+    wanted = wanted_of(request)
+    if wanted is None:
+        return Outcome(status=Status.SUCCEEDED)
+    found = list(changes(wanted, record, request.rules))
     missing = [change.pointer for change in found if not change.masked]
     if not missing:
         # Where the service shows a mask, what it holds cannot be told.

@@ -12,11 +12,12 @@ from jmespath.exceptions import JMESPathError
 from jmespath.parser import ParsedResult
 
 from migrator.api.outcome import Retry, RetryPolicy, Stop, classify, decide
+from migrator.api.state import record_in
 from migrator.errors import ReadingError
 from migrator.job.api_profile import Collection
 from migrator.job.json_reader import Unreadable, decode
 from migrator.job.placeholders import Column, parse
-from migrator.messages import JSON, Reply, Request, Sender
+from migrator.messages import JSON, AnswerRules, Reply, Request, Sender
 from migrator.options import Verify
 from migrator.ratelimit.throttle import Throttle
 from migrator.results import ErrorKind, ItemError, Outcome, Status
@@ -85,9 +86,10 @@ class Reader:
         if outcome.error is not None or reply is None:
             return Record(error=outcome.error)
         document = decode(reply.body)
-        if reply.truncated or not isinstance(document, Mapping):
-            return Record(error=_no_json(reply, document))
-        return Record(document=document)
+        record = None if reply.truncated or isinstance(document, Unreadable) else record_in(document, request.rules)
+        if not isinstance(record, Mapping):
+            return Record(error=_no_record(reply, document, request.rules))
+        return Record(document=record)
 
     async def pages(self, collection: Collection, *, base_url: str, start: str | None = None) -> AsyncIterator[Page]:
         """Yield the pages of a collection.
@@ -181,6 +183,13 @@ def _no_json(reply: Reply, found: JSON | Unreadable) -> ItemError:
     return ItemError(
         kind=ErrorKind.PROTOCOL, status=reply.status, message=f"the server answered {reply.status}, but the body {what}"
     )
+
+
+def _no_record(reply: Reply, found: JSON | Unreadable, rules: AnswerRules) -> ItemError:
+    if reply.truncated or isinstance(found, Unreadable) or rules.record is None:
+        return _no_json(reply, found)
+    message = f"the server answered {reply.status}, but no record stands at {rules.record} (api.record) in its body"
+    return ItemError(kind=ErrorKind.PROTOCOL, status=reply.status, message=message)
 
 
 def _next_url(told: Any, *, at: str) -> str | None:

@@ -12,7 +12,7 @@ import msgspec
 
 from migrator.api.reader import Record
 from migrator.api.session import Session, open_session, safe_base_url, system_clock
-from migrator.api.state import ABSENT, changes
+from migrator.api.state import ABSENT, changes, not_the_record, wanted_of
 from migrator.errors import MigratorError, ReadingError, WaitTooLong
 from migrator.job.check import Verdict
 from migrator.job.job_file import Job
@@ -126,7 +126,8 @@ class _Planner:
             action = "unreadable" if error is None else ACTIONS.get(error.kind, "unreadable")
             message = None if error is None else error.message
             return PlannedItem(item=request.item, key=request.key, action=action, message=message)
-        body = msgspec.json.decode(request.body or b"{}")
+        if message := not_the_record(request, record.document):
+            return PlannedItem(item=request.item, key=request.key, action="unreadable", message=message)
         shown = _Shown(self._masker, request)
         found = tuple(
             PlannedChange(
@@ -136,13 +137,13 @@ class _Planner:
                 absent=one.before is ABSENT,
                 masked=one.masked or has_mask(one.before),
             )
-            for one in changes(body, record.document)
+            for one in changes(wanted_of(request) or {}, record.document, request.rules)
         )
         return PlannedItem(
             item=request.item,
             key=request.key,
             action="change" if found else "unchanged",
-            state=state_digest(self._masker.fingerprint, body, record.document),
+            state=state_digest(self._masker.fingerprint, request, record.document),
             changes=found,
         )
 

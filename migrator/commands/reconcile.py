@@ -10,7 +10,7 @@ import anyio
 import msgspec
 
 from migrator.api.session import Session, open_session, safe_base_url, system_clock
-from migrator.api.state import changes
+from migrator.api.state import changes, not_the_record, wanted_of
 from migrator.commands.retry import check_again
 from migrator.errors import MigratorError, ReadingError, WaitTooLong
 from migrator.job.items import read_cells
@@ -102,16 +102,16 @@ def _image(vault: Vault | None, item: int, locked: Mapping[int, bytes]) -> Any:
 
 async def _settled(session: Session, request: Request, row: ItemResult, image: Any, ends: Counter[str]) -> ItemResult:
     record = await session.reader.record(request)
-    if record.document is None:
+    if record.document is None or not_the_record(request, record.document):
         ends["in doubt"] += 1
         return row
-    body = msgspec.json.decode(request.body or b"{}")
-    differences = [one for one in changes(body, record.document) if not one.masked]
+    found = changes(wanted_of(request) or {}, record.document, request.rules)
+    differences = [one for one in found if not one.masked]
     if not differences:
         ends["succeeded"] += 1
         return replace(row, status=Status.SUCCEEDED, verified=True, error=None)
     pointer = differences[0].pointer
-    if image is None or not any(True for _ in changes(image, record.document)):
+    if image is None or not any(changes(image, record.document, request.rules)):
         ends["not applied"] += 1
         message = NOT_APPLIED if image is None else SURELY_NOT_APPLIED
         error = ItemError(kind=ErrorKind.MISMATCH, pointer=pointer, message=message)

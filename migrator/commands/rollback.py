@@ -10,25 +10,26 @@ import msgspec
 
 from migrator.api.reader import Reader
 from migrator.api.session import Session, safe_base_url
-from migrator.api.state import changes
+from migrator.api.state import kept_image, not_the_record, restoration
 from migrator.errors import MigratorError, VaultError
 from migrator.job.job_file import Job
-from migrator.job.template import origin
+from migrator.job.template import Template, origin
 from migrator.messages import Request
 from migrator.options import RunOptions
 from migrator.report.journal import Journal
 from migrator.results import ErrorKind, Exit, ItemError, Outcome, Status
 from migrator.run.preconditions import Look
 from migrator.run.work_list import Cells, Work
-from migrator.secret import Secret, has_mask
+from migrator.secret import Secret
 from migrator.store.ledger_reader import LedgerReader, read_ledger
 from migrator.store.ledger_writer import Ledger
 from migrator.store.vault import Vault, read_passphrase
 
 __all__ = ["rollback_work"]
 
-CHANGED_SINCE: Final = "somebody has changed the record since the run; it is left as it is"
+CHANGED_SINCE: Final = "another writer has changed this since the run; the record is left as it is"
 MASKED: Final = "the API masks what it held before, so that it cannot be put back"
+UNSEEN: Final = "the API shows this neither before nor after the write, so that it cannot be told what to put back"
 
 SHORTEST_SECRET: Final = 8
 
@@ -98,8 +99,9 @@ class _Undo:
     def __init__(self, place: Path, vault: Vault, job: Job) -> None:
         self._place = place
         self._vault = vault
-        self._method = job.request.method
-        self._sent: dict[int, Any] = {}
+        self._job = job
+        self._template = Template.compile(job)
+        self._kept: dict[int, tuple[Any, bool]] = {}
         self.reader: Reader | None = None
 
     def requests(self, finished: Iterator[int]) -> Iterator[Request]:
@@ -110,13 +112,15 @@ class _Undo:
                 if kept.item in done:
                     continue
                 image: Any = self._vault.open(kept.item, kept.locked)
-                self._sent[kept.item] = image["sent"]
+                self._kept[kept.item] = (image, bool(kept.verified))
                 yield Request(
                     item=kept.item,
                     key=kept.key,
-                    method=self._method,
+                    method=self._job.request.method,
                     url=kept.url,
-                    body=msgspec.json.encode(image["before"]),
+                    body=None,
+                    wanted=msgspec.json.encode(image["sent"]),
+                    rules=self._job.api.rules,
                     secrets=tuple(_texts(image)),
                     limiter_key=origin(kept.url),
                     idempotent=True,
@@ -132,24 +136,33 @@ class _Undo:
 
         return ["key"], rows()
 
-    async def look(self, request: Request) -> Outcome | None:
-        """Return the end of an item that is not to be put back, or None for one that is."""
-        sent = self._sent.pop(request.item)
-        before = msgspec.json.decode(request.body or b"{}")
+    async def look(self, request: Request) -> Outcome | Request:
+        """Return the end of an item that is not to be put back, or the request that puts it back."""
+        image, verified = self._kept.pop(request.item)
         assert self.reader is not None  # noqa: S101  set before anything is driven
         record = await self.reader.record(request)
         if record.document is None:
             return Outcome(status=Status.FAILED, error=record.error)
-        if not any(True for _ in changes(before, record.document)):
+        if message := not_the_record(request, record.document):
+            return Outcome(status=Status.FAILED, error=ItemError(kind=ErrorKind.PROTOCOL, message=message))
+        found = restoration(kept_image(image), image["sent"], record.document, request.rules)
+        if found.masked:
+            return _left(MASKED, found.masked)
+        if found.foreign:
+            return _left(CHANGED_SINCE, found.foreign)
+        if found.unseen and not verified:
+            return _left(UNSEEN, found.unseen)
+        if not found.wanted:
             return Outcome(status=Status.UNCHANGED)
-        if has_mask(before):
-            return Outcome(status=Status.SKIPPED, error=ItemError(kind=ErrorKind.CONFLICT, message=MASKED))
-        if any(not change.masked for change in changes(sent, record.document)):
-            return Outcome(status=Status.SKIPPED, error=ItemError(kind=ErrorKind.CONFLICT, message=CHANGED_SINCE))
-        return None
+        return self._template.restoring(request, found.wanted)
 
     def succeeded(self, request: Request) -> None:
         """Note nothing: the ledger has it."""
+
+
+def _left(why: str, pointers: list[str]) -> Outcome:
+    error = ItemError(kind=ErrorKind.CONFLICT, pointer=pointers[0], message=f"{', '.join(pointers[:5])}: {why}")
+    return Outcome(status=Status.SKIPPED, error=error)
 
 
 def _texts(value: Any) -> Iterator[Secret]:

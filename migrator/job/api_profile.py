@@ -16,7 +16,7 @@ from migrator.job.json_reader import StrictJSONError, read_json
 from migrator.job.placeholders import parse
 from migrator.job.problems import Findings, Problem, compile_schema, did_you_mean
 from migrator.job.variables import VARIABLE, Outside
-from migrator.messages import JSON, host_of, is_loopback, unsafe_url
+from migrator.messages import JSON, NO_RULES, AnswerRules, host_of, is_loopback, unsafe_url
 from migrator.ratelimit.headers import Dialect
 from migrator.ratelimit.reset_time import ResetForm
 from migrator.secret import Secret
@@ -62,6 +62,7 @@ class ApiProfile:
         limiter_column: the column whose value has a quota of its own.
         limits: JSON Schema of a request's body, by ``METHOD path``.
         readable: whether a GET of a request's own URL returns the record.
+        rules: how its answers are read.
         collection: the list of all records, where there is one.
     """
 
@@ -74,6 +75,7 @@ class ApiProfile:
     limiter_column: str | None = None
     limits: Mapping[str, Mapping[str, JSON]] = field(default_factory=dict)
     readable: bool = False
+    rules: AnswerRules = NO_RULES
     collection: Collection | None = None
 
     def credentials(self) -> list[Secret]:
@@ -219,6 +221,7 @@ class ProfileReader:
             limiter_column=rate["key"].removeprefix("column:") if "key" in rate else None,
             limits=api.get("limits", {}),
             readable=api.get("read", False),
+            rules=self._rules(api),
             collection=self._collection(api.get("collection")),
         )
         token_url = profile.auth.oauth2.token_url if profile.auth.oauth2 is not None else base_url
@@ -241,15 +244,26 @@ class ProfileReader:
                         self._place, f"would send {variable} to {host}, but it belongs to {own} (profile {name})"
                     )
 
+    def _rules(self, api: Mapping[str, Any]) -> AnswerRules:
+        self._check_expression(api.get("record"), "record")
+        return AnswerRules(
+            record=api.get("record"),
+            replaced_whole=frozenset(api.get("replaced_whole", ())),
+            read_only=frozenset(api.get("read_only", ())),
+        )
+
+    def _check_expression(self, text: str | None, *place: str) -> None:
+        try:
+            jmespath.compile(text or "@")
+        except (jmespath.exceptions.JMESPathError, RecursionError):
+            self._wrong((*self._place, *place), "is no valid JMESPath expression")
+
     def _collection(self, given: Mapping[str, Any] | None) -> Collection | None:
         if given is None:
             return None
         self.check_placeholders(given["item"], (*self._place, "collection", "item"))
         for member in ("items", "next"):
-            try:
-                jmespath.compile(given.get(member, "@"))
-            except (jmespath.exceptions.JMESPathError, RecursionError):
-                self._wrong((*self._place, "collection", member), "is no valid JMESPath expression")
+            self._check_expression(given.get(member), "collection", member)
         return Collection(
             path=given["path"],
             items=given["items"],

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -14,7 +15,7 @@ from migrator.job.job_file import Job
 from migrator.job.placeholders import Column, columns_in, parse
 from migrator.job.problems import Problem, compile_schema, explain
 from migrator.job.source import Source
-from migrator.messages import Request
+from migrator.messages import JSON, Request
 from migrator.secret import Secret
 
 __all__ = ["Template", "origin", "requests_of"]
@@ -42,6 +43,7 @@ class Template:
         self._base_url = base_url
         self._origin = origin(base_url)
         self._secrets = tuple(sorted(job.secrets))
+        self._rules = job.api.rules
         self._limiter_column = job.api.limiter_column
         self._places: dict[tuple[str | int, ...], str] = {}
         if job.request.has_body:
@@ -74,10 +76,16 @@ class Template:
             method=self._method,
             url=self._base_url + path,
             body=None if body is NOTHING else _encode(body),
+            rules=self._rules,
             secrets=tuple(value for name in self._secrets if isinstance(value := values.get(name), Secret)),
             limiter_key=key + self._origin,
             idempotent=self._idempotent,
         )
+
+    def restoring(self, request: Request, wanted: Mapping[str, JSON]) -> Request:
+        """Return a request that brings about another state of the same record."""
+        state = _encode(wanted)
+        return replace(request, method=self._method, body=state, wanted=state)
 
     def is_fine(self, item: Item) -> bool:
         """Tell whether an item can be sent; `problems` says why it cannot."""

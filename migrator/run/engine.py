@@ -265,8 +265,10 @@ class Run:
 
     async def migrate(self, request: Request) -> None:
         """Bring one item to its end: the whole way, in order."""
-        if (row := await self._unsent(request)) is not None:
-            return await self._settle(request, row)
+        prepared = await self._prepared(request)
+        if isinstance(prepared, ItemResult):
+            return await self._settle(request, prepared)
+        request, row = prepared, None
         # What an item was spared, for the connection or the whole server was to blame, was sent all the same.
         attempt, spared, waited_s = 1, 0, 0.0
         while True:
@@ -307,12 +309,12 @@ class Run:
                 case never:
                     assert_never(never)
 
-    async def _unsent(self, request: Request) -> ItemResult | None:
-        """Return the end of an item that is not to be sent, or None for one that is."""
+    async def _prepared(self, request: Request) -> ItemResult | Request:
+        """Return the end of an item that is not to be sent, or the request to send."""
         if request.item in self._doubtful and not request.idempotent:
             return self._rows.unsent(request, Status.IN_DOUBT, INTERRUPTED)
-        end = None if self._look is None else await self._look.look(request)
-        return None if end is None else self._rows.unsent(request, end.status, end.error)
+        end = request if self._look is None else await self._look.look(request)
+        return end if isinstance(end, Request) else self._rows.unsent(request, end.status, end.error)
 
     def _decide(self, request: Request, outcome: Outcome, attempt: int) -> Decision:
         """Tell what to do about an outcome; a server that has gone down is waited for, and given up in the end."""

@@ -12,10 +12,10 @@ import msgspec
 
 from migrator.api.reader import Reader, Record, item_url
 from migrator.api.session import Session
-from migrator.api.state import before_image, changes
+from migrator.api.state import before_image, changes, hidden_members, not_the_record, wanted_of
 from migrator.errors import MigratorError
 from migrator.job.job_file import Job
-from migrator.messages import Request
+from migrator.messages import JSON, Request
 from migrator.options import RunOptions
 from migrator.results import ErrorKind, ItemError, Outcome, Status
 from migrator.secret import Fingerprinter, Secret, has_mask
@@ -36,8 +36,8 @@ LIST_FROM: Final = 10
 class Look(Protocol):
     """Looks at an item before it is written."""
 
-    async def look(self, request: Request) -> Outcome | None:
-        """Return the end of an item that is not to be written, or None for one that is.
+    async def look(self, request: Request) -> Outcome | Request:
+        """Return the end of an item that is not to be written, or the request to send.
 
         Raises:
             ReadingError: nothing can be read, of no item.
@@ -93,8 +93,8 @@ class Beforehand:
         if self._sent is not None:
             self._sent.note(request)
 
-    async def look(self, request: Request) -> Outcome | None:
-        """Return the end of an item that is not to be written, or None for one that is.
+    async def look(self, request: Request) -> Outcome | Request:
+        """Return the end of an item that is not to be written, or the request to send.
 
         Raises:
             ReadingError: nothing can be read, of no item.
@@ -107,26 +107,37 @@ class Beforehand:
         if self._planned is not None and (end := _as_planned(planned)) is not None:
             return end
         if self._planned is None and self._vault is None and not self._only_changed:
-            return None
+            return request
         record = await self._record(request)
         if record.document is None:
             return Outcome(status=Status.FAILED, error=record.error)
-        body = msgspec.json.decode(request.body or b"{}")
-        if planned is not None and planned.state != state_digest(self._fingerprint, body, record.document):
+        if message := not_the_record(request, record.document):
+            return _failed(ErrorKind.PROTOCOL, message)
+        wanted = wanted_of(request) or {}
+        if planned is not None and planned.state != state_digest(self._fingerprint, request, record.document):
             return _failed(ErrorKind.CONFLICT, "the record has changed since the plan was made")
-        if self._only_changed and not any(True for _ in changes(body, record.document)):
+        if self._only_changed and not any(changes(wanted, record.document, request.rules)):
             return Outcome(status=Status.UNCHANGED)
         if self._vault is not None:
-            await self._keep(self._vault, request, body, record.document)
-        return None
+            return await self._keep(self._vault, request, record.document) or request
+        return request
 
-    async def _keep(self, vault: Vault, request: Request, body: Mapping[str, Any], document: Mapping[str, Any]) -> None:
-        image = before_image(body, document)
-        if has_mask(image) and not self._warned:
+    async def _keep(self, vault: Vault, request: Request, record: Mapping[str, Any]) -> Outcome | None:
+        """Keep what the record holds of the wanted members; return why that is not possible, or None."""
+        if hidden := hidden_members(request, record):
+            return _failed(
+                ErrorKind.PROTOCOL,
+                f"the API does not show {', '.join(hidden[:5])}, a secret that would be written: it could not be put "
+                "back, so that nothing is written; without --keep-before it is",
+            )
+        wanted = wanted_of(request) or {}
+        image = before_image(wanted, record, request.rules)
+        if has_mask(image.state) and not self._warned:
             self._warned = True
             self._warn("the API masks what it holds of a field that is written: that cannot be rolled back")
-        locked = vault.lock(request.item, {"before": image, "sent": dict(body)})
-        await self._ledger.keep(request.item, request.url, locked)
+        kept: JSON = {"before": image.state, "absent": list(image.absent), "sent": dict(wanted)}
+        await self._ledger.keep(request.item, request.url, vault.lock(request.item, kept))
+        return None
 
     async def _record(self, request: Request) -> Record:
         """Return the record: from the bulk where only the need to write is asked for, else as it is at this moment."""
@@ -146,10 +157,10 @@ def _as_planned(planned: PlannedItem | None) -> Outcome | None:
     return None
 
 
-def state_digest(fingerprint: Fingerprinter, body: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+def state_digest(fingerprint: Fingerprinter, request: Request, record: Mapping[str, Any]) -> str:
     """Return a keyed digest of what a record holds of the members that would be written."""
-    image = before_image(body, document)
-    return fingerprint.digest(msgspec.json.encode(image, order="deterministic").decode())
+    image = before_image(wanted_of(request) or {}, record, request.rules)
+    return fingerprint.digest(msgspec.json.encode(image.state, order="deterministic").decode())
 
 
 def _failed(kind: ErrorKind, message: str) -> Outcome:
@@ -186,6 +197,8 @@ def wishes(job: Job, options: RunOptions, *, base_url: str, total: int, items_di
     """
     keeps = options.keep_before or job.keep_before
     reads = keeps or options.only_changed or options.plan is not None
+    if keeps and job.request.method == "DELETE":
+        raise MigratorError("a DELETE cannot be rolled back, so that keeping what was there before does not help")
     if options.dry_run or not (reads or options.since_last):
         return None
     if reads and not job.api.readable:

@@ -35,12 +35,13 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What was there before an item was written, under lock and key."""
+    """What was there before an item was written, encrypted; `verified` says whether the write was seen to take."""
 
     item: int
     key: str
     url: str
     locked: bytes
+    verified: int
 
 
 class LedgerReader:
@@ -89,8 +90,8 @@ class LedgerReader:
         """Yield the images of the items that the run has changed, or may have."""
         marks = ", ".join("?" * len(MAYBE_CHANGED))
         kept = (
-            "SELECT item, key, url, image "  # noqa: S608  constants alone
-            "FROM before JOIN (SELECT item, key, status, error_kind FROM item) USING (item)"
+            "SELECT item, key, url, image, coalesce(verified, 0) "  # noqa: S608  constants alone
+            "FROM before JOIN (SELECT item, key, status, error_kind, verified FROM item) USING (item)"
             f" WHERE (status IS NULL OR status IN ('succeeded', 'in_doubt') OR error_kind IN ({marks}))"
         )
         for row in self._chunks(kept, MAYBE_CHANGED, by="item"):
