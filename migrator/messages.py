@@ -148,6 +148,7 @@ class Failure:
         maybe_sent: False only where the server cannot have seen the request.
         message: what happened, without any secret, URL or body.
         certificate: the server's certificate was not accepted, which no further attempt can mend.
+        credentials: a token server refused the credentials, which no further attempt can mend either.
         resent: as in `Reply`.
         sent: when the attempt began.
         received: when it was given up.
@@ -158,6 +159,7 @@ class Failure:
     maybe_sent: bool
     message: str
     certificate: bool = False
+    credentials: bool = False
     resent: bool = False
     sent: Instant
     received: Instant

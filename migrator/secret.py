@@ -24,6 +24,9 @@ SHORTEST_PART: Final = 8
 FINGERPRINT_DIGITS: Final = 8
 """Hex digits shown: enough to tell some thousand values apart, far too few to find one."""
 
+LEARNED: Final = 8
+"""Renewed tokens that are kept in mind: the present one, and those of requests that are still in flight."""
+
 LONGEST_SERVER_TEXT: Final = 500
 """Characters of a server's text that are kept."""
 
@@ -102,11 +105,19 @@ class Masker:
         credentials: secrets that are masked everywhere, beside those that a call names.
     """
 
-    __slots__ = ("_credentials", "fingerprint")
+    __slots__ = ("_credentials", "_fixed", "_learned", "fingerprint")
 
     def __init__(self, fingerprint: Fingerprinter, credentials: Iterable[Secret] = ()) -> None:
         self.fingerprint = fingerprint
         self._credentials = tuple(sorted(_replacements(credentials, self), key=_longest_first))
+        self._fixed = self._credentials
+        self._learned: list[Secret] = []
+
+    def learn(self, credential: Secret) -> None:
+        """Mask a further credential everywhere from now on, such as a token that was renewed."""
+        self._learned = [*self._learned[1 - LEARNED :], credential]
+        found = [*self._fixed, *_replacements(self._learned, self)]
+        self._credentials = tuple(sorted(found, key=_longest_first))
 
     def shown(self, secret: Secret) -> str:
         """Return what stands for a secret: ``***#a1b2c3d4``, with the origin before it where it is a URL."""

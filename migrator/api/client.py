@@ -3,7 +3,7 @@
 import os
 import ssl
 from base64 import b64encode
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
@@ -13,6 +13,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from migrator import __version__
+from migrator.api.credentials import LiveCredentials, NoToken, live_credentials
 from migrator.job.api_profile import ApiProfile
 from migrator.job.auth import AuthKind
 from migrator.messages import Answer, Clock, Failure, FailureKind, Instant, Reply, Request, Stage, text_of
@@ -29,6 +30,9 @@ LONGEST_CONNECT_S: Final = 10.0
 KEEPALIVE_S: Final = 15.0
 """Seconds that an idle connection is kept; most servers keep theirs for longer, and those that do not are met below."""
 
+TELL_NOTHING_OF_A_TOKEN: Final = frozenset({401, 403, 407, 408, 425, 429})
+"""Statuses that may come before, or instead of, a look at the token."""
+
 
 class Client:
     """Sends requests over one keep-alive session.
@@ -37,19 +41,32 @@ class Client:
         session: made by `open`; keeps connections alive.
         fresh: the same, with a new connection for each request; None where the first does so already.
         clock: reads both clocks.
+        credentials: holds a token that is renewed; None where the session's headers carry fixed credentials.
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, *, fresh: aiohttp.ClientSession | None = None, clock: Clock
+        self,
+        session: aiohttp.ClientSession,
+        *,
+        fresh: aiohttp.ClientSession | None = None,
+        clock: Clock,
+        credentials: LiveCredentials | None = None,
     ) -> None:
         self._session = session
         self._fresh = fresh
         self._clock = clock
+        self._credentials = credentials
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, profile: ApiProfile, *, timeout_s: float, clock: Clock, reuse_connections: bool = True
+        cls,
+        profile: ApiProfile,
+        *,
+        timeout_s: float,
+        clock: Clock,
+        reuse_connections: bool = True,
+        learn: Callable[[Secret], None] = lambda _token: None,
     ) -> AsyncIterator["Client"]:
         """Open a session for an API and close it on leaving.
 
@@ -59,6 +76,7 @@ class Client:
             clock: reads both clocks.
             reuse_connections: False for requests that are not idempotent: a connection that the server closes just
                 as it is used again would leave them in doubt, and a fresh one cannot be stale.
+            learn: is told each token that is got, so that it can be masked.
         """
         # aiohttp's own context is made when it is imported; this one heeds SSL_CERT_FILE as it is now.
         trust = ssl.create_default_context() if profile.base_url.startswith("https:") else True
@@ -70,16 +88,58 @@ class Client:
                 connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=headers, timeout=timeout
             )
 
-        async with session(aiohttp.TCPConnector(limit=0, force_close=True, ssl=trust)) as fresh:
+        closing = aiohttp.TCPConnector(limit=0, force_close=True, ssl=trust)
+        # A token server gets none of the API's headers.
+        bare = aiohttp.ClientSession(
+            connector=closing,
+            connector_owner=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": headers["User-Agent"]},
+            timeout=timeout,
+        )
+        async with session(closing) as fresh, bare:
+            credentials = live_credentials(profile.auth, bare, clock=clock, learn=learn)
             if not reuse_connections:
-                yield cls(fresh, clock=clock)
+                yield cls(fresh, clock=clock, credentials=credentials)
                 return
             alive = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=trust)
             async with session(alive) as keeping:
-                yield cls(keeping, fresh=fresh, clock=clock)
+                yield cls(keeping, fresh=fresh, clock=clock, credentials=credentials)
 
     async def send(self, request: Request) -> Answer:
         """Make one attempt.
+
+        A token that the server refuses is renewed, and the request goes out once more, since a 401 says that nothing
+        was done. A second refusal is the answer.
+        """
+        if self._credentials is None:
+            return await self._attempt(request)
+        started = self._clock()
+        try:
+            answer, token = await self._attempt_with_token(request, self._credentials)
+            if isinstance(answer, Reply) and answer.status == 401 and await self._credentials.refused(token):
+                answer, _ = await self._attempt_with_token(request, self._credentials)
+        except NoToken as error:
+            return Failure(
+                kind=FailureKind.CONNECTION,
+                stage=Stage.CONNECT,
+                maybe_sent=False,
+                message=str(error),
+                credentials=error.refused,
+                sent=started,
+                received=self._clock(),
+            )
+        return answer
+
+    async def _attempt_with_token(self, request: Request, credentials: LiveCredentials) -> tuple[Answer, Secret]:
+        token = await credentials.current()
+        answer = await self._attempt(request, {"Authorization": f"Bearer {token.reveal()}"})
+        if isinstance(answer, Reply) and answer.status < 500 and answer.status not in TELL_NOTHING_OF_A_TOKEN:
+            credentials.accepted(token)
+        return answer, token
+
+    async def _attempt(self, request: Request, headers: Mapping[str, str] | None = None) -> Answer:
+        """Make one attempt, with further headers.
 
         A redirect with 307 or 308 to the same origin is followed once, as Confluent's API guide asks of its clients;
         any other is the caller's answer, since credentials and body must not travel to another host.
@@ -94,27 +154,41 @@ class Client:
             return _failure(aiohttp.InvalidURL(""), sent, self._clock())
         try:
             try:
-                return await self._exchange_redirected(self._session, request, url, sent)
+                return await self._exchange_redirected(self._session, request, url, sent, headers)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                 if self._fresh is None or isinstance(error, aiohttp.ClientConnectorError):
                     raise
                 resent = True
-                return replace(await self._exchange_redirected(self._fresh, request, url, sent), resent=True)
+                return replace(await self._exchange_redirected(self._fresh, request, url, sent, headers), resent=True)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return replace(_failure(error, sent, self._clock()), resent=resent)
 
     async def _exchange_redirected(
-        self, session: aiohttp.ClientSession, request: Request, url: URL, sent: Instant
+        self,
+        session: aiohttp.ClientSession,
+        request: Request,
+        url: URL,
+        sent: Instant,
+        headers: Mapping[str, str] | None,
     ) -> Reply:
-        reply = await self._exchange(session, request, url, sent)
+        reply = await self._exchange(session, request, url, sent, headers)
         if reply.status in {307, 308}:
             target = _same_origin(url, reply.headers.get("location", ""))
             if target is not None:
-                reply = await self._exchange(session, request, target, sent)
+                reply = await self._exchange(session, request, target, sent, headers)
         return reply
 
-    async def _exchange(self, session: aiohttp.ClientSession, request: Request, url: URL, sent: Instant) -> Reply:
-        async with session.request(request.method, url, data=request.body, allow_redirects=False) as response:
+    async def _exchange(
+        self,
+        session: aiohttp.ClientSession,
+        request: Request,
+        url: URL,
+        sent: Instant,
+        headers: Mapping[str, str] | None,
+    ) -> Reply:
+        async with session.request(
+            request.method, url, data=request.body, headers=headers, allow_redirects=False
+        ) as response:
             try:
                 body, truncated = await _body(response)
             except (aiohttp.ClientError, TimeoutError, OSError):
@@ -146,7 +220,7 @@ def session_headers(profile: ApiProfile) -> dict[str, str]:
     secret = auth.secret.reveal() if auth.secret is not None else ""
     if auth.kind is AuthKind.BASIC:
         headers["Authorization"] = "Basic " + b64encode(f"{auth.username}:{secret}".encode()).decode()
-    elif auth.kind is AuthKind.BEARER:
+    elif auth.kind is AuthKind.BEARER and auth.reload is None:
         headers["Authorization"] = f"Bearer {secret}"
     elif auth.kind is AuthKind.HEADER and auth.header is not None:
         headers[auth.header] = secret

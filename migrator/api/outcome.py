@@ -143,15 +143,16 @@ def decide(outcome: Outcome, *, attempt: int, policy: RetryPolicy, rng: Random) 
 
 def _no_answer(request: Request, failure: Failure) -> Outcome:
     unsafe = failure.maybe_sent and not request.idempotent
+    hopeless = failure.certificate or failure.credentials
     message = failure.message
     if unsafe:
         message += "; the server may have acted on it, and it is not safe to send again"
     return Outcome(
         status=Status.IN_DOUBT if unsafe else Status.FAILED,
-        error=ItemError(kind=ErrorKind(failure.kind.value), message=message),
-        transient=not unsafe and not failure.certificate,
+        error=ItemError(kind=ErrorKind.AUTH if failure.credentials else ErrorKind(failure.kind.value), message=message),
+        transient=not unsafe and not hopeless,
         unreachable=not failure.maybe_sent and failure.kind is not FailureKind.PROTOCOL,
-        fatal=failure.certificate,
+        fatal=hopeless,
     )
 
 

@@ -110,7 +110,13 @@ async def open_session(
             max_wait_s=options.max_wait,
             memory=_recalled(learned, clock()),
         ) as throttle,
-        Client.open(api, timeout_s=options.timeout, clock=clock, reuse_connections=reuse_connections) as client,
+        Client.open(
+            api,
+            timeout_s=options.timeout,
+            clock=clock,
+            reuse_connections=reuse_connections,
+            learn=masker.learn,
+        ) as client,
     ):
         reader = Reader(
             throttle=throttle, client=client, masker=masker, max_attempts=options.max_attempts, rng=SystemRandom()
@@ -127,8 +133,7 @@ async def open_session(
 
 def _credential(api: ApiProfile, masker: Masker) -> str:
     """Return what tells one credential's quota from another's."""
-    shown = [api.auth.username or "", *(secret.reveal() for secret in api.credentials())]
-    return masker.fingerprint(Secret("\n".join(shown)))
+    return masker.fingerprint(Secret("\n".join(api.identity())))
 
 
 def _recalled(learned: Path, now: Instant) -> PacerMemory | None:

@@ -83,6 +83,11 @@ class ApiProfile:
         found = [value for value in self.headers.values() if isinstance(value, Secret)]
         return found + self.auth.secrets()
 
+    def identity(self) -> list[str]:
+        """Return what tells one credential's quota from another's, in clear; a token that ends does not."""
+        headers = [value.reveal() for value in self.headers.values() if isinstance(value, Secret)]
+        return headers + self.auth.identity()
+
 
 @cache
 def job_schema() -> dict[str, Any]:

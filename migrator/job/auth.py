@@ -65,6 +65,7 @@ class Auth:
         secret: the password, the token, or the header's value.
         header: the header's name.
         reload: reads the token again, from a file or a command; None for a fixed one; raises OSError.
+        source: where that token comes from, as the profile has it.
         reload_after_s: seconds after which the token is read again; None: only once the server refuses it.
         oauth2: how a token is got.
     """
@@ -74,6 +75,7 @@ class Auth:
     secret: Secret | None = None
     header: str | None = None
     reload: Callable[[], Secret] | None = field(default=None, repr=False, compare=False)
+    source: str = ""
     reload_after_s: float | None = None
     oauth2: OAuth2 | None = None
 
@@ -81,6 +83,12 @@ class Auth:
         """Return the secrets that are known before the first request."""
         found = [self.secret, self.oauth2.client_secret if self.oauth2 is not None else None]
         return [secret for secret in found if secret is not None]
+
+    def identity(self) -> list[str]:
+        """Return what tells these credentials from others, in clear; a token that ends does not."""
+        client = [] if self.oauth2 is None else [self.oauth2.client_id or "", *self.oauth2.form.values()]
+        fixed = [self.source] if self.source else [secret.reveal() for secret in self.secrets()]
+        return [self.username or "", *client, *fixed]
 
 
 class AuthReader:
@@ -138,6 +146,7 @@ class AuthReader:
         return Auth(
             kind=AuthKind.BEARER,
             secret=secret,
+            source=text if living else "",
             reload=(lambda: Secret(self._again(text))) if living else None,
             reload_after_s=period_s if living else None,
         )
