@@ -1,0 +1,353 @@
+"""Kill a command at each of its durable steps, give the same command again, and compare: `make crash`.
+
+For each scenario the command runs once to the end, and its points are written down. Then it runs again from the same
+start for each point, is killed there, and the same command is given until it ends. Ledger, results, views and server
+have to agree afterwards. Prints a line a scenario; ends with 1 if one has a finding.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import sqlite3
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Final
+
+from crash_points import Order, Point, run_command
+from crash_witness import witness
+
+__all__ = ["SCENARIOS", "Bench", "Scenario", "Tally"]
+
+ITEMS: Final = 5
+SLOTS: Final = 2
+LONGEST_S: Final = 40.0
+FORKS: Final = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["crash_points"])
+SAFE: Final = {"method": "PATCH", "path": "/things/{id}", "body": {"name": "{name}"}}
+METHODS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "PATCH": SAFE,
+    "PUT": SAFE | {"method": "PUT"},
+    "POST": {"method": "POST", "path": "/things", "body": {"id": "{id}", "name": "{name}"}, "idempotent": False},
+}
+OPTIONS: Final[Mapping[str, Sequence[str]]] = {
+    "keep-before": ["--keep-before"],
+    "verify read": ["--verify", "read"],
+    "plan": ["--plan", "plan.json"],
+    "stages": ["--stages", "2,100%", "--allow-commands"],
+    "only-changed": ["--only-changed"],
+    "since-last": ["--since-last"],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One command, with what has to be so before it.
+
+    Attributes:
+        name: for the table.
+        command: the arguments.
+        method: of the job's request.
+        before: commands that make the state from which the command starts.
+        check: says what is wrong afterwards.
+    """
+
+    name: str
+    command: Sequence[str]
+    method: str = "PATCH"
+    before: Sequence[Sequence[str]] = ()
+    check: "Callable[[Bench, Scenario], Iterator[str]] | None" = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of a scenario."""
+
+    points: int = 0
+    kills: int = 0
+    findings: list[str] = field(default_factory=list)
+
+
+class Bench:
+    """A folder to work in, and the server that bears witness."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder, self.url = folder, url
+        self.work, self.start = folder / "work", folder / "start"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("MIGRATOR_")}
+        self.environment = kept | {"MIGRATOR_KEY": "a passphrase of the crash tests"}
+
+    def prepare(self, scenario: Scenario) -> None:
+        """Make the state from which the command starts, and keep a copy."""
+        shutil.rmtree(self.work, ignore_errors=True)
+        shutil.rmtree(self.start, ignore_errors=True)
+        self.work.mkdir(parents=True)
+        self._ask(f"/witness/reset?things={0 if scenario.method == 'POST' else ITEMS}", b"")
+        api = {
+            "base_url": self.url,
+            "auth": {"type": "none"},
+            "read": True,
+            "collection": {"path": "/things", "items": "data", "item": "/things/{id}"},
+        }
+        job = {
+            "name": "crash",
+            "api": api,
+            "request": METHODS[scenario.method],
+            "key": "id",
+            "items": "items.csv",
+            "gate": ["true"],
+            "notify": [{"ping": f"{self.url}/notice"}],
+        }
+        (self.work / "job.json").write_text(json.dumps(job))
+        rows = [f"t-{number},new {number}" for number in range(1, ITEMS + 1)]
+        (self.work / "items.csv").write_text("\n".join(["id,name", *rows, ""]))
+        for command in scenario.before:
+            self.run(command)
+        shutil.copytree(self.work, self.start)
+
+    def rewind(self) -> None:
+        """Go back to the start: the folder's copy, and the server as it was then."""
+        shutil.rmtree(self.work)
+        shutil.copytree(self.start, self.work)
+
+    def run(self, command: Sequence[str], kill_at: Point | None = None) -> int:
+        """Run a command to its end or its death, and return its exit code."""
+        order = Order(command, self.work, self.environment, self.folder / "points.txt", kill_at)
+        process = FORKS.Process(target=run_command, args=(order,))
+        process.start()
+        process.join(LONGEST_S)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            return 124
+        return process.exitcode or 0
+
+    def points(self) -> list[Point]:
+        """Return the points that the last command reached."""
+        rows = (line.split("\t") for line in (self.folder / "points.txt").read_text().splitlines())
+        return [Point(step, int(nth)) for step, nth in rows]
+
+    def seen(self) -> dict[str, Any]:
+        """Return what the server has seen."""
+        found: dict[str, Any] = json.loads(self._ask("/witness"))
+        return found
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Set the server's state."""
+        self._ask("/witness/state", json.dumps(state).encode())
+
+    def _ask(self, path: str, data: bytes | None = None) -> bytes:
+        with urllib.request.urlopen(f"{self.url}{path}", data, timeout=10) as answer:  # noqa: S310  loopback
+            body: bytes = answer.read()
+        return body
+
+    def runs(self) -> list[Path]:
+        """Return the folders of runs, in the order in which they started."""
+        ledgers = (self.work / ".migrator/runs").glob("*/ledger.db")
+        return [path.parent for path in sorted(ledgers, key=lambda path: path.stat().st_mtime_ns)]
+
+    def meta(self, run: Path) -> dict[str, str]:
+        """Return the facts in a run's ledger."""
+        with closing(sqlite3.connect(f"file:{run / 'ledger.db'}?mode=ro", uri=True)) as connection:
+            return dict(connection.execute("SELECT name, value FROM meta").fetchall())
+
+
+def states(bench: Bench) -> Counter[str]:
+    """Count the runs by their state, from copies, so that looking changes nothing."""
+    found: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as scratch:
+        for run in (bench.work / ".migrator/runs").glob("*"):
+            for name in ("ledger.db", "ledger.db-wal"):
+                if (run / name).exists():
+                    shutil.copy(run / name, Path(scratch) / name)
+            try:
+                found[bench.meta(Path(scratch)).get("state", "empty")] += 1
+            except sqlite3.Error:
+                found["empty"] += 1
+            for path in Path(scratch).iterdir():
+                path.unlink()
+    return found
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a JSON Lines file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def check_run(bench: Bench, scenario: Scenario) -> Iterator[str]:
+    """Yield what is wrong with the run that has ended."""
+    whole = [run for run in bench.runs() if (run / "results.jsonl").exists()]
+    if not whole:
+        yield "no run has results"
+        return
+    run = whole[-1]
+    records = {record["key"]: record for record in lines(run / "results.jsonl")}
+    if len(lines(run / "results.jsonl")) != ITEMS or len(records) != ITEMS:
+        yield f"results.jsonl has {len(lines(run / 'results.jsonl'))} lines for {ITEMS} items"
+    yield from check_ledger(run, records)
+    seen = bench.seen()
+    for key, record in records.items():
+        held = seen["things"].get(key, {}).get("name") == f"new {key.removeprefix('t-')}"
+        if record["status"] in {"succeeded", "unchanged"} and not held:
+            yield f"{key} is {record['status']}, and the server does not hold it"
+        if record["status"] == "failed":
+            yield f"{key} failed: {record['error']}"
+    doubled = {key: count for key, count in seen["writes"].items() if count > 1}
+    allowed = 0 if scenario.method == "POST" else SLOTS
+    if len(doubled) > allowed or any(count > 2 for count in doubled.values()):
+        yield f"written more than once: {doubled}"
+    yield from check_views(run)
+
+
+def check_ledger(run: Path, records: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield where ledger and results differ."""
+    with closing(sqlite3.connect(f"file:{run / 'ledger.db'}?mode=ro", uri=True)) as connection:
+        rows = dict(connection.execute("SELECT key, status FROM item").fetchall())
+        state = dict(connection.execute("SELECT name, value FROM meta").fetchall()).get("state")
+    if rows != {key: record["status"] for key, record in records.items()}:
+        yield f"the ledger has {rows}"
+    if state != "ended":
+        yield f"the ledger's state is {state}"
+
+
+def check_views(run: Path) -> Iterator[str]:
+    """Yield which views are missing or were left half written."""
+    for name in ("summary.json", "report.html", "succeeded.csv", "failed.csv", "events.jsonl"):
+        if not (run / name).exists():
+            yield f"{name} is missing"
+    leftovers = [path.name for path in run.parents[1].rglob(".new-*")]
+    if leftovers:
+        yield f"left behind: {leftovers}"
+
+
+def check_rollback(bench: Bench, _: Scenario) -> Iterator[str]:
+    """Yield what was not put back."""
+    for key, thing in bench.seen()["things"].items():
+        if thing["name"] != f"old {key.removeprefix('t-')}":
+            yield f"{key} was not put back: {thing}"
+
+
+def check_report(bench: Bench, _: Scenario) -> Iterator[str]:
+    """Yield which views are missing."""
+    yield from check_views(bench.runs()[-1])
+
+
+def check_prune(bench: Bench, _: Scenario) -> Iterator[str]:
+    """Yield what prune has left or taken too much of."""
+    if len(bench.runs()) != 1:
+        yield f"{len(bench.runs())} runs are left"
+    yield from check_views(bench.runs()[-1])
+
+
+def check_export(bench: Bench, _: Scenario) -> Iterator[str]:
+    """Yield how the exported file is wrong."""
+    rows = (bench.work / "out.csv").read_text().splitlines()
+    if len(rows) != ITEMS + 1 or len(set(rows)) != ITEMS + 1:
+        yield f"out.csv has {len(rows)} lines"
+
+
+RUN: Final = ("run", "job.json", "--yes", "--progress", "none", "--concurrency", str(SLOTS), "--max-outage", "5s")
+
+
+def scenarios() -> Iterator[Scenario]:
+    """Yield every scenario: methods, options, pairs of options, and the other commands."""
+    plan = ["plan", "job.json", "--out", "plan.json"]
+    for method in METHODS:
+        yield Scenario(f"run {method}", RUN, method)
+    for count in (1, 2):
+        for names in combinations(OPTIONS, count):
+            options = [word for name in names for word in OPTIONS[name]]
+            before = [plan] if "plan" in names else []
+            yield Scenario(f"run PATCH, {' and '.join(names)}", [*RUN, *options], "PATCH", before)
+    keeping = [*RUN, "--keep-before"]
+    yield Scenario("rollback", ["rollback", "last", "--yes"], "PATCH", [keeping], check_rollback)
+    yield Scenario("report", ["report", "last"], "PATCH", [RUN], check_report)
+    yield Scenario("prune", ["prune", "--keep-last", "1"], "PATCH", [RUN, [*RUN, "--fresh"]], check_prune)
+    yield Scenario("export", ["export", "job.json", "--out", "out.csv"], "PATCH", [], check_export)
+
+
+SCENARIOS: Final = {scenario.name: scenario for scenario in scenarios()}
+
+
+def trial(bench: Bench, scenario: Scenario, point: Point, start: Mapping[str, Any]) -> Iterator[str]:
+    """Kill the command at a point, give it again until it ends, and yield what is wrong."""
+    bench.rewind()
+    bench.restore(start)
+    ended = states(bench)["ended"]
+    code = bench.run(scenario.command, point)
+    if code != -9:
+        return
+    done = states(bench)["ended"] > ended and scenario.command[0] == "run"
+    for _ in range(2):
+        # A run that was ended already is not given again: that would be a new run.
+        code = 0 if done else bench.run(scenario.command)
+        if code in {0, 1}:
+            break
+    said = (bench.work / "err.txt").read_text()
+    if code not in {0, 1} or "Traceback" in said or "a bug" in said:
+        yield f"exit code {code}: {said[-300:]}"
+        return
+    yield from (scenario.check or check_run)(bench, scenario)
+
+
+def examine(
+    bench: Bench, scenario: Scenario, *, every: int = 1, first: int = 0, deadline: float = float("inf")
+) -> Tally:
+    """Kill a scenario's command at each of its points, or at every n-th."""
+    bench.prepare(scenario)
+    start = bench.seen()
+    tally = Tally()
+    code = bench.run(scenario.command)
+    wrong = list((scenario.check or check_run)(bench, scenario))
+    if code not in {0, 1} or wrong:
+        said = (bench.work / "err.txt").read_text()[-300:] if (bench.work / "err.txt").exists() else ""
+        tally.findings.append(f"without a kill: exit code {code} {wrong} {said}")
+        return tally
+    points = list(dict.fromkeys(bench.points()))
+    tally.points = len(points)
+    for point in points[first::every]:
+        if time.monotonic() > deadline:
+            tally.findings.append("the time was up before all points were tried")
+            break
+        tally.kills += 1
+        tally.findings += [f"{point}: {finding}" for finding in trial(bench, scenario, point, start)]
+    return tally
+
+
+def main() -> None:
+    """Examine all scenarios and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="scenarios whose names contain this")
+    parser.add_argument("--every", type=int, default=1, help="kill at every n-th point only")
+    parser.add_argument("--minutes", type=float, default=20.0, help="end after that time")
+    given = parser.parse_args()
+    deadline = time.monotonic() + given.minutes * 60
+    kills = findings = 0
+    with tempfile.TemporaryDirectory() as folder, witness() as url:
+        bench = Bench(Path(folder), url)
+        for name, scenario in SCENARIOS.items():
+            if time.monotonic() > deadline:
+                print(f"{name:<42} not tried: the time was up")
+            elif given.only in name:
+                tally = examine(bench, scenario, every=given.every, deadline=deadline)
+                kills += tally.kills
+                findings += len(tally.findings)
+                print(f"{name:<42} {tally.points:>4} points {tally.kills:>4} kills {len(tally.findings):>3} findings")
+                for finding in tally.findings:
+                    print(f"    {finding}")
+                sys.stdout.flush()
+    print(f"{kills} kills, {findings} findings")
+    sys.exit(1 if findings else 0)
+
+
+if __name__ == "__main__":
+    main()
