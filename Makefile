@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint format shape coverage mutate matrix release-check docs bench bench-throttle crash soak fuzz clean
+.PHONY: help install demo test lint format shape coverage mutate matrix release-check docs bench bench-throttle crash power-loss soak fuzz clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ soak: install ## repeat faults of every kind, then one large run; writes docs/re
 
 crash: install ## kill each command at each of its durable steps, resume, compare; 20 minutes at the most
 	$(BIN)/python tests/crash.py --minutes 20
+
+power-loss: install ## replay the writes of a run as a power loss leaves them (needs strace); 15 minutes at the most
+	$(BIN)/python tests/power_loss.py --minutes 15
 
 fuzz: install ## let atheris try the readers of CSV, job files and rate-limit headers, a minute each
 	$(BIN)/pip install --quiet atheris || true

@@ -1,0 +1,309 @@
+"""Replay the writes of a run as a power loss would leave them, resume, and compare: `make power-loss`.
+
+A run is traced with strace: opens, writes, truncations, fsyncs, renames, links, unlinks and new folders below the
+working folder, and what is sent to the server. For a prefix of that trace the disk is built again in two ways: with all
+that was written, and with only what fsync had promised (unsynced data and unsynced names are dropped; a file keeps its
+last synced content). The server is put into the state that the sent requests make. Then the same command is given, and
+ledger, results, views and server have to agree.
+"""
+
+import argparse
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from crash import SCENARIOS, Bench, Scenario, check_run, states
+from crash_witness import witness
+
+TRACED: Final = (
+    "openat,write,pwrite64,writev,ftruncate,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,"
+    "mkdir,mkdirat,rmdir,close,sendto,sendmsg"
+)
+CALL: Final = re.compile(r"^(\d+) +(?:([a-z0-9]+)\((.*)|<\.\.\. ([a-z0-9]+) resumed>(.*))$")
+RESULT: Final = re.compile(r"\) += +(-?\d+)")
+DESCRIPTOR: Final = re.compile(r"^(\d+)<([^>]*)>")
+TEXT: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
+
+
+@dataclass(slots=True)
+class File:
+    """A file as the system has it and as the disk has it."""
+
+    now: bytearray = field(default_factory=bytearray)
+    synced: bytes = b""
+
+
+@dataclass(slots=True)
+class Disk:
+    """The folder as the system has it (`names`) and as the disk has it after a power loss (`durable`)."""
+
+    names: dict[str, File] = field(default_factory=dict)
+    durable: dict[str, File] = field(default_factory=dict)
+    folders: set[str] = field(default_factory=set)
+    offsets: dict[int, int] = field(default_factory=dict)
+
+    def open(self, descriptor: int, path: str, flags: str) -> None:
+        """Open a file, and make or empty it as the flags say."""
+        if "O_DIRECTORY" in flags:
+            return
+        known = self.names.get(path)
+        if known is None and "O_CREAT" in flags:
+            known = self.names[path] = File()
+        if known is not None and "O_TRUNC" in flags:
+            known.now.clear()
+        self.offsets[descriptor] = len(known.now) if known is not None and "O_APPEND" in flags else 0
+
+    def write(self, descriptor: int, path: str, data: bytes, offset: int | None) -> None:
+        """Write at an offset, or at the descriptor's own."""
+        if (known := self.names.get(path)) is None:
+            return
+        place = self.offsets.get(descriptor, 0) if offset is None else offset
+        known.now.extend(b"\0" * (place - len(known.now)))
+        known.now[place : place + len(data)] = data
+        if offset is None:
+            self.offsets[descriptor] = place + len(data)
+
+    def sync(self, path: str) -> None:
+        """Make a file's data durable, or a folder's names."""
+        if path in self.names:
+            self.names[path].synced = bytes(self.names[path].now)
+            # A journalling file system makes the new file's name durable with its data.
+            self.durable.setdefault(path, self.names[path])
+            return
+        below = f"{path}/"
+        for name in [name for name in self.durable if name.startswith(below) and "/" not in name[len(below) :]]:
+            if name not in self.names:
+                del self.durable[name]
+        for name, file in self.names.items():
+            if name.startswith(below) and "/" not in name[len(below) :]:
+                self.durable[name] = file
+
+    def build(self, folder: Path, root: str, *, everything: bool) -> None:
+        """Write the folder as it is found after the power is back."""
+        for path in sorted(self.folders):
+            target = folder / Path(path).relative_to(root)
+            target.mkdir(mode=0o700, exist_ok=True)
+        for path, file in (self.names if everything else self.durable).items():
+            target = folder / Path(path).relative_to(root)
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            target.write_bytes(bytes(file.now) if everything else file.synced)
+            target.chmod(0o600)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One traced call, with its arguments still as text."""
+
+    call: str
+    arguments: str
+    result: int
+
+    @property
+    def durable(self) -> bool:
+        """Whether the call changes what a power loss leaves."""
+        return self.call in {
+            "fsync",
+            "fdatasync",
+            "rename",
+            "renameat",
+            "renameat2",
+            "link",
+            "linkat",
+            "unlink",
+            "unlinkat",
+        }
+
+
+def text(escaped: str) -> bytes:
+    """Return the bytes that strace has written with escapes."""
+    found: bytes = ast.literal_eval(f'b"{escaped}"')
+    return found
+
+
+def trace(path: Path) -> Iterator[Step]:
+    """Yield the calls of a trace in the order in which they ended."""
+    waiting: dict[str, tuple[str, str]] = {}
+    for line in path.read_text("latin-1").splitlines():
+        if (found := CALL.match(line)) is None:
+            continue
+        pid, call, rest, resumed, tail = found.groups()
+        if call and rest.endswith("<unfinished ...>"):
+            waiting[pid] = call, rest.removesuffix("<unfinished ...>").rstrip()
+            continue
+        if resumed:
+            call, begun = waiting.pop(pid, (resumed, ""))
+            rest = begun + tail
+        if (result := RESULT.search(rest)) is not None and int(result[1]) >= 0:
+            yield Step(call, rest, int(result[1]))
+
+
+class Replay:
+    """Follows a trace: what the disk holds, and what the server has been sent."""
+
+    def __init__(self, start: Path, root: str) -> None:
+        self.root = root
+        self.disk = Disk()
+        self.sent: list[str] = []
+        for path in sorted(start.rglob("*")):
+            name = f"{root}/{path.relative_to(start)}"
+            if path.is_dir():
+                self.disk.folders.add(name)
+            else:
+                data = path.read_bytes()
+                self.disk.names[name] = self.disk.durable[name] = File(bytearray(data), data)
+
+    def follow(self, step: Step) -> None:
+        """Take one step."""
+        match step.call:
+            case "openat":
+                names = TEXT.findall(step.arguments)
+                shown = re.search(r"= \d+<([^>]*)>", step.arguments)
+                if shown and shown[1].startswith(self.root) and names:
+                    self.disk.open(step.result, shown[1], step.arguments)
+            case "write" | "pwrite64" | "ftruncate" | "fsync" | "fdatasync":
+                self._file(step)
+            case "sendto" | "sendmsg":
+                self._send(step)
+            case "mkdir" | "mkdirat":
+                self.disk.folders.update(self._paths(step))
+            case "rename" | "renameat" | "renameat2" | "link" | "linkat" | "unlink" | "unlinkat":
+                self._name(step)
+            case _:
+                pass
+
+    def _file(self, step: Step) -> None:
+        found = DESCRIPTOR.match(step.arguments)
+        if found is None:
+            return
+        descriptor, path = int(found[1]), found[2].removesuffix(" (deleted)")
+        if step.call in {"fsync", "fdatasync"}:
+            self.disk.sync(path)
+        elif path.startswith(self.root):
+            data = text(TEXT.findall(step.arguments)[0]) if '"' in step.arguments else b""
+            if step.call == "ftruncate":
+                length = int(step.arguments.split(",")[1].split(")")[0])
+                known = self.disk.names[path].now
+                known[length:] = b"\0" * max(0, length - len(known))
+            elif step.call == "pwrite64":
+                offset = int(step.arguments.rsplit(")", 1)[0].rsplit(",", 1)[1])
+                self.disk.write(descriptor, path, data[: step.result], offset)
+            else:
+                self.disk.write(descriptor, path, data[: step.result], None)
+        elif "socket:" in path or "TCP:" in path:
+            self._send(step)
+
+    def _paths(self, step: Step) -> list[str]:
+        names = [text(name).decode() for name in TEXT.findall(step.arguments)]
+        return [
+            path for path in (f"{self.root}/{name}" if name[0] != "/" else name for name in names) if self._ours(path)
+        ]
+
+    def _ours(self, path: str) -> bool:
+        return path.startswith(self.root)
+
+    def _name(self, step: Step) -> None:
+        paths = self._paths(step)
+        names = self.disk.names
+        if step.call.startswith("unlink") and paths:
+            names.pop(paths[0], None)
+        elif len(paths) == 2 and paths[0] in names:
+            names[paths[1]] = names[paths[0]]
+            if step.call.startswith("rename"):
+                del names[paths[0]]
+
+    def _send(self, step: Step) -> None:
+        for data in TEXT.findall(step.arguments):
+            for key in re.findall(rb"(?:PATCH|PUT) /things/(t-\d+)", text(data)):
+                self.sent.append(key.decode())
+
+    def server(self, start: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the server's state after what was sent."""
+        state: dict[str, Any] = json.loads(json.dumps(start))
+        for key in self.sent:
+            state["things"][key]["name"] = f"new {key.removeprefix('t-')}"
+            state["writes"][key] = state["writes"].get(key, 0) + 1
+        return state
+
+
+def traced_run(bench: Bench, scenario: Scenario) -> list[Step]:
+    """Run a scenario's command under strace and return its steps."""
+    log = bench.folder / "trace.txt"
+    command = ["strace", "-f", "-y", "-s", "4000000", "-o", str(log), "-e", f"trace={TRACED}"]
+    program = [sys.executable, "-m", "migrator", *scenario.command]
+    subprocess.run([*command, *program], cwd=bench.work, env=bench.environment, capture_output=True, check=False)
+    return list(trace(log))
+
+
+def examine(bench: Bench, scenario: Scenario, deadline: float) -> tuple[int, list[str]]:
+    """Cut the power after each step that matters; return how often, and what was wrong."""
+    bench.prepare(scenario)
+    start = bench.seen()
+    steps = traced_run(bench, scenario)
+    replay = Replay(bench.start, str(bench.work))
+    cuts = 0
+    findings: list[str] = []
+    for number, step in enumerate(steps):
+        sent = len(replay.sent)
+        replay.follow(step)
+        if not step.durable and len(replay.sent) == sent:
+            continue
+        for everything in (True, False):
+            if time.monotonic() > deadline:
+                return cuts, [*findings, "the time was up before all cuts were tried"]
+            cuts += 1
+            what = "all that was written" if everything else "what was synced"
+            found = list(cut(bench, scenario, replay, start, everything=everything))
+            findings += [f"step {number} ({step.call}), {what}: {one}" for one in found]
+    return cuts, findings
+
+
+def cut(
+    bench: Bench, scenario: Scenario, replay: Replay, start: Mapping[str, Any], *, everything: bool
+) -> Iterator[str]:
+    """Build the disk as the cut leaves it, resume, and yield what is wrong."""
+    shutil.rmtree(bench.work)
+    bench.work.mkdir()
+    replay.disk.build(bench.work, replay.root, everything=everything)
+    bench.restore(replay.server(start))
+    if states(bench)["ended"]:
+        yield from check_run(bench, scenario)
+        return
+    code = bench.run(scenario.command)
+    said = (bench.work / "err.txt").read_text()
+    if code not in {0, 1} or "Traceback" in said:
+        yield f"exit code {code}: {said[-300:]}"
+        return
+    yield from check_run(bench, scenario)
+
+
+def main() -> None:
+    """Examine the scenarios and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=15.0, help="end after that time")
+    deadline = time.monotonic() + parser.parse_args().minutes * 60
+    cuts = findings = 0
+    names = ["run PATCH", "run PATCH, keep-before and verify read", "run PATCH, keep-before and plan"]
+    with tempfile.TemporaryDirectory() as folder, witness() as url:
+        bench = Bench(Path(folder), url)
+        for name in names:
+            tried, found = examine(bench, SCENARIOS[name], deadline)
+            cuts, findings = cuts + tried, findings + len(found)
+            print(f"{name:<42} {tried:>4} cuts {len(found):>3} findings")
+            for finding in found:
+                print(f"    {finding}")
+            sys.stdout.flush()
+    print(f"{cuts} cuts, {findings} findings")
+    sys.exit(1 if findings else 0)
+
+
+if __name__ == "__main__":
+    main()
