@@ -101,6 +101,8 @@ class Exit(IntEnum):
     """Another run of this job is active."""
     BUG = 70
     """A bug that belongs to no item. What was recorded is kept."""
+    HUNG_UP = 129
+    """SIGHUP. Requests in flight were finished and recorded. The same command resumes the run."""
     INTERRUPTED = 130
     """SIGINT (Ctrl-C). Requests in flight were finished and recorded. The same command resumes the run."""
     TERMINATED = 143
@@ -125,6 +127,7 @@ class StopKind(StrEnum):
     CONTROL = "stopped by migrator ctl"
     SIGINT = "interrupted"
     SIGTERM = "terminated"
+    SIGHUP = "hung up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,11 @@ class StopReason:
     @property
     def exit_code(self) -> Exit:
         """The exit code that tells it."""
-        signals = {StopKind.SIGINT: Exit.INTERRUPTED, StopKind.SIGTERM: Exit.TERMINATED}
+        signals = {
+            StopKind.SIGINT: Exit.INTERRUPTED,
+            StopKind.SIGTERM: Exit.TERMINATED,
+            StopKind.SIGHUP: Exit.HUNG_UP,
+        }
         return signals.get(self.kind, Exit.STOPPED)
 
 

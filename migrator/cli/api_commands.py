@@ -18,6 +18,7 @@ from migrator.cli.options import (
     refuse_invalid,
     say,
 )
+from migrator.cli.terminal import coloured, note
 
 __all__ = ["export", "plan"]
 
@@ -28,7 +29,9 @@ __all__ = ["export", "plan"]
 @click.option("--limit", metavar="N", help="Only the first N items.")
 @click.option("--out", metavar="FILE", help="Write the plan there, for run --plan.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as one JSON document.")
-def plan(job: str, items: str | None, template: str | None, out: str | None, *, as_json: bool, **typed: Any) -> int:
+async def plan(
+    job: str, items: str | None, template: str | None, out: str | None, *, as_json: bool, **typed: Any
+) -> int:
     """Read what every item holds, and show what would change, with secrets masked. Nothing is written.
 
     Exit codes: 0 every item can be written; 1 some are missing, forbidden or unreadable; 2 not valid; 3 stopped early.
@@ -42,16 +45,16 @@ def plan(job: str, items: str | None, template: str | None, out: str | None, *, 
     found = find_job(job, items, template, allow_commands=bool(typed["allow_commands"]))
     chosen = options.resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source)
     origin = open_items(found, job, items, template)
-    found = join.joined(found, origin, chosen)
+    found = await join.joined(found, origin, chosen)
     verdict = checked(found, origin, limit=chosen.limit)
     refuse_invalid(verdict, origin)
-    made = plan.make_plan(found, origin, verdict, chosen)
+    made = await plan.make_plan(found, origin, verdict, chosen, tell=note)
     if out is not None:
         write_plan(Path(out), made)
     if as_json:
         say(msgspec.json.format(msgspec.json.encode(made), indent=2).decode())
     else:
-        say(plan.plan_text(made, colour=sys.stdout.isatty()))
+        say(plan.plan_text(made, styled=coloured if sys.stdout.isatty() else plan.plain))
     return 0 if made.counts["change"] + made.counts["unchanged"] == len(made.items) else 1
 
 
@@ -64,7 +67,7 @@ def plan(job: str, items: str | None, template: str | None, out: str | None, *, 
 @click.option("--where", metavar="EXPR", help="Only records that fulfil a JMESPath expression.")
 @click.option("--redact", is_flag=True, help="Write fingerprints in place of secrets.")
 @api_options
-def export(api: str, out: str, where: str | None, *, redact: bool, **typed: Any) -> None:
+async def export(api: str, out: str, where: str | None, *, redact: bool, **typed: Any) -> None:
     """Write an API's collection into an items file: a row a record, with the columns that run takes.
 
     API is a built-in profile, or a job file whose API it is. The same command goes on where it was broken off.
@@ -77,7 +80,7 @@ def export(api: str, out: str, where: str | None, *, redact: bool, **typed: Any)
         api, env=os.environ, allow_commands=commands_allowed(typed=bool(typed["allow_commands"]))
     )
     chosen = options.resolve(command_line=typed, env=os.environ, job_run={}, source=api)
-    found = export.export(profile, chosen, out=Path(out), where=where, redact=redact)
+    found = await export.export(profile, chosen, out=Path(out), where=where, redact=redact)
     if not redact and export.git_would_take(Path(out)):
         click.echo(f"migrator: {out} holds credentials, and git does not ignore it: add it to .gitignore", err=True)
     if found.masked:

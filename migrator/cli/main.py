@@ -3,6 +3,7 @@
 Each command imports what it needs when it runs, so that `--help` and completion stay quick.
 """
 
+import inspect
 import os
 import sys
 import traceback
@@ -25,6 +26,8 @@ from migrator.cli.options import (
     refuse_invalid,
     run_options,
 )
+from migrator.cli.signals import SIGNALS
+from migrator.cli.terminal import attended, calling, note
 
 __all__ = ["cli", "main"]
 
@@ -33,7 +36,20 @@ CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 11
 EXIT_STOPPED, EXIT_BUG, EXIT_INTERRUPTED = 3, 70, 130
 
 
-@click.group(context_settings=CONTEXT, epilog="Start with: migrator check JOB, then migrator run JOB.")
+class Commands(click.Group):
+    """The commands; one that is a coroutine is run to its end here, and nowhere else."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        found = super().invoke(ctx)
+        if not inspect.iscoroutine(found):
+            return found
+        import anyio  # noqa: PLC0415  quick start
+
+        return anyio.run(attended, found)
+
+
+@click.group(cls=Commands, context_settings=CONTEXT, epilog="Start with: migrator check JOB, then migrator run JOB.")
 @click.version_option(__version__, message="migrator %(version)s")
 def cli() -> None:
     """Bulk PATCHes to a REST API, at the quota's edge, with every item accounted for."""
@@ -55,9 +71,13 @@ for command in (
 
 def main() -> NoReturn:
     """Run the command line and leave with the contract's exit code."""
-    _fill_streams()
-    with _errors():
-        sys.exit(cli.main(standalone_mode=False, prog_name="migrator") or 0)
+    SIGNALS.install()
+    try:
+        _fill_streams()
+        with _errors():
+            sys.exit(cli.main(standalone_mode=False, prog_name="migrator") or 0)
+    finally:
+        SIGNALS.ignore()
 
 
 def _fill_streams() -> None:
@@ -124,7 +144,7 @@ def _message(error: Exception) -> int:
 @job_argument
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
-def run(job: str, items: str | None, template: str | None, *, as_json: bool, **typed: str | bool | None) -> int:
+async def run(job: str, items: str | None, template: str | None, *, as_json: bool, **typed: str | bool | None) -> int:
     """Check every row, then send; resume by itself an unfinished run of the same job.
 
     Exit codes: 0 all succeeded; 1 some failed or are in doubt; 2 not valid, nothing was sent; 3 stopped early, can be
@@ -136,12 +156,13 @@ def run(job: str, items: str | None, template: str | None, *, as_json: bool, **t
 
     found = find_job(job, items, template, allow_commands=bool(typed["allow_commands"]))
     chosen = options.resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source)
-    with refusal.told(found, chosen):
+    async with refusal.refusals_told(found, chosen, tell=note):
         origin = open_items(found, job, items, template)
-        found = join.joined(found, origin, chosen)
+        found = await join.joined(found, origin, chosen)
         verdict = checked(found, origin, limit=chosen.limit)
         refuse_invalid(verdict, origin)
-        ending = migrate.launch(run.job_work(found, origin, verdict, chosen), chosen)
+        with calling(chosen) as caller:
+            ending = await migrate.migrate(run.job_work(found, origin, verdict, chosen), chosen, caller)
     return ended(ending, chosen, as_json=as_json)
 
 
@@ -219,13 +240,11 @@ def schema() -> None:
 @click.option("--seed", type=int, default=1, show_default=True, help="Of latencies and errors.")
 @click.option("--api-key", metavar="KEY", help="Refuse other credentials.")
 @click.option("--api-secret", metavar="SECRET", help="The key's secret.")
-def sandbox(**typed: Any) -> None:
+async def sandbox(**typed: Any) -> None:
     """Serve a faithful local Confluent Cloud notifications API, with rate limits and faults to order.
 
     Prints one line, `listening on http://127.0.0.1:PORT`, when it is ready.
     """
-    import asyncio  # noqa: PLC0415
-
     from migrator import options  # noqa: PLC0415
     from migrator.sandbox import app  # noqa: PLC0415
 
@@ -251,7 +270,7 @@ def sandbox(**typed: Any) -> None:
     except ValueError as error:
         raise click.UsageError(f"sandbox takes {error}") from None
     try:
-        asyncio.run(app.serve(settings, port=typed["port"], announce=lambda url: click.echo(f"listening on {url}")))
+        await app.serve(settings, port=typed["port"], announce=lambda url: click.echo(f"listening on {url}"))
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise click.UsageError(f"port {typed['port']} cannot be listened on: {reason}") from None

@@ -16,6 +16,7 @@ from migrator.cli.options import (
     say,
     state_option,
 )
+from migrator.cli.terminal import calling
 
 __all__ = ["ctl", "prune", "reconcile", "report", "retry", "rollback", "status"]
 
@@ -61,7 +62,7 @@ def report(run: str, state: str | None) -> None:
 @run_argument
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
-def retry(run: str, *, as_json: bool, **typed: Any) -> int:
+async def retry(run: str, *, as_json: bool, **typed: Any) -> int:
     """Send again what did not succeed in a run, as a run of its own; items in doubt are left out.
 
     Exit codes are those of run.
@@ -75,8 +76,9 @@ def retry(run: str, *, as_json: bool, **typed: Any) -> int:
         place, env=os.environ, allow_commands=commands_allowed(typed=bool(typed["allow_commands"]))
     )
     chosen = _options(typed, job.run, job.source, base_url=meta["base_url"])
-    job = join.joined(job, source, chosen)
-    ending = migrate.launch(retry.retry_work(place, job, source, meta, chosen), chosen)
+    job = await join.joined(job, source, chosen)
+    with calling(chosen) as caller:
+        ending = await migrate.migrate(retry.retry_work(place, job, source, meta, chosen), chosen, caller)
     return ended(ending, chosen, as_json=as_json)
 
 
@@ -84,7 +86,7 @@ def retry(run: str, *, as_json: bool, **typed: Any) -> int:
 @run_argument
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
-def rollback(run: str, *, as_json: bool, **typed: Any) -> int:
+async def rollback(run: str, *, as_json: bool, **typed: Any) -> int:
     """Put back what a run changed, from the state that it kept (--keep-before); a run of its own.
 
     An item that somebody else has changed since is left as it is, and ends as skipped. Exit codes are those of run.
@@ -99,7 +101,8 @@ def rollback(run: str, *, as_json: bool, **typed: Any) -> int:
         place, env=os.environ, allow_commands=commands_allowed(typed=bool(typed["allow_commands"]))
     )
     chosen = _options(typed, {}, job.source, base_url=meta["base_url"])
-    ending = migrate.launch(rollback_work(place, job, chosen), chosen)
+    with calling(chosen) as caller:
+        ending = await migrate.migrate(rollback_work(place, job, chosen), chosen, caller)
     return ended(ending, chosen, as_json=as_json)
 
 
@@ -107,7 +110,7 @@ def rollback(run: str, *, as_json: bool, **typed: Any) -> int:
 @run_argument
 @api_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def reconcile(run: str, *, as_json: bool, **typed: Any) -> int:
+async def reconcile(run: str, *, as_json: bool, **typed: Any) -> int:
     """Settle a run's items in doubt by reading what the server holds: succeeded, not applied, or changed since."""
     import msgspec  # noqa: PLC0415
 
@@ -122,9 +125,9 @@ def reconcile(run: str, *, as_json: bool, **typed: Any) -> int:
         place, env=os.environ, allow_commands=commands_allowed(typed=bool(typed["allow_commands"]))
     )
     chosen = _options(typed, {}, job.source, base_url=meta["base_url"])
-    job = join.joined(job, source, chosen)
-    with lock_job(state, job.name, IfRunning.FAIL):
-        found = reconcile.reconcile(place, job, source, meta, chosen)
+    job = await join.joined(job, source, chosen)
+    async with lock_job(state, job.name, IfRunning.FAIL):
+        found = await reconcile.reconcile(place, job, source, meta, chosen)
     if as_json:
         say(_as_json(msgspec.to_builtins(found)))
     else:

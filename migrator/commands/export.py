@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import anyio
 import jmespath
 import jmespath.exceptions
 import msgspec
@@ -58,7 +57,7 @@ class _Cursor(msgspec.Struct, kw_only=True):
     masked: int = 0
 
 
-def export(api: ApiProfile, options: RunOptions, *, out: Path, where: str | None, redact: bool) -> Exported:
+async def export(api: ApiProfile, options: RunOptions, *, out: Path, where: str | None, redact: bool) -> Exported:
     """Write an API's collection into a CSV file with mode 0600; resumes one that was broken off.
 
     Args:
@@ -84,14 +83,11 @@ def export(api: ApiProfile, options: RunOptions, *, out: Path, where: str | None
     masker = Masker(Fingerprinter(state_folder.read_key(state)), api.credentials())
     writer = _Writer(collection, masker, out=out, wanted=wanted, redact=redact, question=f"{base_url} {where} {redact}")
 
-    async def read() -> Exported:
+    try:
         async with open_session(
             api, options, base_url=base_url, state=state, masker=masker, clock=system_clock()
         ) as session:
             return await writer.write(session)
-
-    try:
-        return anyio.run(read)
     except (ReadingError, WaitTooLong) as error:
         raise MigratorError(f"{error}; give the same command again to go on", Exit.STOPPED) from None
 

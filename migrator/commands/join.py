@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import anyio
 import msgspec
 
 from migrator.api.reader import member
@@ -32,7 +31,7 @@ Found = dict[str, list[dict[str, str]]]
 """The members of the records that have a value, by the value's fingerprint."""
 
 
-def joined(job: Job, source: Source, options: RunOptions) -> Job:
+async def joined(job: Job, source: Source, options: RunOptions) -> Job:
     """Return a job that looks its items' records up, if it is one that does; else the job as it is.
 
     Raises:
@@ -52,7 +51,7 @@ def joined(job: Job, source: Source, options: RunOptions) -> Job:
     )
     found = None if options.fresh else _kept(kept)
     if found is None:
-        found = anyio.run(_read, job, options, state, fingerprint)
+        found = await _read(job, options, state, fingerprint)
         with files.write_atomically(kept) as file:
             file.write(msgspec.json.encode(found))
     return replace(job, lookup=_lookup(found, job.join, fingerprint))

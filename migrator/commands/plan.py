@@ -1,13 +1,12 @@
 """A plan: reads what every item holds at the quota's pace, and says what would change. Nothing is written."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import anyio
-import click
 import msgspec
 
 from migrator.api.reader import Record
@@ -36,10 +35,14 @@ ACTIONS: Final[Mapping[ErrorKind, str]] = {ErrorKind.NOT_FOUND: "missing", Error
 SHOWN: Final = 200
 """Items whose changes are shown on a terminal; the file has all."""
 
+Styled: TypeAlias = Callable[[str, str | None], str]
+
 COLOURS: Final = {"change": "yellow", "missing": "red", "forbidden": "red", "unreadable": "red"}
 
 
-def make_plan(job: Job, source: Source, verdict: Verdict, options: RunOptions) -> Plan:
+async def make_plan(
+    job: Job, source: Source, verdict: Verdict, options: RunOptions, *, tell: Callable[[str], None]
+) -> Plan:
     """Read every item's state, and return what would change.
 
     Raises:
@@ -49,14 +52,23 @@ def make_plan(job: Job, source: Source, verdict: Verdict, options: RunOptions) -
         raise MigratorError(f"the profile of {job.api.name} has no read request ('read': true), which a plan needs")
     base_url = safe_base_url(job.api, options)
     state = files.private_folder(Path(options.state))
-    planner = _Planner(job, source, verdict, options, base_url=base_url, state=state)
-    return anyio.run(planner.plan)
+    planner = _Planner(job, source, verdict, options, base_url=base_url, state=state, tell=tell)
+    return await planner.plan()
 
 
 class _Planner:
     def __init__(
-        self, job: Job, source: Source, verdict: Verdict, options: RunOptions, *, base_url: str, state: Path
+        self,
+        job: Job,
+        source: Source,
+        verdict: Verdict,
+        options: RunOptions,
+        *,
+        base_url: str,
+        state: Path,
+        tell: Callable[[str], None],
     ) -> None:
+        self._tell = tell
         self._job, self._source, self._verdict, self._options = job, source, verdict, options
         self._base_url, self._state = base_url, state
         self._masker = Masker(Fingerprinter(state_folder.read_key(state)), job.api.credentials())
@@ -118,7 +130,7 @@ class _Planner:
             except (ReadingError, WaitTooLong) as error:
                 failures.append(error)
             if (count := len(self._items)) % 1000 == 0:
-                click.echo(f"read {count} of {self._verdict.items}", err=True)
+                self._tell(f"read {count} of {self._verdict.items}")
 
     def _planned(self, request: Request, record: Record) -> PlannedItem:
         if record.document is None:
@@ -177,12 +189,18 @@ class _Shown:
         return [self.before(entry, None) for entry in value] if isinstance(value, list) else value
 
 
-def plan_text(plan: Plan, *, colour: bool) -> str:
-    """Return a plan for people, as long as anybody reads it."""
+def plain(text: str, _colour: str | None) -> str:
+    """Return a text without colour."""
+    return text
 
-    def styled(text: str, name: str | None) -> str:
-        return click.style(text, fg=name) if colour and name is not None else text
 
+def plan_text(plan: Plan, *, styled: Styled = plain) -> str:
+    """Return a plan for people: its first 200 changes, and the counts.
+
+    Args:
+        plan: what would change.
+        styled: gives a text a colour by its name; None is no colour.
+    """
     lines: list[str] = []
     shown = [one for one in plan.items if one.action != "unchanged"]
     for one in shown[:SHOWN]:
@@ -203,7 +221,7 @@ def plan_text(plan: Plan, *, colour: bool) -> str:
     return "\n".join(lines)
 
 
-def _change_lines(found: Iterable[PlannedChange], styled: Any) -> Iterator[str]:
+def _change_lines(found: Iterable[PlannedChange], styled: Styled) -> Iterator[str]:
     for change in found:
         before = "(absent)" if change.absent else _text(change.before)
         yield f"              {change.pointer}"

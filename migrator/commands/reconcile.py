@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import anyio
 import msgspec
 
 from migrator.api.session import Session, open_session, safe_base_url, system_clock
@@ -47,7 +46,7 @@ class Reconciled:
     exit_code: Exit
 
 
-def reconcile(place: Path, job: Job, source: Source, meta: Mapping[str, str], options: RunOptions) -> Reconciled:
+async def reconcile(place: Path, job: Job, source: Source, meta: Mapping[str, str], options: RunOptions) -> Reconciled:
     """Settle a run's items in doubt, in its ledger and its files.
 
     Raises:
@@ -69,8 +68,7 @@ def reconcile(place: Path, job: Job, source: Source, meta: Mapping[str, str], op
     template = Template.compile(job, base_url=base_url)
     requests = requests_of(source, job, template, total=verdict.items, only=doubtful)
     ends: Counter[str] = Counter()
-
-    async def settle_all() -> None:
+    try:
         async with (
             open_session(
                 job.api, options, base_url=base_url, state=Path(options.state), masker=masker, clock=system_clock()
@@ -81,9 +79,6 @@ def reconcile(place: Path, job: Job, source: Source, meta: Mapping[str, str], op
                 image = _image(vault, request.item, locked)
                 row = await _settled(session, request, doubtful[request.item], image, ends)
                 await ledger.settle(row)
-
-    try:
-        anyio.run(settle_all)
     except (ReadingError, WaitTooLong) as error:
         raise MigratorError(f"{error}; give the same command again to go on", Exit.STOPPED) from None
     code = _write_files(place, source)

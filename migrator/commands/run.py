@@ -81,8 +81,8 @@ def job_work(
             f"{count} old webhooks are used by nothing any more, and can be revoked: see retired.csv" if count else None
         )
 
-    def probe() -> list[str]:
-        found = preflight(job, source, limit=verdict.items)
+    async def probe() -> list[str]:
+        found = await preflight(job, source, limit=verdict.items)
         return [f"{count} of the new webhooks {what}" for kind, what in UNPROVEN.items() if (count := found[kind])]
 
     def requests(finished: Iterator[int]) -> Iterator[Request]:

@@ -83,7 +83,7 @@ def verdict_of(word: str) -> Verdict:
     return Verdict.ALIVE if word in ALIVE else Verdict.DEAD if word in DEAD else Verdict.UNKNOWN
 
 
-def preflight(job: Job, source: Source, *, limit: int) -> Counter[Verdict]:
+async def preflight(job: Job, source: Source, *, limit: int) -> Counter[Verdict]:
     """Probe the webhooks of all items, each once, and return how many are what.
 
     Raises:
@@ -93,7 +93,7 @@ def preflight(job: Job, source: Source, *, limit: int) -> Counter[Verdict]:
         return Counter()
     column = job.preflight.column
     wanted = [item for item in _items(job, source, limit) if isinstance(item.values.get(column), Secret | str)]
-    found = anyio.run(probe_all, {_text(item.values[column]) for item in wanted}, job.preflight)
+    found = await probe_all({_text(item.values[column]) for item in wanted}, job.preflight)
     dead = [(item, found[_text(item.values[column])]) for item in wanted]
     dead = [(item, probed) for item, probed in dead if probed.verdict is Verdict.DEAD]
     if dead:

@@ -1,26 +1,24 @@
-"""A run from its lock to its ending: finds the unfinished one or makes a new folder, asks, and drives it."""
+"""One command's run: takes the job's lock, finds the unfinished run or makes a folder, asks, and runs it."""
 
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
 from urllib.parse import urlsplit
-
-import anyio
-import click
 
 from migrator.errors import FolderError, LedgerError, MigratorError, NotConfirmedError
 from migrator.options import RunOptions
 from migrator.report.summary import Summary, summary_json, summary_text
 from migrator.results import Exit
 from migrator.run.runner import Invocation
+from migrator.run.stages import Ask
+from migrator.run.stopper import Stopper
 from migrator.run.work_list import Work
 from migrator.store import files, state_folder
 from migrator.store.ledger_reader import is_begun, read_ledger
 from migrator.store.lock import lock_job
 
-__all__ = ["Ending", "launch"]
+__all__ = ["Caller", "Ending", "migrate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,29 +46,56 @@ class Ending:
         return "null" if self.summary is None else summary_json(self.summary).decode().rstrip()
 
 
-def launch(work: Work, options: RunOptions) -> Ending:
-    """Do a work to its end, or to where it is stopped.
+def silent(_text: str) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """What a run asks and tells the program that started it.
+
+    Attributes:
+        confirm: asks whether to start, and returns whether the answer was yes; None starts without a question.
+        ask: asks after a stage whether to go on; None where there is no one to ask.
+        tell: shows the user a sentence.
+        stopper: stops the run from outside.
+    """
+
+    confirm: Callable[[str], bool] | None = None
+    ask: Ask | None = None
+    tell: Callable[[str], None] = silent
+    stopper: Stopper = field(default_factory=Stopper)
+
+
+async def migrate(work: Work, options: RunOptions, caller: Caller) -> Ending:
+    """Do a work until it is finished or stopped.
+
+    Args:
+        work: what is to be done.
+        options: what the user has set.
+        caller: is asked and told.
 
     Raises:
-        MigratorError: it cannot be done.
+        MigratorError: it cannot be done, or was not confirmed.
     """
     if options.stages and work.gate and not options.allow_commands:
         raise MigratorError("the job file's gate is a command, and commands need --allow-commands")
     state = files.private_folder(Path(options.state))
-    with lock_job(state, work.job, options.if_running) as holder:
+    async with lock_job(state, work.job, options.if_running, tell=caller.tell) as holder:
         if holder is not None:
             return Ending(Exit.OK, None, holder)
         for name in ("runs", "apis"):
             files.private_folder(state / name)
         unfinished = None if options.fresh or options.dry_run else _unfinished(state, work)
-        _confirm(work, options, resumed=unfinished is not None)
+        if caller.confirm is not None and not (options.yes or options.dry_run):
+            _confirm(work, caller.confirm, resumed=unfinished is not None)
         if work.preflight is not None and unfinished is None:
-            for notice in work.preflight():
-                click.echo(f"migrator: {notice}", err=True)
+            for notice in await work.preflight():
+                caller.tell(notice)
         place = files.private_folder(unfinished or state / "runs" / state_folder.new_run_id(work.job, time()))
-        invocation = Invocation(work, options, state=state, place=place)
+        invocation = Invocation(work, options, state=state, place=place, ask=caller.ask, stopper=caller.stopper)
         try:
-            summary = anyio.run(invocation.run)
+            summary = await invocation.run()
         except FolderError as error:
             raise FolderError(str(error), Exit.STOPPED) from None
     return Ending(Exit(summary["exit_code"]), summary)
@@ -109,14 +134,9 @@ def _goes_on(meta: Mapping[str, str], work: Work, name: str) -> bool:
     return True
 
 
-def _confirm(work: Work, options: RunOptions, *, resumed: bool) -> None:
-    asked = sys.stdin.isatty() and sys.stderr.isatty()
-    if options.yes or options.dry_run or not asked:
-        return
+def _confirm(work: Work, confirm: Callable[[str], bool], *, resumed: bool) -> None:
     what = "items, going on with an unfinished run," if resumed else "items"
     if work.kind != "run":
         what = f"items ({work.kind}), going on," if resumed else f"items ({work.kind})"
-    host = urlsplit(work.base_url).netloc
-    answer = click.prompt(f"{work.total} {what} on {host}; type yes", default="no", show_default=False, err=True)
-    if answer.strip().lower() != "yes":
+    if not confirm(f"{work.total} {what} on {urlsplit(work.base_url).netloc}; type yes"):
         raise NotConfirmedError("not confirmed; nothing was sent")

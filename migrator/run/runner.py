@@ -29,8 +29,8 @@ from migrator.report.telemetry import check_telemetry, open_telemetry
 from migrator.results import Exit, Status, StopKind, StopReason
 from migrator.run import control
 from migrator.run.engine import Run
-from migrator.run.signals import flush, watch_deadline, watch_signals
-from migrator.run.stages import Stages
+from migrator.run.stages import Ask, Stages
+from migrator.run.stopper import Stopper, flush, watch_deadline
 from migrator.run.work_list import Work
 from migrator.secret import Fingerprinter, Masker
 from migrator.store.ledger_reader import LedgerReader, read_ledger
@@ -53,13 +53,18 @@ class Invocation:
         options: what the user has set.
         state: the state folder.
         place: the run's folder.
+        ask: asks a person after a stage; None where there is none.
+        stopper: stops the run from outside.
 
     Raises:
         MigratorError: the job file's notices cannot be used.
     """
 
-    def __init__(self, work: Work, options: RunOptions, *, state: Path, place: Path) -> None:
+    def __init__(
+        self, work: Work, options: RunOptions, *, state: Path, place: Path, ask: Ask | None, stopper: Stopper
+    ) -> None:
         self._work, self._options = work, options
+        self._ask, self._stopper = ask, stopper
         self._state, self._place = state, place
         self._name = place.name
         self._masker = Masker(Fingerprinter(read_key(state)), work.api.credentials())
@@ -106,11 +111,12 @@ class Invocation:
                 self._work.gate,
                 journal=journal,
                 counts=reader.counts,
-                shown_elsewhere=self._kind_of_progress() is Progress.BAR,
+                ask=self._ask,
             )
             run = self._run(ledger, reader, journal, session, client)
             resent = len(reader.in_flight())
             journal.event("run.started", items=self._work.total, server=self._work.base_url, resent=resent)
+            stack.enter_context(self._stopper.heeded())
             await self._tell(Moment.START, {"run": self._name, "job": self._work.job}, journal)
             await self._drive(run, session, ledger, reader, journal)
             summary = self._sum_up(run, reader, session, started=started, now=clock(), resent=resent)
@@ -200,7 +206,7 @@ class Invocation:
 
     async def _drive(self, run: Run, session: Session, ledger: Ledger, reader: LedgerReader, journal: Journal) -> None:
         async with anyio.create_task_group() as helpers:
-            helpers.start_soon(watch_signals, run)
+            helpers.start_soon(self._stopper.watch, run)
             helpers.start_soon(flush, journal, run, self._place / "ledger.db")
             helpers.start_soon(self._show_progress, run, journal)
             if self._options.deadline is not None:

@@ -1,19 +1,21 @@
-"""What decides after a stage whether the next one may begin: a command, a person, or nobody."""
+"""Decides after a stage whether the next one may start: a command of the job file, or a person."""
 
 import subprocess
-import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 import anyio
-import click
 import msgspec
 
 from migrator.options import RunOptions
 from migrator.report.journal import Journal
 from migrator.results import Status
 
-__all__ = ["Stages"]
+__all__ = ["Ask", "Stages"]
+
+Ask: TypeAlias = Callable[[str], Awaitable[bool]]
+"""Asks a person a question, and returns whether the answer was yes."""
 
 GATE_S = 600.0
 """Seconds that a gate may take; it may be a test suite."""
@@ -27,7 +29,7 @@ class Stages:
         gate: the job file's command; empty for none.
         journal: what is written while it happens.
         counts: returns the finished items by status.
-        shown_elsewhere: whether the live display shows the question, over which it would draw else.
+        ask: asks a person; None where there is none.
 
     Attributes:
         question: what a person is being asked.
@@ -40,23 +42,23 @@ class Stages:
         *,
         journal: Journal,
         counts: Callable[[], Counter[Status]],
-        shown_elsewhere: bool,
+        ask: Ask | None,
     ) -> None:
         self._options = options
         self._gate = gate
         self._journal = journal
         self._counts = counts
-        self._shown_elsewhere = shown_elsewhere
+        self._ask = ask
         self.question: str | None = None
 
     async def passed(self, number: int, end: int) -> str | None:
         """Return why not to go on after a stage, or None to go on."""
         self._journal.event("stage.ended", stage=number, items=end)
         why = await self._asked_gate(number, end) if self._gate else None
-        if why is None and sys.stdin.isatty() and sys.stderr.isatty():
-            why = None if self._options.yes else await self._asked_person(number, end)
+        if why is None and self._ask is not None:
+            why = None if self._options.yes else await self._asked_person(self._ask, number, end)
         elif why is None and not self._gate:
-            why = "nobody is there to ask, and the job file has no gate: give the same command on a terminal"
+            why = "there is no terminal to ask on, and the job file has no gate: give the same command on a terminal"
         if why is None:
             self._journal.event("stage.passed", stage=number)
         return why
@@ -74,11 +76,10 @@ class Stages:
             return f"the gate {self._gate[0]} cannot be run: {error.strerror}"
         return None if done.returncode == 0 else f"the gate said no (exit code {done.returncode})"
 
-    async def _asked_person(self, number: int, end: int) -> str | None:
+    async def _asked_person(self, ask: Ask, number: int, end: int) -> str | None:
         counts = ", ".join(f"{count} {status}" for status, count in self._counts().items() if count)
         self.question = f"stage {number} ended after {end} items ({counts}); go on? type yes: "
-        if not self._shown_elsewhere:
-            click.echo(self.question, nl=False, err=True)
-        await anyio.wait_readable(sys.stdin)
-        self.question = None
-        return None if sys.stdin.readline().strip().lower() == "yes" else "it was not confirmed"
+        try:
+            return None if await ask(self.question) else "it was not confirmed"
+        finally:
+            self.question = None

@@ -73,7 +73,7 @@ class Work:
     cells: Callable[[], Cells]
     look: OpenLook
     read_back: bool = False
-    preflight: Callable[[], list[str]] | None = None
+    preflight: Callable[[], Awaitable[list[str]]] | None = None
     after: After | None = None
     lookahead: int = BATCH
     gate: tuple[str, ...] = ()

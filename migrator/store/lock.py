@@ -6,55 +6,76 @@ which makes it a lock of the server. Two machines that each have a state folder 
 
 import errno
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
+from typing import Final
 
-import click
+import anyio
 from filelock import FileLock, Timeout
 
 from migrator.errors import FolderError, MigratorError
 from migrator.options import IfRunning
-from migrator.results import Exit, StopKind
+from migrator.results import Exit
 from migrator.store.files import private_folder, write_atomically
 
 __all__ = ["holder", "is_held", "lock_job"]
 
+POLL_S: Final = 0.1
+"""Seconds between two attempts to take a lock that another process has."""
 
-@contextmanager
-def lock_job(state: Path, job: str, if_running: IfRunning) -> Iterator[str | None]:
-    """Hold a job's lock; yield None, or who has it where that is to be passed over.
+
+def _silent(_text: str) -> None:
+    """Show nothing."""
+
+
+@asynccontextmanager
+async def lock_job(
+    state: Path, job: str, if_running: IfRunning, *, tell: Callable[[str], None] = _silent
+) -> AsyncIterator[str | None]:
+    """Hold a job's lock; yield None, or who has it where the run is to be skipped.
+
+    Args:
+        state: the state folder.
+        job: the job's name.
+        if_running: what to do where another process has it.
+        tell: shows the user a sentence about a wait.
 
     Raises:
-        MigratorError: another process has it, or a signal came while we waited.
+        MigratorError: another process has it.
         FolderError: the lock is a link, or cannot be made.
     """
     private_folder(state / "locks")
     lock = _lock(state, job)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+    if not _taken(lock):
         who = holder(state, job) or "another process"
         if if_running is IfRunning.SKIP:
             yield who
             return
         if if_running is IfRunning.FAIL:
-            raise MigratorError(f"another run of {job} is under way ({who})", Exit.RUNNING) from None
-        click.echo(f"migrator: waiting for the run of {job} that is under way ({who})", err=True)
-        with _signals_end_it():
-            lock.acquire()
-    except OSError as error:
-        why = "is a link, which is not followed" if error.errno == errno.ELOOP else error.strerror
-        raise FolderError(f"{lock.lock_file}: {why}") from None
+            raise MigratorError(f"another run of {job} is under way ({who})", Exit.RUNNING)
+        tell(f"waiting for the run of {job} that is under way ({who})")
+        while not _taken(lock):  # noqa: ASYNC110  the operating system has no event for it
+            await anyio.sleep(POLL_S)
     try:
         with write_atomically(_holder_file(state, job)) as file:
             file.write(f"process {os.getpid()} since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}".encode())
         yield None
     finally:
         lock.release()
+
+
+def _taken(lock: FileLock) -> bool:
+    """Take a lock if it is free, and return whether it was."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    except OSError as error:
+        why = "is a link, which is not followed" if error.errno == errno.ELOOP else error.strerror
+        raise FolderError(f"{lock.lock_file}: {why}") from None
+    return True
 
 
 def is_held(state: Path, job: str) -> bool:
@@ -85,20 +106,3 @@ def _lock(state: Path, job: str) -> FileLock:
 
 def _holder_file(state: Path, job: str) -> Path:
     return state / "locks" / f"{job}.holder"
-
-
-@contextmanager
-def _signals_end_it() -> Iterator[None]:
-    """Let SIGTERM and SIGINT end a wait: the first process of a container has no default for them."""
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        interrupted = number == signal.SIGINT
-        kind, code = (StopKind.SIGINT, Exit.INTERRUPTED) if interrupted else (StopKind.SIGTERM, Exit.TERMINATED)
-        raise MigratorError(f"{kind.value} while waiting; nothing was sent", code)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -239,7 +239,10 @@ def test_unsafe_request_is_in_doubt(workplace: Workplace, sandbox: SandboxProces
 
 
 def test_quota_is_kept(workplace: Workplace, start_sandbox: StartSandbox) -> None:
-    """Under a limit no request is refused, nor by the next run's first request where this run has used it up."""
+    """Under a limit no request is refused, nor is the next run's first one where this run has used the quota up.
+
+    How long anything waits is for tests in virtual time: a slow machine may need longer than a window for its requests.
+    """
     workplace.write_job(50)
     with start_sandbox("--items", "50", "--limit", "25", "--window", "2", "--algorithm", "first") as sandbox:
         done = run(workplace, sandbox)
@@ -247,7 +250,6 @@ def test_quota_is_kept(workplace: Workplace, start_sandbox: StartSandbox) -> Non
 
         assert (done.code, again.code, sandbox.stats()["refused"]) == (0, 0, 0)
     assert workplace.summary()["quota"]["limit"] == 25
-    assert "quota used up" in workplace.summary()["quota"]["waited_s"]
 
 
 def test_concurrency_refusals_cost_no_item(workplace: Workplace, start_sandbox: StartSandbox) -> None:
@@ -260,7 +262,7 @@ def test_concurrency_refusals_cost_no_item(workplace: Workplace, start_sandbox: 
     assert done.code == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_and_resume(workplace: Workplace, start_sandbox: StartSandbox, number: signal.Signals) -> None:
     """A signal ends the run with its own code, what was in flight is recorded, and the same command goes on."""
     workplace.write_job(200)
@@ -278,6 +280,39 @@ def test_signal_and_resume(workplace: Workplace, start_sandbox: StartSandbox, nu
         assert run(workplace, sandbox).code == 0
         assert set(sandbox.stats()["writes"].values()) == {1}
     assert sorted(record["item"] for record in workplace.results()) == list(range(1, 201))
+
+
+def test_second_interrupt_gives_no_traceback(workplace: Workplace, start_sandbox: StartSandbox) -> None:
+    """Two Ctrl-C at once give up what is in flight, and end the run with its own code and its own words."""
+    workplace.write_job(200)
+    with start_sandbox("--items", "200", "--limit", "0", "--latency", "200ms") as sandbox:
+        process = workplace.start("run", "job.json", "--base-url", sandbox.url, "--concurrency", "4")
+        wait_until(lambda: sandbox.stats()["requests"] >= 20)
+
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+
+        assert process.returncode == 130
+        assert "the same command" in out
+        assert "Traceback" not in err
+
+
+def test_hang_up_stays_ignored(workplace: Workplace, start_sandbox: StartSandbox) -> None:
+    """Under nohup a run goes on when the terminal is closed."""
+    workplace.write_job(60)
+    with start_sandbox("--items", "60", "--limit", "0", "--latency", "20ms") as sandbox:
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            process = workplace.start("run", "job.json", "--base-url", sandbox.url, "--concurrency", "2")
+        finally:
+            signal.signal(signal.SIGHUP, before)
+        wait_until(lambda: sandbox.stats()["requests"] >= 10)
+
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=30)
+
+        assert process.returncode == 0
 
 
 def has_written(sandbox: SandboxProcess, items: int) -> bool:

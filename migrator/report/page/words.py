@@ -74,6 +74,7 @@ EXIT_WORDS: Final[Mapping[int, str]] = {
     Exit.BUG: "the program itself failed",
     Exit.INTERRUPTED: "a person interrupted the run (Ctrl-C)",
     Exit.TERMINATED: "the system or another program ended the run (SIGTERM)",
+    Exit.HUNG_UP: "the terminal was closed (SIGHUP)",
 }
 
 
@@ -92,6 +93,7 @@ STOP_WORDS: Final[Mapping[str, str]] = {
     StopKind.STAGE: "The run goes in stages, and the conditions for the next one were not met.",
     StopKind.CONTROL: "A person stopped the run with migrator ctl.",
     StopKind.SIGINT: "A person interrupted the run (Ctrl-C); what was in flight could finish.",
+    StopKind.SIGHUP: "The terminal was closed (SIGHUP); what was in flight could finish.",
     StopKind.SIGTERM: "The system or another program asked the run to end (SIGTERM); what was in flight could finish.",
 }
 
