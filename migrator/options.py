@@ -1,365 +1,331 @@
-"""The options of a run: parsed from four places, of which the nearest wins.
+"""The options of a run: one table, from which everything that knows options is made.
 
-Command line beats environment beats job file beats default. Every value is read by the same rule wherever it stands,
-and an error names the place.
+The table is the class `RunOptions`: one field an option. From it come the defaults, the names of the environment's
+variables, the JSON Schema of a job file's `run` and its check, the command line's declarations and their help.
 """
 
-import datetime as dt
-import math
-import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any, Final
 
 from migrator.errors import OptionError
 from migrator.messages import JSON, host_of, is_loopback
-from migrator.times import SECONDS, parse_duration
+from migrator.values import (
+    CONCURRENCY,
+    DEADLINE,
+    DURATION,
+    FILE,
+    FLAG,
+    FOLDER,
+    LOG_LEVEL,
+    RATE,
+    RESERVE,
+    STAGES,
+    TEXT,
+    THRESHOLD,
+    Deadline,
+    IfRunning,
+    Kind,
+    LogFormat,
+    Pace,
+    Progress,
+    Stage,
+    Threshold,
+    Verify,
+    one_of,
+    parse_rate,
+    parse_share,
+    whole,
+)
 
 __all__ = [
+    "OPTIONS",
     "Deadline",
+    "Group",
     "IfRunning",
     "LogFormat",
+    "Option",
     "Pace",
     "Progress",
     "RunOptions",
     "Stage",
     "Threshold",
     "Verify",
+    "options_of",
     "parse_rate",
     "parse_share",
     "resolve",
+    "run_schema",
+    "wrong_members",
 ]
 
-RATE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|m|min|h)")
-TIME_OF_DAY: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
-SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
-TRUE: Final = frozenset({"1", "true", "yes", "on"})
-FALSE: Final = frozenset({"0", "false", "no", "off", ""})
+class Group(StrEnum):
+    """The parts of a command's help."""
 
-
-class Verify(StrEnum):
-    """What a 2xx answer is compared with."""
-
-    NONE = "none"
-    RESPONSE = "response"
-    READ = "read"
+    SELECTION = "Selection"
+    PACE = "Pace"
+    SAFETY = "Safety"
+    OUTPUT = "Output"
 
 
-class Pace(StrEnum):
-    """How a budget is spent."""
-
-    FAST = "fast"
-    SMOOTH = "smooth"
-
-
-class IfRunning(StrEnum):
-    """What to do where another run of the same job is under way."""
-
-    FAIL = "fail"
-    SKIP = "skip"
-    WAIT = "wait"
-
-
-class Progress(StrEnum):
-    """How progress is shown."""
-
-    AUTO = "auto"
-    BAR = "bar"
-    PLAIN = "plain"
-    NONE = "none"
-
-
-class LogFormat(StrEnum):
-    """How events are written to standard error."""
-
-    AUTO = "auto"
-    CONSOLE = "console"
-    JSON = "json"
-
-
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """How many items may fail before the run stops.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One option, wherever it stands.
 
     Attributes:
-        count: so many failed items stop it; None where a share is given.
-        share: more than this part of the finished items, from 0 to 1.
-        counted_from: a share says nothing before so many items have finished.
+        name: as the job file has it; `--key-file` and MIGRATOR_KEY_FILE are `key_file`.
+        kind: how its value is read.
+        default: its value where it is not given.
+        help: one sentence for help and schema.
+        shown: the default as help shows it; empty for none.
+        group: the part of help that it belongs to.
+        commands: the commands for which it means something.
+        in_job_file: whether a job file may set it.
     """
 
-    count: int | None = None
-    share: float | None = None
-    counted_from: int = 20
+    name: str
+    kind: Kind
+    default: Any
+    help: str
+    shown: str
+    group: Group
+    commands: frozenset[str]
+    in_job_file: bool
 
-    def reached(self, *, failed: int, finished: int) -> bool:
-        """Tell whether so many failures of so many finished items are too many."""
-        if self.count is not None:
-            return failed >= max(1, self.count)
-        return self.share is not None and finished >= self.counted_from and failed > self.share * finished
+    @property
+    def flag(self) -> str:
+        """The option as it is typed."""
+        return f"--{self.name.replace('_', '-')}"
 
-    def __str__(self) -> str:
-        return f"{self.share:.4g} of the items" if self.share is not None else f"{self.count} items"
+    @property
+    def variable(self) -> str:
+        """The environment's variable."""
+        return f"MIGRATOR_{self.name.upper()}"
 
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """How far a stage goes: so many items, or a share of all, from 0 to 1."""
-
-    count: int | None = None
-    share: float | None = None
-
-    def items(self, total: int) -> int:
-        """Return the number of items at which it ends, one at least."""
-        if self.count is not None:
-            return min(self.count, total)
-        return min(total, max(1, math.ceil((self.share or 0.0) * total)))
+    def schema(self) -> dict[str, JSON]:
+        """Return the JSON Schema of its value in a job file."""
+        return {"description": self.help, **self.kind.schema}
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """When nothing new is begun any more: after so many seconds, or at a time of day, which is the next one to come."""
+RUN: Final = frozenset({"run"})
+SENDS: Final = frozenset({"run", "retry"})
+"""Commands that send the items of a job file."""
+RUNS: Final = SENDS | {"rollback"}
+"""Commands that are a run."""
+TALKS: Final = RUNS | {"plan", "export", "reconcile", "verify"}
+"""Commands that talk to an API."""
 
-    after_s: float | None = None
-    at: dt.time | None = None
 
-    def seconds(self, now: dt.datetime) -> float:
-        """Return the seconds until then; `now` is the local time, with its zone."""
-        if self.at is None:
-            return self.after_s or 0.0
-        day = dt.timedelta(days=1)
-        today = dt.datetime.combine(now.date(), self.at).astimezone()
-        due = today if today > now else dt.datetime.combine(now.date() + day, self.at).astimezone()
-        return (due - now).total_seconds()
+def _option(
+    group: Group,
+    commands: frozenset[str],
+    kind: Kind,
+    default: Any,
+    text: str,
+    *,
+    shown: str = "",
+    in_job_file: bool = True,
+) -> Any:
+    """Return the field of an option; its name is the field's."""
+    facts = {"kind": kind, "help": text, "group": group, "commands": commands}
+    return field(default=default, metadata=facts | {"shown": shown, "in_job_file": in_job_file})
+
+
+SELECTION, PACE, SAFETY, OUTPUT = Group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
     """What the user may set for a run; durations in seconds, rates in requests per second, shares from 0 to 1.
 
-    The field's name with hyphens is the option's name, in capitals after `MIGRATOR_` the variable's, as it is the job
-    file's member in `run`.
+    To add an option, add a field. `_option` takes the group in help, the commands that use the option, how its value
+    is read (a `Kind` of `migrator.values`), the default, and one sentence of help. Give `shown=` where help should
+    name the default, and `in_job_file=False` for what only the person who starts the run may allow. Nothing else is
+    needed: command line, environment, job file, schema and help follow.
     """
 
-    base_url: str | None = None
-    concurrency: int | None = None
-    rate: float | None = None
-    pace: Pace = Pace.FAST
-    max_wait: float = 3600.0
-    reserve: float = 0.0
-    max_failures: Threshold = Threshold(share=0.1)
-    max_attempts: int = 5
-    timeout: float = 30.0
-    canary: int = 1
-    stages: tuple[Stage, ...] = ()
-    limit: int | None = None
-    max_outage: float = 300.0
-    deadline: Deadline | None = None
-    verify: Verify = Verify.RESPONSE
-    only_changed: bool = False
-    since_last: bool = False
-    keep_before: bool = False
-    key_file: str | None = None
-    plan: str | None = None
-    allow_commands: bool = False
-    dry_run: bool = False
-    fresh: bool = False
-    yes: bool = False
-    state: str = ".migrator"
-    if_running: IfRunning = IfRunning.FAIL
-    progress: Progress = Progress.AUTO
-    log_format: LogFormat = LogFormat.AUTO
-    log_level: str = "info"
-    redact_files: bool = False
-    metrics_file: str | None = None
-    quiet: bool = False
+    base_url: str | None = _option(SELECTION, TALKS, TEXT, None, "Send to this server in place of the profile's.")
+    limit: int | None = _option(SELECTION, RUN | {"plan", "check"}, whole(1), None, "Take only the first N items.")
+    only_changed: bool = _option(
+        SELECTION, SENDS, FLAG, False, "Read each item first; skip it if it is already as wanted."
+    )
+    since_last: bool = _option(
+        SELECTION, SENDS, FLAG, False, "Skip an item whose request is the last one that succeeded."
+    )
+    plan: str | None = _option(SELECTION, SENDS, FILE, None, "Apply this plan; refuse an item that has changed since.")
+    fresh: bool = _option(SELECTION, RUNS, FLAG, False, "Start a new run; do not resume.")
+
+    concurrency: int | None = _option(PACE, TALKS, CONCURRENCY, None, "The most requests in flight.", shown="auto")
+    rate: float | None = _option(PACE, TALKS, RATE, None, "Never send faster than this, such as 50/s.")
+    pace: Pace = _option(
+        PACE, TALKS, one_of(Pace), Pace.FAST, "Use the quota at once, or spread it over its window.", shown="fast"
+    )
+    reserve: float = _option(PACE, TALKS, RESERVE, 0.0, "Leave this part of the quota to its other users.", shown="0%")
+    max_wait: float = _option(PACE, TALKS, DURATION, 3600.0, "Stop if the quota requires a longer wait.", shown="1h")
+    max_outage: float = _option(PACE, RUNS, DURATION, 300.0, "Stop if the server is down for longer.", shown="5m")
+    deadline: Deadline | None = _option(PACE, RUNS, DEADLINE, None, "Start no more items after this time.")
+    timeout: float = _option(PACE, TALKS, DURATION, 30.0, "The longest time for one request.", shown="30s")
+    max_attempts: int = _option(
+        PACE, TALKS, whole(1, 1000), 5, "Try an item this often, the first time included.", shown="5"
+    )
+
+    max_failures: Threshold = _option(
+        SAFETY,
+        RUNS,
+        THRESHOLD,
+        Threshold(share=0.1),
+        "Stop when this many items have failed.",
+        shown="10%, from 20 items on",
+    )
+    canary: int = _option(
+        SAFETY, RUNS, whole(0), 1, "Send N items first; go on only if all of them succeed.", shown="1"
+    )
+    stages: tuple[Stage, ...] = _option(
+        SAFETY, SENDS, STAGES, (), "Stop and ask after each of these steps, such as 1,10%,100%."
+    )
+    verify: Verify = _option(
+        SAFETY,
+        RUNS,
+        one_of(Verify),
+        Verify.RESPONSE,
+        "Compare what the server holds with what was sent.",
+        shown="response",
+    )
+    keep_before: bool = _option(SAFETY, SENDS, FLAG, False, "Keep what each write replaces, encrypted, for rollback.")
+    key_file: str | None = _option(
+        SAFETY,
+        RUNS | {"reconcile", "verify"},
+        FILE,
+        None,
+        "The file with the key for --keep-before; else $MIGRATOR_KEY.",
+        in_job_file=False,
+    )
+    allow_commands: bool = _option(
+        SAFETY, TALKS | {"check"}, FLAG, False, "Let the job file run commands.", in_job_file=False
+    )
+    if_running: IfRunning = _option(
+        SAFETY,
+        RUNS,
+        one_of(IfRunning),
+        IfRunning.FAIL,
+        "What to do while another run of this job is active.",
+        shown="fail",
+    )
+    dry_run: bool = _option(SAFETY, RUNS, FLAG, False, "Do everything but the requests.")
+    yes: bool = _option(SAFETY, RUNS, FLAG, False, "Do not ask.", in_job_file=False)
+
+    state: str = _option(
+        OUTPUT,
+        TALKS | {"status", "report", "ctl", "prune"},
+        FOLDER,
+        ".migrator",
+        "The folder for runs.",
+        shown="$MIGRATOR_STATE, else .migrator",
+        in_job_file=False,
+    )
+    progress: Progress = _option(OUTPUT, RUNS, one_of(Progress), Progress.AUTO, "How progress is shown.", shown="auto")
+    log_format: LogFormat = _option(
+        OUTPUT, RUNS, one_of(LogFormat), LogFormat.AUTO, "The form of events on standard error.", shown="auto"
+    )
+    log_level: str = _option(
+        OUTPUT, RUNS, LOG_LEVEL, "info", "The least important events that are shown.", shown="info"
+    )
+    quiet: bool = _option(OUTPUT, RUNS, FLAG, False, "Print nothing if all is well.")
+    redact_files: bool = _option(OUTPUT, SENDS, FLAG, False, "Mask secrets in succeeded.csv and failed.csv too.")
+    metrics_file: str | None = _option(
+        OUTPUT, RUNS, FILE, None, "Write metrics there, for Prometheus' node exporter.", in_job_file=False
+    )
 
 
-def parse_rate(text: str) -> float:
-    """Return the requests per second of ``50/s``, ``600/m`` or ``5000/h``.
-
-    Raises:
-        ValueError: it is no rate above zero.
-    """
-    found = RATE.fullmatch(text.strip())
-    rate = float(found[1]) / SECONDS[found[2]] if found else 0.0
-    if not 0.0 < rate < 1e9:
-        raise ValueError("a rate such as 50/s, 600/m or 5000/h")
-    return rate
-
-
-def parse_share(text: str) -> float:
-    """Return the share, from 0 to 1, of ``10%``.
-
-    Raises:
-        ValueError: it is no percentage from 0 to 100.
-    """
-    found = SHARE.fullmatch(text.strip())
-    if not found or not 0.0 <= float(found[1]) <= 100.0:
-        raise ValueError("a percentage such as 5%")
-    return float(found[1]) / 100.0
-
-
-def _reserve(text: str) -> float:
-    share = parse_share(text)
-    if share >= 1.0:
-        raise ValueError("a percentage below 100%")
-    return share
-
-
-def _threshold(text: str) -> Threshold:
-    if text.strip().isdecimal():
-        return Threshold(count=int(text))
-    try:
-        return Threshold(share=parse_share(text))
-    except ValueError:
-        raise ValueError("a number of items such as 50, or a percentage such as 5%") from None
-
-
-def _stages(text: str) -> tuple[Stage, ...]:
-    stages = []
-    for part in text.split(","):
-        try:
-            stages.append(Stage(count=_whole(1)(part)) if part.strip().isdecimal() else Stage(share=parse_share(part)))
-        except ValueError:
-            raise ValueError("items and percentages such as 1,10%,50%,100%") from None
-    return tuple(stages)
-
-
-def _deadline(text: str) -> Deadline:
-    if found := TIME_OF_DAY.fullmatch(text.strip()):
-        return Deadline(at=dt.time(int(found[1]), int(found[2])))
-    try:
-        return Deadline(after_s=parse_duration(text))
-    except ValueError:
-        raise ValueError("a time of day such as 03:30, or a duration such as 2h") from None
-
-
-def _whole(least: int, most: int = 10**9) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.strip().isdecimal() or not least <= int(text) <= most:
-            raise ValueError(f"a whole number from {least} up" if most == 10**9 else f"a number from {least} to {most}")
-        return int(text)
-
-    return parse
-
-
-def _concurrency(text: str) -> int | None:
-    if text.strip() == "auto":
-        return None
-    try:
-        return _whole(1, 1000)(text)
-    except ValueError:
-        raise ValueError("auto, or a number from 1 to 1000") from None
-
-
-def _flag(text: str) -> bool:
-    if text.strip().lower() in TRUE:
-        return True
-    if text.strip().lower() in FALSE:
-        return False
-    raise ValueError("true or false")
-
-
-def _one_of(kind: type[StrEnum]) -> Callable[[str], StrEnum]:
-    def parse(text: str) -> StrEnum:
-        try:
-            return kind(text.strip())
-        except ValueError:
-            raise ValueError(_either(kind)) from None
-
-    return parse
-
-
-def _level(text: str) -> str:
-    levels = ("debug", "info", "warning", "error")
-    if text.strip().lower() not in levels:
-        raise ValueError(_either(levels))
-    return text.strip().lower()
-
-
-def _either(words: Iterable[str]) -> str:
-    *first, last = [str(word) for word in words]
-    return f"{', '.join(first)} or {last}"
-
-
-PARSERS: Final[Mapping[str, Callable[[str], Any]]] = {
-    "base_url": str,
-    "concurrency": _concurrency,
-    "rate": parse_rate,
-    "pace": _one_of(Pace),
-    "max_wait": parse_duration,
-    "reserve": _reserve,
-    "max_failures": _threshold,
-    "max_attempts": _whole(1, 1000),
-    "timeout": parse_duration,
-    "canary": _whole(0),
-    "stages": _stages,
-    "limit": _whole(1),
-    "max_outage": parse_duration,
-    "deadline": _deadline,
-    "verify": _one_of(Verify),
-    "only_changed": _flag,
-    "since_last": _flag,
-    "keep_before": _flag,
-    "key_file": str,
-    "plan": str,
-    "allow_commands": _flag,
-    "dry_run": _flag,
-    "fresh": _flag,
-    "yes": _flag,
-    "state": str,
-    "if_running": _one_of(IfRunning),
-    "progress": _one_of(Progress),
-    "log_format": _one_of(LogFormat),
-    "log_level": _level,
-    "redact_files": _flag,
-    "metrics_file": str,
-    "quiet": _flag,
+OPTIONS: Final[Mapping[str, Option]] = {
+    one.name: Option(name=one.name, default=one.default, **one.metadata) for one in fields(RunOptions)
 }
+"""Every option by its name, in the order of help."""
+
+
+def options_of(command: str) -> Iterator[Option]:
+    """Yield the options that mean something for a command."""
+    return (option for option in OPTIONS.values() if command in option.commands)
+
+
+def run_schema() -> dict[str, JSON]:
+    """Return the JSON Schema of a job file's `run`."""
+    return {
+        "type": "object",
+        "description": "Options of the run, with underscores.",
+        "examples": [{"max_failures": "5%"}],
+        "additionalProperties": False,
+        "properties": {name: option.schema() for name, option in OPTIONS.items() if option.in_job_file},
+    }
+
+
+def wrong_members(job_run: Mapping[str, JSON]) -> Iterator[tuple[str, str]]:
+    """Yield each member of a job file's `run` that cannot be used, and why."""
+    for name, value in job_run.items():
+        option = OPTIONS.get(name)
+        if option is None:
+            close = get_close_matches(name, OPTIONS, n=1)
+            yield name, "is not an option" + (f"; did you mean {close[0]}?" if close else "")
+        elif not option.in_job_file:
+            yield name, f"may not stand in a job file: give {option.flag} on the command line"
+        elif name == "base_url" and not is_loopback(host_of(str(value)) or ""):
+            # Else a job file from elsewhere could send a built-in profile's credentials to its own server.
+            yield name, "may only be on this machine in a job file: give --base-url on the command line"
+        else:
+            try:
+                _read(option, value)
+            except ValueError as error:
+                yield name, f"takes {error}"
 
 
 def resolve(
-    *, command_line: Mapping[str, str | bool | None], env: Mapping[str, str], job_run: Mapping[str, JSON], source: str
+    *,
+    command_line: Mapping[str, str | bool | None],
+    env: Mapping[str, str],
+    job_run: Mapping[str, JSON],
+    source: str,
+    command: str = "run",
 ) -> RunOptions:
-    """Put the options of a run together.
+    """Put the options of a run together: command line beats environment beats job file beats default.
 
     Args:
         command_line: values as they were typed; None where an option was not given.
-        env: the environment, of which `MIGRATOR_*` is looked at.
+        env: the environment, of which `MIGRATOR_*` is read.
         job_run: the job file's `run`.
         source: the job file's name, for messages.
+        command: the command, whose own options alone are read.
 
     Raises:
-        OptionError: a value is not allowed, or the job file's `run` has a member that is no option.
+        OptionError: a value is not allowed; the text names its place.
     """
-    unknown = sorted(job_run.keys() - PARSERS.keys())
-    if unknown:
-        raise OptionError(f"{source}: run.{unknown[0]} is no option; there are {', '.join(PARSERS)}")
-    if "allow_commands" in job_run:
-        raise OptionError(f"{source}: run.allow_commands is not the job file's to give: it takes --allow-commands")
-    given = job_run.get("base_url")
-    if isinstance(given, str) and not is_loopback(host_of(given) or ""):
-        # Else a job file from elsewhere could have a built-in profile's credentials sent away.
-        raise OptionError(f"{source}: run.base_url may only be on this machine; another server takes --base-url")
+    for name, message in wrong_members(job_run):
+        raise OptionError(f"{source}: run.{name} {message}")
     chosen: dict[str, Any] = {}
-    for option in fields(RunOptions):
-        name = option.name
-        typed, variable, member = command_line.get(name), f"MIGRATOR_{name.upper()}", job_run.get(name)
+    for option in options_of(command):
+        typed, variable, member = command_line.get(option.name), env.get(option.variable), job_run.get(option.name)
         if typed is not None and typed is not False:
-            chosen[name] = _read(name, typed, f"--{name.replace('_', '-')}")
-        elif env.get(variable):
-            chosen[name] = _read(name, env[variable], f"the variable {variable}")
+            chosen[option.name] = _given(option, typed, option.flag)
+        elif variable:
+            chosen[option.name] = _given(option, variable, f"the variable {option.variable}")
         elif member is not None:
-            chosen[name] = _read(name, member, f"{source}: run.{name}")
+            chosen[option.name] = _read(option, member)
     return RunOptions(**chosen)
 
 
-def _read(name: str, value: JSON, where: str) -> Any:
-    text = {True: "true", False: "false"}.get(value) if isinstance(value, bool) else str(value)
+def _given(option: Option, value: str | bool, where: str) -> Any:  # noqa: FBT001  a flag's value is a value
     try:
-        return PARSERS[name](text or "")
+        return _read(option, value)
     except ValueError as error:
-        shown = "" if name == "base_url" else f", not {text!r}"
+        shown = "" if option.name == "base_url" else f", not {value!r}"
         raise OptionError(f"{where} takes {error}{shown}") from None
+
+
+def _read(option: Option, value: JSON) -> Any:
+    if isinstance(value, bool):
+        return option.kind.parse("true" if value else "false")
+    if isinstance(value, str | int | float):
+        return option.kind.parse(str(value))
+    raise ValueError("a text, a number, true or false")

@@ -17,6 +17,7 @@ from migrator.job.placeholders import parse
 from migrator.job.problems import Findings, Problem, compile_schema, did_you_mean
 from migrator.job.variables import VARIABLE, Outside
 from migrator.messages import JSON, NO_RULES, AnswerRules, host_of, is_loopback, unsafe_url
+from migrator.options import run_schema
 from migrator.ratelimit.headers import Dialect
 from migrator.ratelimit.reset_time import ResetForm
 from migrator.secret import Secret
@@ -91,8 +92,9 @@ class ApiProfile:
 
 @cache
 def job_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a job file, profiles included."""
+    """Return the JSON Schema of a job file, with profiles and the options that `run` may hold."""
     found: dict[str, Any] = json.loads(_packaged("schema.json"))
+    found["properties"]["run"] = run_schema()
     return found
 
 

@@ -15,6 +15,7 @@ from migrator.job.json_reader import StrictJSONError, read_json
 from migrator.job.problems import Findings, JobError, Problem, compile_schema, did_you_mean
 from migrator.job.variables import Outside
 from migrator.messages import JSON, host_of, is_loopback
+from migrator.options import wrong_members
 from migrator.secret import Secret
 
 __all__ = ["Empty", "Job", "Join", "Preflight", "RequestTemplate", "builtin_profile", "builtin_template", "load_job"]
@@ -166,7 +167,15 @@ def load_job(text: str, *, source: str, outside: Outside) -> Job:
         line, column = error.place or (None, None)
         raise JobError((Problem(source, line, column, None, error.message),)) from None
     findings = Findings(text, source)
-    findings.take(_validator().iter_errors(document), job_schema())
+    run = document.get("run") if isinstance(document, dict) else None
+    errors = _validator().iter_errors(document)
+    # The table of options says more about a member of `run` than its schema does.
+    findings.take(
+        (one for one in errors if not isinstance(run, dict) or one.instance_path[:1] != ["run"]), job_schema()
+    )
+    if isinstance(run, dict):
+        for name, message in wrong_members(run):
+            findings.wrong(("run", name), message)
     _refuse(findings)
     job = _JobReader(findings, outside).job(document, source)
     _refuse(findings)

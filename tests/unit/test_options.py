@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator.errors import OptionError
+from migrator.job.problems import compile_schema
 from migrator.messages import JSON
-from migrator.options import PARSERS, Pace, RunOptions, Threshold, parse_rate, resolve
-from migrator.times import parse_duration
+from migrator.options import OPTIONS, Pace, RunOptions, Threshold, options_of, resolve, run_schema, wrong_members
 
 
 def read(
@@ -53,7 +53,8 @@ def test_precedence() -> None:
 def test_values(name: str, text: str, expected: object) -> None:
     """Each kind of value is read as it is written."""
     assert getattr(read({name: text}), name) == expected
-    assert getattr(read(job_run={name: text}), name) == expected
+    if OPTIONS[name].in_job_file:
+        assert getattr(read(job_run={name: text}), name) == expected
 
 
 @pytest.mark.parametrize(
@@ -81,17 +82,18 @@ def test_wrong_values(name: str, text: str) -> None:
 
     with pytest.raises(OptionError, match=rf"^{option} takes .+, not '{text}'$"):
         read({name: text})
-    with pytest.raises(OptionError, match=rf"^job\.json: run\.{name} takes "):
-        read(job_run={name: text})
+    if OPTIONS[name].in_job_file:
+        with pytest.raises(OptionError, match=rf"^job\.json: run\.{name} takes "):
+            read(job_run={name: text})
 
 
 def test_unknown_member() -> None:
-    """A misspelt option in the job file is an error, not silence."""
-    with pytest.raises(OptionError, match=r"run\.concurency is no option"):
+    """A misspelt option in the job file is an error that names the right one."""
+    with pytest.raises(OptionError, match=r"^job\.json: run\.concurency is not an option; did you mean concurrency\?$"):
         read(job_run={"concurency": 3})
 
 
-@given(st.sampled_from(sorted(PARSERS)), st.text(max_size=12))
+@given(st.sampled_from(sorted(OPTIONS)), st.text(max_size=12))
 def test_any_text(name: str, text: str) -> None:
     """Whatever is typed is read or refused with a message, and never ends in another error."""
     try:
@@ -100,19 +102,53 @@ def test_any_text(name: str, text: str) -> None:
         assert f"--{name.replace('_', '-')}" in str(error)  # noqa: PT017  either end is right
 
 
-@given(st.integers(1, 10**5), st.sampled_from([("s", 1), ("m", 60), ("h", 3600)]))
-def test_units(number: int, unit: tuple[str, int]) -> None:
-    """Durations and rates keep their units."""
-    name, seconds = unit
-
-    assert parse_duration(f"{number}{name}") == number * seconds
-    assert parse_rate(f"{number}/{name}") == pytest.approx(number / seconds)
+@pytest.mark.parametrize("name", ["allow_commands", "base_url", "key_file", "metrics_file", "state", "yes"])
+def test_job_file_cannot_set(name: str) -> None:
+    """A job file sets neither what only its user may allow, nor another server than its profile's."""
+    with pytest.raises(OptionError, match=rf"run\.{name} may .* give --{name.replace('_', '-')} on the command line"):
+        read(job_run={name: "https://collector.example"})
 
 
-@pytest.mark.parametrize("name", ["allow_commands", "base_url"])
-def test_job_file_cannot_give_itself_leave(name: str) -> None:
-    """Neither commands nor another server than its profile's are the job file's to choose."""
-    with pytest.raises(OptionError, match=name):
-        read(job_run={name: True if name == "allow_commands" else "https://collector.example"})
-
+def test_job_file_may_set_a_server_on_this_machine() -> None:
+    """A rehearsal's server may stand in the job file."""
     assert read(job_run={"base_url": "http://127.0.0.1:8080"}).base_url == "http://127.0.0.1:8080"
+
+
+def test_only_a_commands_own_options_are_read() -> None:
+    """A variable for an option that means nothing to a command changes nothing there."""
+    env = {"MIGRATOR_STAGES": "1,100%", "MIGRATOR_TIMEOUT": "2s"}
+
+    chosen = resolve(command_line={}, env=env, job_run={}, source="", command="rollback")
+
+    assert (chosen.stages, chosen.timeout) == ((), 2.0)
+    assert "stages" not in {option.name for option in options_of("rollback")}
+
+
+SCHEMA = compile_schema(run_schema())
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 2000),
+    st.sampled_from(["5%", "1h", "fast", "read", "auto", "50/s", "info", "03:30", "many", "http://127.0.0.1"]),
+    st.just(["1", "100%"]),
+)
+
+
+@given(st.dictionaries(st.sampled_from([*OPTIONS, "max_failure"]), VALUES, max_size=3))
+def test_schema_accepts_what_the_check_accepts(job_run: dict[str, JSON]) -> None:
+    """The exported schema finds no fault with options that the program takes, and knows the same names."""
+    wrong = dict(wrong_members(job_run))
+
+    if not wrong:
+        assert SCHEMA.is_valid(job_run)
+    for name, value in job_run.items():
+        if name not in OPTIONS or not OPTIONS[name].in_job_file:
+            assert name in wrong
+            assert not SCHEMA.is_valid({name: value})
+
+
+def test_defaults_are_shown_as_they_are_read() -> None:
+    """The default that help shows is the one that applies."""
+    for option in OPTIONS.values():
+        if option.shown and "," not in option.shown:
+            assert option.kind.parse(option.shown) == option.default, option.name

@@ -1,0 +1,299 @@
+"""What a user types as an option's value: each kind is read by one function and described in one place."""
+
+import datetime as dt
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from migrator.messages import JSON
+from migrator.times import SECONDS, parse_duration
+
+__all__ = [
+    "CONCURRENCY",
+    "DEADLINE",
+    "DURATION",
+    "FILE",
+    "FLAG",
+    "FOLDER",
+    "LOG_LEVEL",
+    "RATE",
+    "RESERVE",
+    "STAGES",
+    "TEXT",
+    "THRESHOLD",
+    "Deadline",
+    "IfRunning",
+    "Kind",
+    "LogFormat",
+    "Pace",
+    "Progress",
+    "Stage",
+    "Threshold",
+    "Verify",
+    "one_of",
+    "parse_rate",
+    "parse_share",
+    "whole",
+]
+
+RATE_TEXT: Final = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|m|min|h)")
+TIME_OF_DAY: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
+SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+
+TRUE: Final = frozenset({"1", "true", "yes", "on"})
+FALSE: Final = frozenset({"0", "false", "no", "off", ""})
+
+
+class Verify(StrEnum):
+    """What a 2xx answer is compared with."""
+
+    NONE = "none"
+    RESPONSE = "response"
+    READ = "read"
+
+
+class Pace(StrEnum):
+    """How a quota is used: as soon as it is there, or spread over its window."""
+
+    FAST = "fast"
+    SMOOTH = "smooth"
+
+
+class IfRunning(StrEnum):
+    """What to do while another run of the same job is active."""
+
+    FAIL = "fail"
+    SKIP = "skip"
+    WAIT = "wait"
+
+
+class Progress(StrEnum):
+    """How progress is shown."""
+
+    AUTO = "auto"
+    BAR = "bar"
+    PLAIN = "plain"
+    NONE = "none"
+
+
+class LogFormat(StrEnum):
+    """How events are written to standard error."""
+
+    AUTO = "auto"
+    CONSOLE = "console"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """How many items may fail before the run stops.
+
+    Attributes:
+        count: this many failed items stop the run; None where a share is given.
+        share: the run stops above this share of the finished items, from 0 to 1.
+        counted_from: a share counts only from this many finished items on.
+    """
+
+    count: int | None = None
+    share: float | None = None
+    counted_from: int = 20
+
+    def reached(self, *, failed: int, finished: int) -> bool:
+        """Tell whether this many failures of this many finished items are too many."""
+        if self.count is not None:
+            return failed >= max(1, self.count)
+        return self.share is not None and finished >= self.counted_from and failed > self.share * finished
+
+    def __str__(self) -> str:
+        return f"{self.share:.4g} of the items" if self.share is not None else f"{self.count} items"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where a stage ends: after a number of items, or after a share of all, from 0 to 1."""
+
+    count: int | None = None
+    share: float | None = None
+
+    def items(self, total: int) -> int:
+        """Return the number of items at which it ends, at least one."""
+        if self.count is not None:
+            return min(self.count, total)
+        return min(total, max(1, math.ceil((self.share or 0.0) * total)))
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """When a run starts no more items: after some seconds, or at the next time that the clock shows a time of day."""
+
+    after_s: float | None = None
+    at: dt.time | None = None
+
+    def seconds(self, now: dt.datetime) -> float:
+        """Return the seconds until then; `now` is the local time, with its zone."""
+        if self.at is None:
+            return self.after_s or 0.0
+        day = dt.timedelta(days=1)
+        today = dt.datetime.combine(now.date(), self.at).astimezone()
+        due = today if today > now else dt.datetime.combine(now.date() + day, self.at).astimezone()
+        return (due - now).total_seconds()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of value.
+
+    Attributes:
+        parse: reads a text; its ValueError says what is allowed, as the end of "--rate takes …".
+        metavar: what stands for the value in help; None for a flag, which takes no value.
+        schema: JSON Schema of the value in a job file.
+        choices: every allowed text, where there are few.
+        path: `file` or `dir` where a shell completes the value as a path.
+    """
+
+    parse: Callable[[str], Any]
+    metavar: str | None
+    schema: Mapping[str, JSON] = field(default_factory=lambda: {"type": "string"})
+    choices: tuple[str, ...] = ()
+    path: str | None = None
+
+
+def parse_rate(text: str) -> float:
+    """Return the requests per second of ``50/s``, ``600/m`` or ``5000/h``.
+
+    Raises:
+        ValueError: it is not a rate above zero.
+    """
+    found = RATE_TEXT.fullmatch(text.strip())
+    rate = float(found[1]) / SECONDS[found[2]] if found else 0.0
+    if not 0.0 < rate < 1e9:
+        raise ValueError("a rate such as 50/s, 600/m or 5000/h")
+    return rate
+
+
+def parse_share(text: str) -> float:
+    """Return the share, from 0 to 1, of ``10%``.
+
+    Raises:
+        ValueError: it is not a percentage from 0 to 100.
+    """
+    found = SHARE.fullmatch(text.strip())
+    if not found or not 0.0 <= float(found[1]) <= 100.0:
+        raise ValueError("a percentage such as 5%")
+    return float(found[1]) / 100.0
+
+
+def _reserve(text: str) -> float:
+    share = parse_share(text)
+    if share >= 1.0:
+        raise ValueError("a percentage below 100%")
+    return share
+
+
+def _threshold(text: str) -> Threshold:
+    if text.strip().isdecimal():
+        return Threshold(count=int(text))
+    try:
+        return Threshold(share=parse_share(text))
+    except ValueError:
+        raise ValueError("a number of items such as 50, or a percentage such as 5%") from None
+
+
+def _stages(text: str) -> tuple[Stage, ...]:
+    stages = []
+    for part in text.split(","):
+        try:
+            stages.append(Stage(count=_number(part, 1)) if part.strip().isdecimal() else Stage(share=parse_share(part)))
+        except ValueError:
+            raise ValueError("items and percentages such as 1,10%,50%,100%") from None
+    return tuple(stages)
+
+
+def _deadline(text: str) -> Deadline:
+    if found := TIME_OF_DAY.fullmatch(text.strip()):
+        return Deadline(at=dt.time(int(found[1]), int(found[2])))
+    try:
+        return Deadline(after_s=parse_duration(text))
+    except ValueError:
+        raise ValueError("a time of day such as 03:30, or a duration such as 2h") from None
+
+
+def _number(text: str, least: int, most: int = 10**9) -> int:
+    if not text.strip().isdecimal() or not least <= int(text) <= most:
+        raise ValueError(f"a whole number from {least} up" if most == 10**9 else f"a number from {least} to {most}")
+    return int(text)
+
+
+def _concurrency(text: str) -> int | None:
+    if text.strip() == "auto":
+        return None
+    try:
+        return _number(text, 1, 1000)
+    except ValueError:
+        raise ValueError("auto, or a number from 1 to 1000") from None
+
+
+def _flag(text: str) -> bool:
+    if text.strip().lower() in TRUE:
+        return True
+    if text.strip().lower() in FALSE:
+        return False
+    raise ValueError("true or false")
+
+
+def _level(text: str) -> str:
+    if text.strip().lower() not in LEVELS:
+        raise ValueError(_either(LEVELS))
+    return text.strip().lower()
+
+
+LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+def _either(words: Iterable[str]) -> str:
+    *first, last = [str(word) for word in words]
+    return f"{', '.join(first)} or {last}"
+
+
+def one_of(kind: type[StrEnum]) -> Kind:
+    """Return the kind of value that is one of a few words."""
+
+    def parse(text: str) -> StrEnum:
+        try:
+            return kind(text.strip())
+        except ValueError:
+            raise ValueError(_either(kind)) from None
+
+    words = tuple(word.value for word in kind)
+    return Kind(parse=parse, metavar="|".join(words), schema={"enum": words}, choices=words)
+
+
+def whole(least: int, most: int = 10**9) -> Kind:
+    """Return the kind of value that is a whole number within bounds."""
+    bounds: dict[str, JSON] = {"minimum": least} if most == 10**9 else {"minimum": least, "maximum": most}
+    schema: dict[str, JSON] = {"type": ["integer", "string"], "pattern": r"^\s*\d+\s*$", **bounds}
+    return Kind(parse=lambda text: _number(text, least, most), metavar="N", schema=schema)
+
+
+NUMBER_OR_TEXT: Final[Mapping[str, JSON]] = {"type": ["number", "string"]}
+
+FLAG: Final = Kind(parse=_flag, metavar=None, schema={"type": ["boolean", "string"]})
+TEXT: Final = Kind(parse=str, metavar="TEXT")
+FILE: Final = Kind(parse=str, metavar="FILE", path="file")
+FOLDER: Final = Kind(parse=str, metavar="DIR", path="dir")
+CONCURRENCY: Final = Kind(
+    parse=_concurrency,
+    metavar="N|auto",
+    schema={"type": ["integer", "string"], "minimum": 1, "maximum": 1000},
+    choices=("auto",),
+)
+RATE: Final = Kind(parse=parse_rate, metavar="N/UNIT", schema={"type": "string", "examples": ["50/s", "600/m"]})
+DURATION: Final = Kind(parse=parse_duration, metavar="T", schema={**NUMBER_OR_TEXT, "examples": ["90s", "5m", "1h"]})
+RESERVE: Final = Kind(parse=_reserve, metavar="P%", schema={"type": "string", "examples": ["20%"]})
+THRESHOLD: Final = Kind(parse=_threshold, metavar="N|P%", schema={**NUMBER_OR_TEXT, "examples": [50, "5%"]})
+STAGES: Final = Kind(parse=_stages, metavar="LIST", schema={**NUMBER_OR_TEXT, "examples": ["1,10%,50%,100%"]})
+DEADLINE: Final = Kind(parse=_deadline, metavar="HH:MM|T", schema={**NUMBER_OR_TEXT, "examples": ["03:30", "2h"]})
+LOG_LEVEL: Final = Kind(parse=_level, metavar="LEVEL", schema={"enum": LEVELS}, choices=LEVELS)
