@@ -6,17 +6,18 @@ import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import anyio
 import click
 
 from migrator.cli.signals import SIGNALS
+from migrator.options import Progress, RunOptions
+from migrator.results import StopKind, StopReason
+from migrator.run.migrate import Caller
+from migrator.run.stopper import Stopper
 
-if TYPE_CHECKING:
-    from migrator.options import RunOptions
-    from migrator.run.migrate import Caller
-
-__all__ = ["attended", "calling", "coloured", "note"]
+__all__ = ["calling", "coloured", "note", "run_attended"]
 
 
 def note(text: str) -> None:
@@ -30,13 +31,8 @@ def coloured(text: str, colour: str | None) -> str:
 
 
 @contextmanager
-def calling(options: "RunOptions") -> Iterator["Caller"]:
+def calling(options: RunOptions) -> Iterator[Caller]:
     """Yield what asks the person at the terminal, shows sentences, and stops a run on a signal."""
-    from migrator.options import Progress  # noqa: PLC0415  quick start
-    from migrator.results import StopKind, StopReason  # noqa: PLC0415
-    from migrator.run.migrate import Caller  # noqa: PLC0415
-    from migrator.run.stopper import Stopper  # noqa: PLC0415
-
     stopper = Stopper()
 
     def receive(number: signal.Signals) -> bool:
@@ -61,18 +57,21 @@ def _confirm(question: str) -> bool:
 
 async def _ask(question: str, *, drawn: bool) -> bool:
     """Ask while a run goes on; a live display shows the question itself."""
-    import anyio  # noqa: PLC0415  quick start
-
     if not drawn:
         click.echo(question, nl=False, err=True)
     await anyio.wait_readable(sys.stdin)
     return sys.stdin.readline().strip().lower() == "yes"
 
 
-async def attended(command: Coroutine[Any, Any, Any]) -> Any:
-    """Run a command; a signal that no run handles cancels it, and ends the process with 128 plus its number."""
-    import anyio  # noqa: PLC0415  quick start
+def run_attended(command: Coroutine[Any, Any, Any]) -> Any:
+    """Run a command in an event loop.
 
+    A signal that no run handles cancels it, and ends the process with 128 plus the signal's number.
+    """
+    return anyio.run(_attended, command)
+
+
+async def _attended(command: Coroutine[Any, Any, Any]) -> Any:
     received: list[signal.Signals] = []
     with anyio.CancelScope() as scope:
 

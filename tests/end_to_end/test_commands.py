@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from conftest import MIGRATOR, Workplace
 
+from migrator.cli.commands import COMMANDS as DECLARED
 from migrator.job.problems import compile_schema
 
-COMMANDS = ["run", "check", "sandbox", "schema"]
+COMMANDS = [command.name or "" for command in DECLARED]
 JOBS = Path(__file__).parents[2] / "jobs"
 
 
@@ -31,15 +32,37 @@ def test_help_lists_commands(workplace: Workplace) -> None:
     assert re.fullmatch(r"migrator \d+\.\d+\.\d+\n", workplace.run("--version").out)
 
 
-def test_start_is_lazy() -> None:
-    """What only a run needs is not imported for help and version."""
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["status", "--help"]])
+def test_help_is_quick(arguments: list[str]) -> None:
+    """Help imports nothing that only a run needs."""
     code = (
-        "import sys, migrator.cli.main; print(*(m for m in ('aiohttp','anyio','rich','structlog') if m in sys.modules))"
+        "import atexit, sys; from migrator.cli.main import main; slow = {'aiohttp', 'anyio', 'rich', 'structlog'}; "
+        "atexit.register(lambda: print(slow & set(sys.modules))); main()"
     )
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
 
-    assert done.stdout.strip() == ""
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_help_offers_only_what_means_something(workplace: Workplace) -> None:
+    """A command's help has its own options, and not those of others."""
+    rollback = workplace.run("rollback", "--help").out
+
+    assert "--key-file" in rollback
+    assert not [name for name in ("--plan", "--stages", "--limit", "--only-changed") if name in rollback]
+
+
+def test_misspelt_option_in_a_job_file(workplace: Workplace) -> None:
+    """The check finds a misspelt option, says where it is, and what was meant."""
+    job = workplace.write_job(1, run={"max_failure": "5%"})
+
+    done = workplace.run("check", job)
+
+    assert done.code == 2
+    assert re.search(
+        r"^job\.json:1:\d+: run\.max_failure: is not an option; did you mean max_failures\?$", done.err, re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,7 +97,7 @@ def test_port_in_use(workplace: Workplace) -> None:
         done = workplace.run("sandbox", "--port", str(taken.getsockname()[1]))
 
     assert done.code == 2
-    assert "cannot be listened on: Address already in use" in done.err
+    assert "cannot listen on port" in done.err
     assert "Traceback" not in done.err
 
 

@@ -1,0 +1,100 @@
+"""What the commands about a job do: run, check, plan, export, schema."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from migrator.cli.job_input import checked, commands_allowed, find_job, open_items, refuse_invalid
+from migrator.cli.printing import as_document, ended, say
+from migrator.cli.terminal import calling, coloured, note
+from migrator.commands import export as exporting
+from migrator.commands import plan as planning
+from migrator.commands.join import joined
+from migrator.commands.refusal import refusals_told
+from migrator.commands.run import job_work
+from migrator.job import source
+from migrator.job.api_profile import job_schema
+from migrator.options import resolve
+from migrator.run.migrate import migrate
+from migrator.store.plan_file import write_plan
+
+__all__ = ["check", "export", "plan", "run", "schema"]
+
+
+async def run(job: str, items: str | None, template: str | None, *, as_json: bool, **typed: Any) -> int:
+    """Check every row, then send."""
+    found = find_job(job, items, template, typed)
+    chosen = resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source)
+    async with refusals_told(found, chosen, tell=note):
+        origin = open_items(found, job, items, template)
+        found = await joined(found, origin, chosen)
+        verdict = checked(found, origin, limit=chosen.limit)
+        refuse_invalid(verdict, origin)
+        with calling(chosen) as caller:
+            ending = await migrate(job_work(found, origin, verdict, chosen), chosen, caller)
+    return ended(ending, chosen, as_json=as_json)
+
+
+def check(job: str, items: str | None, template: str | None, *, as_json: bool, **typed: Any) -> None:
+    """Check every row."""
+    found = find_job(job, items, template, typed)
+    chosen = resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source, command="check")
+    origin = open_items(found, job, items, template)
+    verdict = checked(found, origin, limit=chosen.limit)
+    if as_json:
+        problems = [
+            {"file": p.file, "line": p.line, "column": p.column, "field": p.field, "message": p.message}
+            for p in verdict.problems
+        ]
+        document: Mapping[str, Any] = {
+            "items": verdict.items,
+            "problem_count": verdict.problem_count,
+            "problems": problems,
+        }
+        say(msgspec.json.encode(document).decode())
+    elif not verdict.problem_count:
+        say(f"{origin.name}: {verdict.items} items, no problems")
+    refuse_invalid(verdict, origin)
+
+
+async def plan(
+    job: str, items: str | None, template: str | None, out: str | None, *, as_json: bool, **typed: Any
+) -> int:
+    """Show what would change."""
+    found = find_job(job, items, template, typed)
+    chosen = resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source, command="plan")
+    origin = open_items(found, job, items, template)
+    found = await joined(found, origin, chosen)
+    verdict = checked(found, origin, limit=chosen.limit)
+    refuse_invalid(verdict, origin)
+    made = await planning.make_plan(found, origin, verdict, chosen, tell=note)
+    if out is not None:
+        write_plan(Path(out), made)
+    say(
+        as_document(made)
+        if as_json
+        else planning.plan_text(made, styled=coloured if sys.stdout.isatty() else planning.plain)
+    )
+    return 0 if made.counts["change"] + made.counts["unchanged"] == len(made.items) else 1
+
+
+async def export(api: str, out: str, where: str | None, *, redact: bool, **typed: Any) -> None:
+    """Write an API's records to an items file."""
+    profile = source.find_profile(api, env=os.environ, allow_commands=commands_allowed(typed))
+    chosen = resolve(command_line=typed, env=os.environ, job_run={}, source=api, command="export")
+    found = await exporting.export(profile, chosen, out=Path(out), where=where, redact=redact)
+    if not redact and exporting.git_would_take(Path(out)):
+        note(f"{out} holds credentials, and git does not ignore it: add it to .gitignore")
+    if found.masked:
+        note(f"the API masks {found.masked} secrets; run refuses a row that still has a mask")
+    resumed = ", resumed" if found.resumed else ""
+    say(f"{out}: {found.rows} of {found.records} records{resumed}")
+
+
+def schema() -> None:
+    """Print the JSON Schema of a job file."""
+    say(msgspec.json.format(msgspec.json.encode(job_schema()), indent=2).decode())
