@@ -274,11 +274,21 @@ def wrong_members(job_run: Mapping[str, JSON]) -> Iterator[tuple[str, str]]:
         elif name == "base_url" and not is_loopback(host_of(str(value)) or ""):
             # Else a job file from elsewhere could send a built-in profile's credentials to its own server.
             yield name, "may only be on this machine in a job file: give --base-url on the command line"
+        elif not set(option.kind.types()) & _json_types(value):
+            yield name, f"has to be of type {' or '.join(option.kind.types())}"
         else:
             try:
                 _read(option, value)
             except ValueError as error:
                 yield name, f"takes {error}"
+
+
+def _json_types(value: JSON) -> set[str]:
+    if isinstance(value, bool):
+        return {"boolean"}
+    if isinstance(value, int):
+        return {"integer", "number"}
+    return {"number"} if isinstance(value, float) else {"string"} if isinstance(value, str) else set()
 
 
 def resolve(
@@ -324,8 +334,4 @@ def _given(option: Option, value: str | bool, where: str) -> Any:  # noqa: FBT00
 
 
 def _read(option: Option, value: JSON) -> Any:
-    if isinstance(value, bool):
-        return option.kind.parse("true" if value else "false")
-    if isinstance(value, str | int | float):
-        return option.kind.parse(str(value))
-    raise ValueError("a text, a number, true or false")
+    return option.kind.parse(str(value).lower() if isinstance(value, bool) else str(value))

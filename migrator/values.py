@@ -160,6 +160,11 @@ class Kind:
     choices: tuple[str, ...] = ()
     path: str | None = None
 
+    def types(self) -> tuple[str, ...]:
+        """Return the JSON types of the value in a job file."""
+        named = self.schema.get("type", "string")
+        return (named,) if isinstance(named, str) else tuple(named)  # type: ignore[arg-type]
+
 
 def parse_rate(text: str) -> float:
     """Return the requests per second of ``50/s``, ``600/m`` or ``5000/h``.
@@ -280,7 +285,7 @@ def whole(least: int, most: int = 10**9) -> Kind:
 
 NUMBER_OR_TEXT: Final[Mapping[str, JSON]] = {"type": ["number", "string"]}
 
-FLAG: Final = Kind(parse=_flag, metavar=None, schema={"type": ["boolean", "string"]})
+FLAG: Final = Kind(parse=_flag, metavar=None, schema={"type": "boolean"})
 TEXT: Final = Kind(parse=str, metavar="TEXT")
 FILE: Final = Kind(parse=str, metavar="FILE", path="file")
 FOLDER: Final = Kind(parse=str, metavar="DIR", path="dir")

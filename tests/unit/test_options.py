@@ -58,6 +58,21 @@ def test_values(name: str, text: str, expected: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("only_changed", "yes", "has to be of type boolean"),
+        ("plan", 5, "has to be of type string"),
+        ("timeout", True, "has to be of type number or string"),
+        ("limit", None, "has to be of type integer or string"),
+        ("limit", 0, "takes a whole number from 1 up"),
+    ],
+)
+def test_types_in_a_job_file(name: str, value: JSON, message: str) -> None:
+    """A member has the type that the schema says."""
+    assert dict(wrong_members({name: value})) == {name: message}
+
+
+@pytest.mark.parametrize(
     ("name", "text"),
     [
         ("concurrency", "0"),
