@@ -165,7 +165,7 @@ def _success(request: Request, reply: Reply, verify: Verify) -> Outcome:
         error = ItemError(
             kind=ErrorKind.PROTOCOL,
             status=reply.status,
-            message=f"the server answered {reply.status}, but the body {got.reason}: whether it took cannot be told",
+            message=f"the server answered {reply.status}, but the body {got.reason}: it may have been applied",
         )
         return Outcome(status=Status.FAILED, error=error, transient=request.idempotent and not reply.truncated)
     return held(request, record_in(got, request.rules), status=reply.status)

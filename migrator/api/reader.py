@@ -208,5 +208,5 @@ def _next_url(told: Any, *, at: str) -> str | None:
         message = "the next page is on another server, to which no credentials are sent"
         raise ReadingError(ItemError(kind=ErrorKind.PROTOCOL, message=message))
     if url == at:
-        raise ReadingError(ItemError(kind=ErrorKind.PROTOCOL, message="a page names itself as the next one"))
+        raise ReadingError(ItemError(kind=ErrorKind.PROTOCOL, message="the page names itself as the next page"))
     return url

@@ -23,7 +23,22 @@ CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 11
 EXIT_USAGE, EXIT_STOPPED, EXIT_BUG, EXIT_INTERRUPTED = 2, 3, 70, 130
 
 
-@click.group(context_settings=CONTEXT, epilog="Start with: migrator check JOB, then migrator run JOB.")
+class Commands(click.Group):
+    """Lists the commands in the order in which they are declared, with whole sentences."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in that order."""
+        del ctx
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write each command with the first sentence of its help."""
+        rows = [(name, self.commands[name].get_short_help_str(limit=200)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=Commands, context_settings=CONTEXT, epilog="Start with: migrator check JOB, then migrator run JOB.")
 @click.version_option(__version__, message="migrator %(version)s")
 def cli() -> None:
     """Bulk PATCHes to a REST API, at the quota's edge, with every item accounted for."""

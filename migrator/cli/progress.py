@@ -103,4 +103,4 @@ def _quota(now: RunStatistics) -> Text:
         line.append(f", reset in {clock_face(throttle.reset_s)}", style="cyan")
     if throttle.waiting_for is not None:
         line.append(("  " if line else "") + f"waiting: {throttle.waiting_for}", style="yellow")
-    return line or Text("no quota announced so far", style="dim")
+    return line or Text("the server has not told its quota yet", style="dim")

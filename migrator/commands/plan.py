@@ -109,7 +109,7 @@ class _Planner:
         if known is not None:
             for request in requests:
                 found = known.get(request.url)
-                missing = ItemError(kind=ErrorKind.NOT_FOUND, message="the list of the API does not have it")
+                missing = ItemError(kind=ErrorKind.NOT_FOUND, message="it is not in the list of the API")
                 document = None if found is None else msgspec.json.decode(found)
                 record = Record(document=document, error=missing if found is None else None)
                 self._items.append(self._planned(request, record))
@@ -212,7 +212,7 @@ def plan_text(plan: Plan, *, styled: Styled = plain) -> str:
         lines.append(f"… and {len(shown) - SHOWN} more; --out FILE has all of them")
     if any(change.masked for one in plan.items for change in one.changes):
         lines.append(
-            "The API masks what it holds of a field that would be written: whether that changes cannot be told, and it "
+            "The API masks a field that would be written. It is not known whether it changes, and it "
             "cannot be rolled back."
         )
     counts = ", ".join(f"{count} {action}" for action, count in plan.counts.items() if count)

@@ -32,7 +32,7 @@ __all__ = ["Reconciled", "reconcile"]
 
 NOT_APPLIED: Final = "the server does not hold what was sent: it was not applied, or has been changed since"
 SURELY_NOT_APPLIED: Final = "the server holds what it held before: what was sent was not applied"
-SOMEBODY_ELSE: Final = "the server holds neither what was sent nor what was there before: somebody else has changed it"
+SOMEBODY_ELSE: Final = "the server holds neither what was sent nor what was there before: others have changed it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ async def reconcile(place: Path, job: Job, source: Source, meta: Mapping[str, st
     if not job.api.readable:
         raise MigratorError(f"the profile of {job.api.name} has no read request ('read': true), which this needs")
     if job.request.method == "POST":
-        raise MigratorError("what a POST has made has no address of its own to read; look for it on the server")
+        raise MigratorError("the record that a POST makes has no known address to read; look for it on the server")
     with read_ledger(place / "ledger.db") as reader:
         doubtful = {row.item: row for row in reader.rows() if row.status is Status.IN_DOUBT}
         locked = {image.item: image.locked for image in reader.images() if image.item in doubtful}

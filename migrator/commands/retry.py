@@ -50,7 +50,7 @@ def check_again(place: Path, job: Job, items: Source, meta: Mapping[str, str]) -
     verdict = check(items.rewound(), form=items.form, job=job, name=items.name, limit=int(meta["rows"]))
     if verdict.digest != meta["source_digest"] or verdict.problem_count:
         raise MigratorError(
-            f"{items.name} has changed since {place.name}, so that row numbers mean something else: give "
+            f"{items.name} has changed since {place.name}, and row numbers may mean other items: give "
             f"{place / 'failed.csv'} with --items"
         )
     return verdict
@@ -70,7 +70,7 @@ def retry_work(place: Path, job: Job, source: Source, meta: Mapping[str, str], o
     count = verdict.items - len(only.left_out)
     if count <= 0:
         raise MigratorError(
-            f"nothing of {place.name} is to be sent again; what is in doubt, migrator reconcile {place.name} settles",
+            f"{place.name} has nothing to retry; for items in doubt use migrator reconcile {place.name}",
             Exit.OK,
         )
     work = job_work(job, source, verdict, options, only=only, only_count=count)

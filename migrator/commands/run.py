@@ -29,8 +29,8 @@ LOOKAHEAD: Final = 20_000
 """Requests that are read ahead where items draw on many quotas: 20 MB, and four keys of 5,000 items each in a row."""
 
 UNPROVEN: Final = {
-    Probe.UNKNOWN: "could not be proved alive; they may be, and are written all the same",
-    Probe.NOT_PROBED: "cannot be probed: only /services/ of Slack's own servers ever is",
+    Probe.UNKNOWN: "could not be tested; they are written anyway",
+    Probe.NOT_PROBED: "are not tested: only URLs below /services/ of Slack's own servers are",
 }
 
 

@@ -163,7 +163,7 @@ def _repeated(
         if hash(found.key) in suspects:
             if found.key in first:
                 column = ", ".join(job.key)
-                yield Problem(name, found.line, None, column, f"is the key of line {first[found.key]} already")
+                yield Problem(name, found.line, None, column, f"is already the key of line {first[found.key]}")
             else:
                 first[found.key] = found.line
         if rows == limit:

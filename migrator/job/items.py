@@ -235,7 +235,7 @@ class _Rules:
                 return
             if not isinstance(value, str) or not value.strip():
                 found = True
-                yield Problem(self._name, line, None, column, "is the key, and may not be empty")
+                yield Problem(self._name, line, None, column, "is the key and may not be empty")
             elif not value.isprintable():
                 found = True
                 yield Problem(self._name, line, None, column, "is the key, and may not hold control characters")

@@ -204,7 +204,7 @@ class _JobReader:
         self._profiles.check_placeholders(request.get("body"), ("request", "body"))
         for column in [key] if isinstance(key, str) else key:
             if column in document.get("secrets", ()):
-                self._wrong(("key",), f"names the secret {column}, but keys are shown; take another column")
+                self._wrong(("key",), f"names the secret {column}, but keys are shown; use another column")
         api = self._profiles.profile(document["api"])
         digest = {name: document.get(name) for name in ("api", "request", "key", "item_schema", "empty", "join")}
         digest["api"] = self._profiles.document or document["api"]

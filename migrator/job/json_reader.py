@@ -231,10 +231,10 @@ def array_entries(source: BinaryIO, name: str) -> Iterator[tuple[int, Any] | Pro
         else:
             yield from _entries(window)
         if window.skip():
-            yield Problem(name, *window.where(window.place), None, "there is text behind the array")
+            yield Problem(name, *window.where(window.place), None, "there is text after the array")
     except UnicodeDecodeError:
         yield Problem(
-            name, *window.where(len(window.text)), None, "holds a byte that is not UTF-8, at or behind this place"
+            name, *window.where(len(window.text)), None, "holds a byte that is not UTF-8, at or after this place"
         )
     except StrictJSONError as error:
         line, column = error.place or window.where(window.place)

@@ -78,10 +78,10 @@ def find_job(
     finder = _Finder(env, run_command if allow_commands else no_commands)
     if _holds_items(argument):
         if items is not None:
-            raise SourceError(f"{argument} holds items already; --items goes with a job file")
+            raise SourceError(f"{argument} holds the items; --items is for a job file")
         return finder.template(template or DEFAULT_TEMPLATE)
     if template is not None:
-        raise SourceError(f"--template goes with an items file, and {argument} is a job file")
+        raise SourceError(f"--template is for an items file, and {argument} is a job file")
     return finder.load(Path(argument))
 
 
@@ -148,7 +148,7 @@ def _opened(job: Job, argument: str, items: str | None, stdin: BinaryIO) -> Sour
     if isinstance(job.items, str):
         return _open(str(Path(argument).parent / job.items), stdin)
     if job.items is None:
-        raise SourceError(f"{argument} names no items: give it a member 'items', or use --items FILE")
+        raise SourceError(f"{argument} names no items: add a member 'items', or use --items FILE")
     stream = io.BytesIO(msgspec.json.encode(job.items))
     return Source(stream=stream, form=Form.JSON, name=f"{argument} (items)")
 

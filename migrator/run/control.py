@@ -95,7 +95,7 @@ def _carry_out(verb: str, value: str, run: Run, throttle: Throttle) -> None:
         case "concurrency":
             throttle.set_concurrency(None if value == "auto" else _read(_level, value))
         case "stop":
-            run.stop(StopReason(StopKind.CONTROL, "somebody gave the command stop"))
+            run.stop(StopReason(StopKind.CONTROL, "migrator ctl stop"))
         case "status":
             pass
         case _:
@@ -154,7 +154,7 @@ def ask(place: Path, verb: str, value: str | None = None) -> Mapping[str, Any]:
             with connection.makefile("rb") as answers:
                 said: Mapping[str, Any] = json.loads(answers.readline() or b"{}")
         except (OSError, ValueError):
-            raise MigratorError(f"{place.name} is not under way; migrator status lists what there is") from None
+            raise MigratorError(f"{place.name} is not active; migrator status lists the runs") from None
     if "error" in said:
         raise MigratorError(f"{verb} {said['error']}")
     found: Mapping[str, Any] = said.get("status", {})

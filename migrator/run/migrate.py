@@ -38,7 +38,7 @@ class Ending:
     def text(self) -> str:
         """Return the summary for people."""
         if self.summary is None:
-            return f"another run of this job is under way ({self.holder}): skipped"
+            return f"another run of this job is active ({self.holder}): skipped"
         return summary_text(self.summary)
 
     def document(self) -> str:
@@ -126,7 +126,7 @@ def _goes_on(meta: Mapping[str, str], work: Work, name: str) -> bool:
         return False
     choice = "Put the old one back to go on with it, or give --fresh to start a new run with all items."
     if kind != work.kind or (kind != "run" and items_digest != work.items_digest):
-        raise MigratorError(f"the {kind} {name} is unfinished: go on with it first, or give --fresh")
+        raise MigratorError(f"the {kind} {name} is unfinished: finish it first, or give --fresh")
     if items_digest != work.items_digest:
         raise MigratorError(f"{work.name} has changed since the unfinished run {name} began. {choice}")
     if meta.get("job_digest") != work.job_digest:

@@ -74,7 +74,7 @@ class Stages:
             return f"the gate did not end within {GATE_S:.0f} s"
         except OSError as error:
             return f"the gate {self._gate[0]} cannot be run: {error.strerror}"
-        return None if done.returncode == 0 else f"the gate said no (exit code {done.returncode})"
+        return None if done.returncode == 0 else f"the gate refused (exit code {done.returncode})"
 
     async def _asked_person(self, ask: Ask, number: int, end: int) -> str | None:
         counts = ", ".join(f"{count} {status}" for status, count in self._counts().items() if count)

@@ -88,7 +88,7 @@ async def watch_deadline(run: Stoppable, deadline: Deadline) -> None:
         due = time() + left_s
         while (left_s := due - time()) > 0.0:  # noqa: ASYNC110  there is no event for it
             await anyio.sleep(min(LONGEST_NAP_S, left_s))
-    run.stop(StopReason(StopKind.DEADLINE, "the time that the run was given is over"))
+    run.stop(StopReason(StopKind.DEADLINE, "the deadline was reached"))
 
 
 async def flush(journal: Journal, run: Stoppable, ledger: Path) -> None:

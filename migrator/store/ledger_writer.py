@@ -236,7 +236,7 @@ def _begun(item: int, key: str, attempt: int, at_ms: int) -> tuple[Any, ...]:
 def _prepare(path: Path, *, create: bool) -> None:
     """Make the file with its mode, since SQLite would make it readable by all."""
     if path.is_symlink():
-        raise LedgerError(f"{path}: the ledger is a link, which is not followed")
+        raise LedgerError(f"{path}: the ledger is a link; links are not followed")
     # An existing file is not opened: closing it would release the locks of SQLite in this process
     # (sqlite.org/howtocorrupt.html, section 2.2).
     if not path.exists():

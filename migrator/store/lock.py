@@ -54,8 +54,8 @@ async def lock_job(
             yield who
             return
         if if_running is IfRunning.FAIL:
-            raise MigratorError(f"another run of {job} is under way ({who})", Exit.RUNNING)
-        tell(f"waiting for the run of {job} that is under way ({who})")
+            raise MigratorError(f"another run of {job} is active ({who})", Exit.RUNNING)
+        tell(f"waiting for the active run of {job} ({who})")
         while not _taken(lock):  # noqa: ASYNC110  the operating system has no event for it
             await anyio.sleep(POLL_S)
     try:

@@ -92,7 +92,7 @@ def find_run(state: Path, run: str) -> Path:
     for path in (state / "runs" / run, Path(run)):
         if _is_run(path):
             return path
-    raise FolderError(f"there is no run {run!r} in {state}; migrator status lists what there is")
+    raise FolderError(f"there is no run {run!r} in {state}; migrator status lists the runs")
 
 
 def _is_run(path: Path) -> bool:

@@ -53,9 +53,7 @@ class Vault:
         try:
             plain = self._cipher.decrypt(locked[:NONCE_BYTES], locked[NONCE_BYTES:], _bound(item))
         except InvalidTag:
-            raise VaultError(
-                "the state before the run cannot be read: the key is not the one it was kept with"
-            ) from None
+            raise VaultError("the state before the run cannot be read: it was kept with another key") from None
         found: JSON = msgspec.json.decode(plain)
         return found
 

@@ -71,7 +71,7 @@ def test_misspelt_option_in_a_job_file(workplace: Workplace) -> None:
         (["run"], "Missing argument 'JOB'"),
         (["run", "nothing.json"], "nothing.json: No such file or directory"),
         (["run", "items.txt"], "a job is a .json file"),
-        (["check", "job.json", "--template", "x"], "--template goes with an items file"),
+        (["check", "job.json", "--template", "x"], "--template is for an items file"),
         (["check", "job.json", "--items", "gone.csv"], "gone.csv: No such file"),
         (["run", "job.json", "--rate", "fast"], "--rate takes a rate such as 50/s"),
         (["run", "job.json", "--bogus"], "No such option"),

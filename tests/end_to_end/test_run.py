@@ -105,7 +105,7 @@ def test_bad_rows_send_nothing(workplace: Workplace, sandbox: SandboxProcess) ->
     done = run(workplace, sandbox)
 
     assert done.code == 2
-    assert "items.csv:5: id: is the key of line 2 already" in done.err
+    assert "items.csv:5: id: is already the key of line 2" in done.err
     assert "items.csv:6: id: is part of the path, and may not be . or .." in done.err
     assert "items.csv:7: webhook_url: has to be an http or https URL without blanks" in done.err
     assert sandbox.stats()["requests"] == 0

@@ -66,7 +66,7 @@ class Panels:
         y = chart.y(self.items) * chart.height / 100 + 10
         chart.over.append(f'<line class="dash" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>')
         if self.pending:
-            chart.over.append(f'<text x="6" y="{y - 4:.1f}">{self.items:,} in all</text>')
+            chart.over.append(f'<text x="6" y="{y - 4:.1f}">{self.items:,} total</text>')
         chart.seams(line.seams)
         entries = [("good", "succeeded")] + ([("bad", "failed or in doubt")] if bad else [])
         seams = len(line.seams)

@@ -78,7 +78,7 @@ def test_repeated_keys() -> None:
     """A key that stands there twice is named with both lines."""
     found = verdict("id,display_name\na,x\nb,x\na,y\n", integrations())
 
-    assert [str(one) for one in found.problems] == ["f:4: id: is the key of line 2 already"]
+    assert [str(one) for one in found.problems] == ["f:4: id: is already the key of line 2"]
 
 
 def test_many_problems_are_counted() -> None:

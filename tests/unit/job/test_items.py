@@ -78,7 +78,7 @@ def test_quoted_newlines_keep_line_numbers() -> None:
             "f:2: a quote that opens in this row is not closed; a quote inside a cell is written twice",
         ),
         (b'id,a\n1,"x"y\n', "f:2: a quote inside a cell has to be written twice, and the whole cell put in quotes"),
-        (b"id,a\n,x\n", "f:2: id: is the key, and may not be empty"),
+        (b"id,a\n,x\n", "f:2: id: is the key and may not be empty"),
     ],
 )
 def test_problems_of_csv(data: bytes, problem: str) -> None:
@@ -138,7 +138,7 @@ def test_reading_goes_on_behind_a_bad_row() -> None:
         (b"{}", Form.JSON, "f:1:1: has to be a JSON array of objects"),
         (b'[{"id": "1"}\n {"id": "2"}]', Form.JSON, "f:2:2: is no valid JSON: expected a comma or the array's closing"),
         (b'[{"id": "1"},\n{"id": x}]', Form.JSON, "f:2:8: is no valid JSON"),
-        (b'[{"id": "1"}] x', Form.JSON, "f:1:15: there is text behind the array"),
+        (b'[{"id": "1"}] x', Form.JSON, "f:1:15: there is text after the array"),
         (b'[{"id": NaN}]', Form.JSON, "holds NaN, which is no JSON number"),
         (b'[{"id": "1", "id": "2"}]', Form.JSON, "has the member 'id' twice in one object"),
         (b'[{"id": "\xff"}]', Form.JSON, "holds a byte that is not UTF-8"),
