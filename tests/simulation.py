@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from migrator.messages import Instant
 from migrator.ratelimit.headers import Dialect, Quota, QuotaReader
-from migrator.ratelimit.key_queue import BURST_S, LEAST_BURST
+from migrator.ratelimit.limiter import burst_of
 from migrator.ratelimit.model import Ticket
 from migrator.ratelimit.pacer import Pacer
 from migrator.ratelimit.reset_time import parse_retry_after
@@ -230,7 +230,7 @@ class Paced:
         rate = self._pacer.rate(now)
         pause_s = 0.0
         if rate is not None:
-            burst = max(LEAST_BURST, math.ceil(rate * BURST_S))
+            burst = burst_of(rate)
             self._level = max(0.0, self._level - (now - self._drained) * rate)
             pause_s = max(0.0, (self._level + 1.0 - burst) / rate)
         self._drained = now
@@ -257,7 +257,6 @@ class Paced:
 def simulate(world: World, client: Client, *, items: int, slots: int, seed: int) -> Outcome:
     """Run a job."""
     if isinstance(client, Pacer):
-        client.pending = items
         client = Paced(client)
     return Simulation(world, client, items=items, slots=slots, seed=seed).run()
 

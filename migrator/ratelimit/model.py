@@ -51,6 +51,7 @@ class Ticket(NamedTuple):
         epoch: refusals so far; those in flight together are of one epoch.
         window: windows opened so far.
         answers: answers of the window so far, which the server has counted before this request.
+        number: how many requests went, this one included.
     """
 
     sent: float
@@ -58,6 +59,7 @@ class Ticket(NamedTuple):
     epoch: int
     window: int
     answers: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,6 +59,12 @@ LONGEST_PAUSE_S: Final = 60.0
 REMEMBERED: Final = 256
 """Answers that are kept, to tell by which ones a probe's answer was overtaken; more than can be in flight."""
 
+RESERVE: Final = 0.1
+"""Share of a window at its end in which an even pace is no longer adapted: what little is left would make it jump."""
+
+CATCH_UP: Final = 0.025
+"""Share of a window in which an even pace makes up for what it is behind."""
+
 NO_RESET_S: Final = 1.0
 """Seconds until the next probe of an API that tells what is left, but not until when."""
 
@@ -75,7 +81,6 @@ class Pacer:
     def __init__(self, settings: PacerSettings, *, rng: Random, memory: PacerMemory | None = None) -> None:
         known = memory or PacerMemory()
         self.settings = settings
-        self.pending: int | None = None
         self._rng = rng
         self._limit: int | None = None
         self._lowest: int | None = None
@@ -97,6 +102,8 @@ class Pacer:
         self._learned_reserve = 0.0
         self._in_flight = self._requests = self._refused = self._salvos = 0
         self._announced = self._silent = False
+        self._even_rate: float | None = None
+        self._even_from, self._sent_before, self._first_trip_s = -math.inf, 0, 0.0
         self._aimd = AIMD(known.steady_rate)
 
     def delay(self, now: float) -> float:
@@ -120,7 +127,7 @@ class Pacer:
         self._in_flight += 1
         self._requests += 1
         self._refill.sent(now)
-        return Ticket(now, probe, self._epoch, self._windows, self._answers)
+        return Ticket(now, probe, self._epoch, self._windows, self._answers, self._requests)
 
     def cancelled(self, ticket: Ticket) -> None:
         """Take back a request that was let go and never sent."""
@@ -166,6 +173,10 @@ class Pacer:
             self._open_window(quota.remaining, overtaken, now, caused=caused)
             self._edge_from, self._edge_by = edge_from, edge_by
             self._newest = self._opened = ticket.sent
+            if ticket.sent - self._even_from > 0.5 * self._longest_reset_s:
+                # The probe's answer may follow one that told of the new window already.
+                self._even_from, self._sent_before = ticket.sent, ticket.number
+                self._first_trip_s = now - ticket.sent
         else:
             self._narrow(ticket, quota.remaining, edge_from, edge_by, now)
         if was_probe:
@@ -230,17 +241,27 @@ class Pacer:
             rates.append(1.0 / self.settings.write_spacing_s)
         if self._silent and (tried := self._aimd.rate()) is not None:
             rates.append(tried)
-        elif self.settings.pace is Pace.SMOOTH and (spread := self._spread(now)) is not None:
-            rates.append(spread)
+        elif self.settings.pace is Pace.SMOOTH and (even := self._even(now)) is not None:
+            rates.append(even)
         return min(rates, default=None)
 
-    def _spread(self, now: float) -> float | None:
-        """Return the budget over the time to the edge, but for its last tenth, once there is more to do than budget."""
-        budget = self._budget()
-        if self._lowest is None or (self.pending is not None and self.pending <= budget):
+    def _even(self, now: float) -> float | None:
+        """Spread the budget over the time to the window's end; in the last tenth of the window keep that rate.
+
+        The half is the gap after the last request, so that none goes at the very end. What the window's first round
+        trip cost is made up soon after.
+        """
+        if self._lowest is None:
             return None
-        left_s = self._edge_from - now - 0.1 * self._longest_reset_s
-        return max(budget, 1) / left_s if left_s > 0.0 else None
+        window_s = self._longest_reset_s
+        left_s = self._edge_by - 0.5 * self._first_trip_s - now
+        if left_s > RESERVE * window_s:
+            self._even_rate = (max(self._budget(), 0) + 0.5) / left_s
+        even = self._even_rate
+        if not even:
+            return None
+        behind = even * (now - self._even_from) - (self._requests - self._sent_before)
+        return even + max(0.0, behind) / max(CATCH_UP * window_s, 1.0 / even)
 
     def _needs_probe(self, now: float) -> bool:
         if self._lowest is None:

@@ -1,7 +1,7 @@
-"""The throttle: waits as the pacers say, owns the gates and the slots.
+"""The throttle: waits as the pacers say, owns the queues and the slots.
 
-Each limiter key has a gate, and each gate a keeper: the one task that looks at the pacer, waits at the aiolimiter and
-lets the head of the queue go. A request that need not wait passes the gate without its keeper.
+Each limiter key has a queue, and each queue a dispatcher: the one task that looks at the pacer, waits at the aiolimiter
+and lets the head of the queue go. A request that need not wait passes without the dispatcher.
 """
 
 import asyncio
@@ -20,14 +20,18 @@ from migrator.errors import WaitTooLong
 from migrator.messages import Answer, Clock, Failure, Instant, Reply
 from migrator.ratelimit.concurrency import Concurrency
 from migrator.ratelimit.headers import Dialect, QuotaReader, RateLimitSignal
-from migrator.ratelimit.key_queue import FASTEST, Gate, Turn
+from migrator.ratelimit.key_queue import FASTEST, KeyQueue, Waiter
 from migrator.ratelimit.model import PacerMemory, PacerSettings, PacerStatistics, Ticket
 from migrator.ratelimit.pacer import Pacer
 
 __all__ = ["Permit", "Throttle", "ThrottleStatistics"]
 
-USEFUL: Final = 2.0
-"""How far above slots over latency the limiter is set in pace `fast`: no brake, but a ramp in place of a storm."""
+RAMP: Final = 2.0
+"""The limiter's rate in pace `fast`, over what the slots can do (slots / latency): a window opens as a ramp, and that
+costs no time, since the slots are slower."""
+
+EVEN_PACE: Final = "even pace"
+"""Why a request waits at the aiolimiter."""
 
 DEFAULTS: Final = PacerSettings()
 FIND_OUT: Final = Dialect()
@@ -54,6 +58,7 @@ class ThrottleStatistics:
         rate: requests per second sent evenly; None for as fast as the budget allows.
         waiting_for: why nothing goes now.
         waited_s: seconds in which requests were ready and none could go, by reason.
+        limiter_share: the share of that time that was waited at the aiolimiter; None where nothing was waited for.
     """
 
     slots: int
@@ -67,6 +72,7 @@ class ThrottleStatistics:
     rate: float | None
     waiting_for: str | None
     waited_s: Mapping[str, float]
+    limiter_share: float | None
 
 
 class Throttle:
@@ -108,25 +114,25 @@ class Throttle:
         self._rng = rng if rng is not None else SystemRandom()
         self._max_wait_s = max_wait_s
         self._memory = memory
-        self._gates: dict[str, Gate] = {}
+        self._queues: dict[str, KeyQueue] = {}
         self._concurrency = Concurrency(concurrency)
         self._in_flight = 0
         self._paused = False
         self._stopped = anyio.Event()
         self._waited_s: dict[str, float] = {}
-        self._keepers: TaskGroup | None = None
+        self._dispatchers: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
-        self._keepers = await anyio.create_task_group().__aenter__()
+        self._dispatchers = await anyio.create_task_group().__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._keepers is not None:
-            self._keepers.cancel_scope.cancel()
+        if self._dispatchers is not None:
+            self._dispatchers.cancel_scope.cancel()
             # An error of the caller is not the dispatchers': they would wrap it in a group.
-            await self._keepers.__aexit__(None, None, None)
+            await self._dispatchers.__aexit__(None, None, None)
 
     @property
     def lanes(self) -> int:
@@ -140,21 +146,21 @@ class Throttle:
             RuntimeError: the throttle is not open.
             WaitTooLong: on entering, where the wait would be longer than `max_wait_s`.
         """
-        return Permit(self, self._gate(limiter_key))
+        return Permit(self, self._queue(limiter_key))
 
     def stop(self) -> None:
-        """Let everybody who waits go on at once, without leave to send."""
+        """End every wait at once, without a permit."""
         self._stopped.set()
-        for gate in self._gates.values():
-            while (turn := gate.head()) is not None:
-                turn.set_result(None)
-            gate.scope.cancel()
+        for queue in self._queues.values():
+            while (waiter := queue.head()) is not None:
+                waiter.set_result(None)
+            queue.limiter.stop_waiting()
 
     def hold(self, hold_s: float) -> None:
         """Send nothing for so long, and then one probe of each key first."""
         until = self._clock().mono + hold_s
-        for gate in self._gates.values():
-            gate.pacer.hold(until)
+        for queue in self._queues.values():
+            queue.pacer.hold(until)
 
     def pause(self) -> None:
         """Let nothing go until `resume`."""
@@ -163,19 +169,19 @@ class Throttle:
     def resume(self) -> None:
         """Go on after a `pause`."""
         self._paused = False
-        self._call_keepers()
+        self._call_dispatchers()
 
     def set_rate(self, rate: float | None) -> None:
         """Set the ceiling, in requests per second; None for none."""
         self._settings = replace(self._settings, rate=rate)
-        for gate in self._gates.values():
-            gate.pacer.settings = self._settings
-        self._call_keepers()
+        for queue in self._queues.values():
+            queue.pacer.settings = self._settings
+        self._call_dispatchers()
 
     def set_concurrency(self, level: int | None) -> None:
         """Set the most requests in flight; None lets it find its own level."""
         self._concurrency.fix(level)
-        self._call_keepers()
+        self._call_dispatchers()
 
     async def sleep(self, delay_s: float) -> None:
         """Wait between two attempts; a stop ends the wait."""
@@ -183,16 +189,11 @@ class Throttle:
             with anyio.move_on_after(delay_s):
                 await self._stopped.wait()
 
-    def set_pending(self, pending: int) -> None:
-        """Say how many requests are still to be sent, which ends an even pace once they fit the budget."""
-        for gate in self._gates.values():
-            gate.pacer.pending = pending
-
     def memory(self) -> PacerMemory | None:
         """Return what is worth keeping of the API for the next run."""
-        if not self._gates:
+        if not self._queues:
             return None
-        pacer, *others = [gate.pacer for gate in self._gates.values()]
+        pacer, *others = [queue.pacer for queue in self._queues.values()]
         now = self._clock().mono
         delay_s = pacer.delay(now)
         used_up = not others and 0.0 < delay_s < math.inf
@@ -201,8 +202,9 @@ class Throttle:
     def statistics(self) -> ThrottleStatistics:
         """Return how things stand."""
         now = self._clock().mono
-        each = [gate.pacer.statistics(now) for gate in self._gates.values()]
+        each = [queue.pacer.statistics(now) for queue in self._queues.values()]
         tightest = min(each, key=_left, default=None)
+        waited_s = sum(self._waited_s.values())
         return ThrottleStatistics(
             slots=self._concurrency.level,
             in_flight=self._in_flight,
@@ -215,6 +217,7 @@ class Throttle:
             rate=tightest.rate if tightest else None,
             waiting_for="paused" if self._paused else tightest.waiting_for if tightest else None,
             waited_s=dict(self._waited_s),
+            limiter_share=self._waited_s.get(EVEN_PACE, 0.0) / waited_s if waited_s else None,
         )
 
     def eta_s(self, pending: int, *, rate: float | None = None) -> float | None:
@@ -227,7 +230,7 @@ class Throttle:
             latency_s = self._concurrency.latency_s
             rate = self._concurrency.level / latency_s if latency_s else 0.0
         stands = self.statistics()
-        window_s = max((gate.pacer.window_s() or 0.0 for gate in self._gates.values()), default=0.0)
+        window_s = max((queue.pacer.window_s() or 0.0 for queue in self._queues.values()), default=0.0)
         by_rate = pending / rate if rate > 0.0 else None
         if stands.limit is None or stands.remaining is None or stands.reset_s is None or not window_s:
             return by_rate
@@ -236,115 +239,120 @@ class Throttle:
         windows = math.ceil((pending - stands.remaining) / stands.limit)
         return stands.reset_s + (windows - 1) * window_s
 
-    def _gate(self, limiter_key: str) -> Gate:
-        gate = self._gates.get(limiter_key)
-        if gate is None:
+    def _queue(self, limiter_key: str) -> KeyQueue:
+        queue = self._queues.get(limiter_key)
+        if queue is None:
             pacer = Pacer(self._settings, rng=self._rng, memory=self._memory)
-            if self._keepers is None:
+            if self._dispatchers is None:
                 raise RuntimeError("the throttle is not open: use it as `async with Throttle() as throttle`")
-            gate = self._gates[limiter_key] = Gate(pacer, QuotaReader(self._dialect))
-            self._keepers.start_soon(self._keep, gate)
-        return gate
+            queue = self._queues[limiter_key] = KeyQueue(pacer, QuotaReader(self._dialect))
+            self._dispatchers.start_soon(self._dispatch, queue)
+        return queue
 
-    async def _enter(self, gate: Gate, now: float) -> Ticket | None:
+    async def _enter(self, queue: KeyQueue, now: float) -> Ticket | None:
         """Wait for the key's turn, the pacer, the aiolimiter and a slot; return None once the throttle is stopped."""
-        if gate.head() is None and self._may_send(gate, now) and gate.is_open(self._rate(gate, now)):
-            # Nobody queues and nothing has to be waited for: no other task runs before the ticket is taken.
-            await gate.limiter.acquire()
-            return self._let_go(gate, now)
+        if queue.head() is None and self._may_send(queue, now) and await queue.limiter.pass_now(self._rate(queue, now)):
+            # Nothing has to be waited for, and no other task has run since that was found.
+            return self._let_go(queue, now)
         if self._stopped.is_set():
             return None
-        turn: Turn = asyncio.get_running_loop().create_future()
-        gate.queue.append(turn)
-        gate.called.set()
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        queue.waiters.append(waiter)
+        queue.called.set()
         try:
-            return await turn
+            return await waiter
         except asyncio.CancelledError:
-            # The keeper may have let us go in the same moment.
-            if not turn.cancelled() and turn.exception() is None and (ticket := turn.result()) is not None:
-                gate.pacer.cancelled(ticket)
+            # The dispatcher may have let us go in the same moment.
+            if not waiter.cancelled() and waiter.exception() is None and (ticket := waiter.result()) is not None:
+                queue.pacer.cancelled(ticket)
                 self._in_flight -= 1
-                self._call_keepers()
+                self._call_dispatchers()
             raise
 
-    async def _keep(self, gate: Gate) -> None:
-        """Let the queue of a key go, one by one: the whole life of its keeper."""
+    async def _dispatch(self, queue: KeyQueue) -> None:
+        """Let the waiters of a key go, one by one: the dispatcher of the key."""
         while True:
             now = self._clock().mono
-            if gate.head() is None or self._paused or self._in_flight >= self._concurrency.level:
-                await gate.until_called(math.inf)
-            elif (delay_s := gate.pacer.delay(now)) > 0.0:
-                await self._wait(gate, delay_s, now)
+            if queue.head() is None or self._paused or self._in_flight >= self._concurrency.level:
+                await queue.until_called(math.inf)
+            elif (delay_s := queue.pacer.delay(now)) > 0.0:
+                await self._wait(queue, delay_s, now)
             else:
-                await gate.pace(self._rate(gate, now))
-                # The limiter may have taken its time: an answer may have closed the gate meanwhile. The permit is then
-                # lost, which is harmless.
+                waited_s = await queue.limiter.acquire(self._rate(queue, now))
+                self._count_wait(EVEN_PACE, waited_s)
+                # An answer may have stopped the key meanwhile: then the permit is lost, which does no harm.
                 now = self._clock().mono
-                turn = gate.head()
-                if turn is not None and self._may_send(gate, now):
-                    turn.set_result(self._let_go(gate, now))
+                waiter = queue.head()
+                if waiter is not None and self._may_send(queue, now):
+                    waiter.set_result(self._let_go(queue, now))
 
-    def _let_go(self, gate: Gate, now: float) -> Ticket:
+    def _let_go(self, queue: KeyQueue, now: float) -> Ticket:
         self._in_flight += 1
-        return gate.pacer.sent(now)
+        return queue.pacer.sent(now)
 
-    def _may_send(self, gate: Gate, now: float) -> bool:
+    def _may_send(self, queue: KeyQueue, now: float) -> bool:
         free = self._in_flight < self._concurrency.level and not self._paused and not self._stopped.is_set()
-        return free and gate.pacer.delay(now) <= 0.0
+        return free and queue.pacer.delay(now) <= 0.0
 
-    def _rate(self, gate: Gate, now: float) -> float:
-        rate = gate.pacer.rate(now)
+    def _rate(self, queue: KeyQueue, now: float) -> float:
+        rate = queue.pacer.rate(now)
         latency_s = self._concurrency.latency_s
-        useful = min(FASTEST, USEFUL * self._concurrency.level / latency_s) if latency_s else FASTEST
-        if gate.useful / 2.0 <= useful <= gate.useful * 2.0:
+        ramp = min(FASTEST, RAMP * self._concurrency.level / latency_s) if latency_s else FASTEST
+        if queue.ramp / 2.0 <= ramp <= queue.ramp * 2.0:
             # The latency moves with every answer, and each change of rate makes a new limiter.
-            useful = gate.useful
-        gate.useful = useful
-        return useful if rate is None else min(rate, useful)
+            ramp = queue.ramp
+        queue.ramp = ramp
+        return ramp if rate is None else min(rate, ramp)
 
-    async def _wait(self, gate: Gate, delay_s: float, now: float) -> None:
-        reason = gate.pacer.statistics(now).waiting_for or "pace"
+    async def _wait(self, queue: KeyQueue, delay_s: float, now: float) -> None:
+        reason = queue.pacer.statistics(now).waiting_for or "pace"
         if self._max_wait_s < delay_s < math.inf:
-            while (turn := gate.head()) is not None:
-                turn.set_exception(WaitTooLong(delay_s, reason))
+            while (waiter := queue.head()) is not None:
+                waiter.set_exception(WaitTooLong(delay_s, reason))
             return
-        await gate.until_called(delay_s)
-        self._waited_s[reason] = self._waited_s.get(reason, 0.0) + self._clock().mono - now
+        await queue.until_called(delay_s)
+        # After a pause one request may go at once; one that waits for the probe's answer has its turn after it.
+        await queue.limiter.rest(0.0 if math.isinf(delay_s) else 1.0)
+        self._count_wait(reason, self._clock().mono - now)
 
-    def _call_keepers(self) -> None:
-        """Let those look again for whom somebody waits: an answer or a slot may let them go."""
-        for gate in self._gates.values():
-            if gate.queue:
-                gate.called.set()
+    def _count_wait(self, reason: str, waited_s: float) -> None:
+        if waited_s > 0.0:
+            self._waited_s[reason] = self._waited_s.get(reason, 0.0) + waited_s
 
-    def _answered(self, gate: Gate, ticket: Ticket, answer: Answer) -> RateLimitSignal:
+    def _call_dispatchers(self) -> None:
+        """Wake the dispatchers that have waiters: an answer or a free slot may let one go."""
+        for queue in self._queues.values():
+            if queue.waiters:
+                queue.called.set()
+
+    def _answered(self, queue: KeyQueue, ticket: Ticket, answer: Answer) -> RateLimitSignal:
         """Tell the pacer and the concurrency what an answer says."""
         now = answer.received.mono
         if isinstance(answer, Failure):
-            gate.pacer.lost(ticket)
+            queue.pacer.lost(ticket)
             self._concurrency.troubled(now)
             return RateLimitSignal()
-        signal = gate.reader.signal(answer)
+        signal = queue.reader.signal(answer)
         quota = signal.quota
         if signal.throttled:
-            gate.pacer.refused(ticket, quota, signal.retry_after_s, now)
+            queue.pacer.refused(ticket, quota, signal.retry_after_s, now)
             if quota is not None and quota.remaining:
                 self._concurrency.crowded(now)
         elif quota is None and answer.status >= 300:
             # Redirects, proxies' errors and refused credentials often come from before the limiter.
-            gate.pacer.lost(ticket)
+            queue.pacer.lost(ticket)
         else:
-            gate.pacer.answered(ticket, quota, now)
+            queue.pacer.answered(ticket, quota, now)
         if answer.status >= 500:
             self._concurrency.troubled(now)
         elif answer.status != 429:
-            window_s = gate.pacer.window_s()
+            window_s = queue.pacer.window_s()
             allowed = quota.limit / window_s if window_s and quota is not None and quota.limit else None
             self._concurrency.answered(now - answer.sent.mono, now, allowed_rate=allowed)
         return signal
 
     def __repr__(self) -> str:
-        return f"<throttle: {self._in_flight} of {self._concurrency.level} slots, {len(self._gates)} keys>"
+        return f"<throttle: {self._in_flight} of {self._concurrency.level} slots, {len(self._queues)} keys>"
 
 
 class Permit:
@@ -355,11 +363,11 @@ class Permit:
         waited_s: how long it took to get here.
     """
 
-    __slots__ = ("_gate", "_started", "_throttle", "_ticket", "_told", "granted", "waited_s")
+    __slots__ = ("_queue", "_started", "_throttle", "_ticket", "_told", "granted", "waited_s")
 
-    def __init__(self, throttle: Throttle, gate: Gate) -> None:
+    def __init__(self, throttle: Throttle, queue: KeyQueue) -> None:
         self._throttle = throttle
-        self._gate = gate
+        self._queue = queue
         self._ticket: Ticket | None = None
         self._told = False
         self.granted = False
@@ -367,7 +375,7 @@ class Permit:
 
     async def __aenter__(self) -> Self:
         started = self._throttle._clock().mono  # noqa: SLF001  a permit is the throttle's own hand
-        self._ticket = await self._throttle._enter(self._gate, started)  # noqa: SLF001
+        self._ticket = await self._throttle._enter(self._queue, started)  # noqa: SLF001
         if self._ticket is not None:
             self.granted = True
             self.waited_s = self._ticket.sent - started
@@ -395,8 +403,8 @@ class Permit:
         if self._ticket is None or self._told:
             return RateLimitSignal()
         self._told = True
-        signal = self._throttle._answered(self._gate, self._ticket, answer)  # noqa: SLF001
-        self._throttle._call_keepers()  # noqa: SLF001
+        signal = self._throttle._answered(self._queue, self._ticket, answer)  # noqa: SLF001
+        self._throttle._call_dispatchers()  # noqa: SLF001
         return signal
 
     async def __aexit__(
@@ -406,9 +414,9 @@ class Permit:
             return
         if not self._told:
             # Cancelled, or never sent: nobody knows whether the server has counted it.
-            self._gate.pacer.lost(self._ticket)
+            self._queue.pacer.lost(self._ticket)
         self._throttle._in_flight -= 1  # noqa: SLF001
-        self._throttle._call_keepers()  # noqa: SLF001
+        self._throttle._call_dispatchers()  # noqa: SLF001
 
 
 def _plain(headers: Mapping[str, str]) -> dict[str, str]:

@@ -379,7 +379,6 @@ class Run:
         self._settled += 1
         now = self._progressed = self._clock().mono
         self._finishes.append(now)
-        self._throttle.set_pending(self._total - self._counts.total())
         if self._look is not None and row.status is Status.SUCCEEDED:
             self._look.succeeded(request)
         if not row.provisional and (reason := self._brakes.settled(row.status, row.error)) is not None:

@@ -1,8 +1,8 @@
 """The throttle with its real pacers, aiolimiters and tasks, in virtual time, against the sandbox's own limiters."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Coroutine
+from collections import Counter, defaultdict
+from collections.abc import Coroutine, Iterator
 from random import Random
 from typing import Any
 
@@ -18,7 +18,7 @@ from migrator.messages import Clock, Failure, FailureKind, Reply, Stage
 from migrator.options import Pace
 from migrator.ratelimit.headers import Dialect
 from migrator.ratelimit.model import PacerSettings
-from migrator.ratelimit.throttle import Permit, Throttle
+from migrator.ratelimit.throttle import Permit, Throttle, ThrottleStatistics
 from migrator.sandbox.limits import Algorithm, Limiter, ResetStyle, Rounding, limit_headers, make_limiter
 
 
@@ -88,6 +88,12 @@ async def one(sender: Throttle, server: Server, key: str = "key") -> None:
             permit.received(answer)
         if answer.status == 200:
             return
+
+
+async def several(sender: Throttle, server: Server, items: Iterator[int]) -> None:
+    """Send what several workers share, one after the other."""
+    for _ in items:
+        await one(sender, server)
 
 
 async def many(sender: Throttle, server: Server, counts: dict[str, int]) -> None:
@@ -369,6 +375,39 @@ def test_without_a_limit_nothing_is_waited_for(slots: int) -> None:
         return clock().mono
 
     assert virtual_time.run(main) == pytest.approx(500 * 0.1 / slots, rel=0.1)
+
+
+@pytest.mark.parametrize("window_s", [10.0, 60.0])
+@pytest.mark.parametrize("limit", [10, 50, 333, 5000])
+def test_smooth_pace_spreads_every_window(limit: int, window_s: float) -> None:
+    """With `smooth` each tenth of a window gets a tenth of the limit, one more or less, and the aiolimiter does it.
+
+    The last tenth is the reserve for the window's end.
+    """
+
+    async def main(clock: Clock) -> tuple[Server, ThrottleStatistics]:
+        server = Server(clock, limit=limit, window_s=window_s, algorithm=Algorithm.FIRST, latency_s=0.02)
+        async with throttle(clock, concurrency=32, pace=Pace.SMOOTH) as sender:
+            async with anyio.create_task_group() as tasks:
+                items = iter(range(3 * limit))
+                for _ in range(64):
+                    tasks.start_soon(several, sender, server, items)
+            return server, sender.statistics()
+
+    server, stands = virtual_time.run(main)
+
+    times = server.accepted["key"]
+    assert server.refused == 0
+    opened = times[0]
+    for _ in range(2):
+        window = [at for at in times if 0.0 <= at - opened < window_s]
+        tenths = Counter(int(10.0 * (at - opened) / window_s) for at in window)
+        assert len(window) >= 0.99 * limit - 1
+        assert all(abs(tenths[tenth] - limit / 10) <= 1.0 for tenth in range(9)), tenths
+        opened = next(at for at in times if at >= opened + window_s)
+    assert stands.limiter_share is not None
+    assert stands.limiter_share >= 0.9
+    assert times[-1] - times[0] <= 3.1 * window_s
 
 
 def test_public_use_with_any_client() -> None:
