@@ -7,6 +7,7 @@ form and its size, and `QuotaReader` confirms the guess by how the value moves f
 Anything that cannot be read is ignored: a header is never a reason to fail an item.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from typing import Final
 import msgspec
 
 from migrator.messages import Instant, Reply, start_of_body
+from migrator.ratelimit.header_names import HeaderSet, header_sets
 from migrator.ratelimit.reset_time import (
     LONGEST_RELATIVE_S,
     NUMBER,
@@ -33,18 +35,8 @@ LARGEST_LIMIT: Final = 10**9
 CONTRADICTIONS: Final = 3
 """So many values in a row must contradict a dialect before it is given up: one odd value never does."""
 
-LIMIT_NAMES: Final = ("x-ratelimit-limit", "x-rate-limit-limit", "ratelimit-limit")
-REMAINING_NAMES: Final = ("x-ratelimit-remaining", "x-rate-limit-remaining", "ratelimit-remaining")
-RESET_NAMES: Final = (
-    "x-ratelimit-reset-after",
-    "x-rate-limit-reset-after",
-    "x-ratelimit-reset",
-    "x-rate-limit-reset",
-    "ratelimit-reset",
-    "x-ratelimit-resettime",
-    "x-ratelimit-next",
-)
 ITEM: Final = re.compile(r'(?:[^",]|"[^"]*"?)+')
+USED_OF: Final = re.compile(r"(\d{1,9})/(\d{1,9})")
 PARAMETER: Final = re.compile(r'(?:[^";]|"[^"]*"?)+')
 NOT_A_RATE: Final = frozenset({"content-bytes", "concurrent-requests"})
 """Quota units of the IETF draft that count something else than requests."""
@@ -119,16 +111,10 @@ def parse_quota(headers: Mapping[str, str], *, at: Instant, dialect: Dialect) ->
     draft = headers.get("ratelimit")
     if draft is not None and (quota := _structured(draft, headers.get("ratelimit-policy", ""))) is not None:
         return quota
-    limit_text = _first(headers, dialect.limit_header, LIMIT_NAMES)
-    remaining = _least(_first(headers, dialect.remaining_header, REMAINING_NAMES))
-    name, reset_text = _reset_header(headers, dialect)
-    if limit_text is None and remaining is None and reset_text is None:
+    found = [one for each in _sets(headers, dialect) if (one := _set_quota(each, at, headers, dialect)) is not None]
+    if not found:
         return _json(headers.get("x-ratelimit"), at=at, headers=headers)
-    limit, window_s = _limit(limit_text)
-    reset = None if reset_text is None else parse_reset(name, reset_text, dialect.reset, at=at, headers=headers)
-    if limit is None and remaining is None and reset is None:
-        return None
-    return _quota(limit, remaining, reset, window_s=window_s)
+    return min(found, key=lambda one: math.inf if one.remaining is None else one.remaining)
 
 
 class QuotaReader:
@@ -166,7 +152,7 @@ class QuotaReader:
         """Return what an answer says of the rate limit, or None where it says nothing that can be used."""
         if self._dialect.reset is ResetForm.AUTO:
             name, text = _reset_header(headers, self._dialect)
-            if text is not None and NUMBER.fullmatch(text.strip()):
+            if text and NUMBER.fullmatch(text.strip()):
                 self._learn(name, float(text), headers, at)
         quota = parse_quota(headers, at=at, dialect=self._learned)
         if quota is not None and self._contradictions:
@@ -214,22 +200,42 @@ class QuotaReader:
         return None if self._form is ResetForm.RELATIVE_MS else ResetForm.RELATIVE
 
 
-def _first(headers: Mapping[str, str], own: str | None, names: tuple[str, ...]) -> str | None:
-    if own is not None:
-        return headers.get(own)
-    for name in names:
-        if name in headers:
-            return headers[name]
-    return None
+def _sets(headers: Mapping[str, str], dialect: Dialect) -> list[HeaderSet]:
+    """Return the sets of headers; a profile's own names are one set, and the only one."""
+    own = {"limit": dialect.limit_header, "remaining": dialect.remaining_header, "reset": dialect.reset_header}
+    if not any(own.values()):
+        return header_sets(headers)
+    usual = next(iter(header_sets(headers)), {})
+    named = {role: (name, headers[name]) for role, name in own.items() if name is not None and name in headers}
+    return [{role: pair for role, pair in usual.items() if own.get(role) is None} | named]
 
 
-def _reset_header(headers: Mapping[str, str], dialect: Dialect) -> tuple[str, str | None]:
-    if dialect.reset_header is not None:
-        return dialect.reset_header, headers.get(dialect.reset_header)
-    for name in RESET_NAMES:
-        if name in headers:
-            return name, headers[name]
-    return "", None
+def _reset_header(headers: Mapping[str, str], dialect: Dialect) -> tuple[str, str]:
+    """Return the first reset's name and value."""
+    return next((one["reset"] for one in _sets(headers, dialect) if "reset" in one), ("", ""))
+
+
+def _set_quota(one: HeaderSet, at: Instant, headers: Mapping[str, str], dialect: Dialect) -> Quota | None:
+    """Read one set of headers."""
+    text = {role: value for role, (_, value) in one.items()}
+    if (pair := USED_OF.fullmatch(text.get("limit", "").strip())) is not None:
+        # Shopify's `39/40`: used, of the limit.
+        text["used"], text["limit"] = pair.groups()
+    limit, window_s = _limit(text.get("limit"))
+    remaining, used = _least(text.get("remaining")), _least(text.get("used"))
+    if remaining is None and used is not None and limit is not None:
+        remaining = max(0, limit - used)
+    elif limit is None and used is not None and remaining is not None:
+        limit = used + remaining
+    if window_s is None:
+        window_s = _window(text.get("window_s"))
+    if window_s is None and (window_ms := _window(text.get("window_ms"))) is not None:
+        window_s = window_ms / 1000.0
+    name, reset_text = one.get("reset", ("", ""))
+    reset = parse_reset(name, reset_text, dialect.reset, at=at, headers=headers) if reset_text else None
+    if limit is None and remaining is None and reset is None:
+        return None
+    return _quota(limit, remaining, reset, window_s=window_s)
 
 
 def _least_number(text: str | None) -> float | None:

@@ -3,6 +3,7 @@
 import json
 from email.utils import formatdate
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -87,6 +88,28 @@ def test_several_policies() -> None:
 
     assert quota is not None
     assert (quota.policy, quota.limit, quota.remaining, quota.window_s) == ("daily", 1000, 12, 86400.0)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["", "user", "short", "long", "daily"]), st.integers(0, 999), min_size=1),
+    st.booleans(),
+    st.randoms(use_true_random=False),
+)
+def test_the_tightest_of_several_sets(left: dict[str, int], before: bool, rng: Random) -> None:
+    """With any affixes, before or behind the word, and in any order, the set with the least left is returned."""
+    lines = []
+    for affix, remaining in left.items():
+        for role, value in (("limit", 1000), ("remaining", remaining), ("reset", 10 + len(affix))):
+            words = [affix, role] if before else [role, affix]
+            lines.append(("x-ratelimit-" + "-".join(word for word in words if word), str(value)))
+    rng.shuffle(lines)
+    least = min(left.values())
+
+    quota = parse_quota(dict(lines), at=NOW, dialect=Dialect())
+
+    assert quota is not None
+    assert (quota.limit, quota.remaining) == (1000, least)
+    assert quota.reset_s in {10.0 + len(affix) for affix, remaining in left.items() if remaining == least}
 
 
 @given(st.integers(0, 3600), st.floats(-86400, 86400))
