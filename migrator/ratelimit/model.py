@@ -52,6 +52,7 @@ class Ticket(NamedTuple):
         window: windows opened so far.
         answers: answers of the window so far, which the server has counted before this request.
         number: how many requests went, this one included.
+        share: the window of the shared quota that it was taken from; 0 for none.
     """
 
     sent: float
@@ -60,6 +61,7 @@ class Ticket(NamedTuple):
     window: int
     answers: int
     number: int
+    share: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,8 @@ from migrator.ratelimit.concurrency import Concurrency
 from migrator.ratelimit.headers import Dialect, QuotaReader, RateLimitSignal
 from migrator.ratelimit.key_queue import FASTEST, KeyQueue, Waiter
 from migrator.ratelimit.model import PacerMemory, PacerSettings, PacerStatistics, Ticket
-from migrator.ratelimit.pacer import Pacer
+from migrator.ratelimit.pacer import NO_RESET_S, Pacer
+from migrator.ratelimit.shared.model import SharedKey, SharedQuota
 
 __all__ = ["Permit", "Throttle", "ThrottleStatistics"]
 
@@ -32,6 +33,8 @@ costs no time, since the slots are slower."""
 
 EVEN_PACE: Final = "even pace"
 """Why a request waits at the aiolimiter."""
+
+SHARED_USED_UP: Final = "quota used up by several runs"
 
 DEFAULTS: Final = PacerSettings()
 FIND_OUT: Final = Dialect()
@@ -95,6 +98,7 @@ class Throttle:
         rng: the source of jitter.
         max_wait_s: a longer wait is refused with `WaitTooLong`.
         memory: what an earlier run has learned of the API.
+        shared: the quota that other runs draw on too; asked for each request that the own pacer allows.
     """
 
     def __init__(
@@ -107,6 +111,7 @@ class Throttle:
         rng: Random | None = None,
         max_wait_s: float = 3600.0,
         memory: PacerMemory | None = None,
+        shared: SharedQuota | None = None,
     ) -> None:
         self._settings = settings
         self._dialect = dialect
@@ -114,6 +119,7 @@ class Throttle:
         self._rng = rng if rng is not None else SystemRandom()
         self._max_wait_s = max_wait_s
         self._memory = memory
+        self._shared = shared
         self._queues: dict[str, KeyQueue] = {}
         self._concurrency = Concurrency(concurrency)
         self._in_flight = 0
@@ -245,15 +251,19 @@ class Throttle:
             pacer = Pacer(self._settings, rng=self._rng, memory=self._memory)
             if self._dispatchers is None:
                 raise RuntimeError("the throttle is not open: use it as `async with Throttle() as throttle`")
-            queue = self._queues[limiter_key] = KeyQueue(pacer, QuotaReader(self._dialect))
+            queue = self._queues[limiter_key] = KeyQueue(
+                pacer, QuotaReader(self._dialect), SharedKey(limiter_key, self._shared)
+            )
             self._dispatchers.start_soon(self._dispatch, queue)
         return queue
 
     async def _enter(self, queue: KeyQueue, now: float) -> Ticket | None:
         """Wait for the key's turn, the pacer, the aiolimiter and a slot; return None once the throttle is stopped."""
-        if queue.head() is None and self._may_send(queue, now) and await queue.limiter.pass_now(self._rate(queue, now)):
-            # Nothing has to be waited for, and no other task has run since that was found.
-            return self._let_go(queue, now)
+        if queue.head() is None and self._may_send(queue, now) and (share := queue.shared.take_at_once()) is not None:
+            if await queue.limiter.pass_now(self._rate(queue, now)):
+                # Nothing has to be waited for, and no other task has run since that was found.
+                return self._let_go(queue, now, share)
+            queue.shared.returned(share)
         if self._stopped.is_set():
             return None
         waiter: Waiter = asyncio.get_running_loop().create_future()
@@ -265,6 +275,7 @@ class Throttle:
             # The dispatcher may have let us go in the same moment.
             if not waiter.cancelled() and waiter.exception() is None and (ticket := waiter.result()) is not None:
                 queue.pacer.cancelled(ticket)
+                queue.shared.returned(ticket.share)
                 self._in_flight -= 1
                 self._call_dispatchers()
             raise
@@ -282,13 +293,28 @@ class Throttle:
                 self._count_wait(EVEN_PACE, waited_s)
                 # An answer may have stopped the key meanwhile: then the permit is lost, which does no harm.
                 now = self._clock().mono
-                waiter = queue.head()
-                if waiter is not None and self._may_send(queue, now):
-                    waiter.set_result(self._let_go(queue, now))
+                if queue.head() is not None and self._may_send(queue, now):
+                    await self._take_and_let_go(queue)
 
-    def _let_go(self, queue: KeyQueue, now: float) -> Ticket:
+    async def _take_and_let_go(self, queue: KeyQueue) -> None:
+        """Let the next waiter go, or wait where the runs that share the quota have used it up."""
+        share = await queue.shared.take()
+        now = self._clock().mono
+        if share.wait_s > 0.0:
+            if not self._too_long(queue, share.wait_s, SHARED_USED_UP):
+                await queue.until_called(share.wait_s)
+                self._count_wait(SHARED_USED_UP, self._clock().mono - now)
+            return
+        waiter = queue.head()
+        if waiter is not None and self._may_send(queue, now):
+            waiter.set_result(self._let_go(queue, now, share.window))
+        else:
+            queue.shared.returned(share.window)
+
+    def _let_go(self, queue: KeyQueue, now: float, share: int) -> Ticket:
         self._in_flight += 1
-        return queue.pacer.sent(now)
+        ticket = queue.pacer.sent(now)
+        return ticket._replace(share=share) if share else ticket
 
     def _may_send(self, queue: KeyQueue, now: float) -> bool:
         free = self._in_flight < self._concurrency.level and not self._paused and not self._stopped.is_set()
@@ -306,14 +332,20 @@ class Throttle:
 
     async def _wait(self, queue: KeyQueue, delay_s: float, now: float) -> None:
         reason = queue.pacer.statistics(now).waiting_for or "pace"
-        if self._max_wait_s < delay_s < math.inf:
-            while (waiter := queue.head()) is not None:
-                waiter.set_exception(WaitTooLong(delay_s, reason))
+        if self._too_long(queue, delay_s, reason):
             return
         await queue.until_called(delay_s)
         # After a pause one request may go at once; one that waits for the probe's answer has its turn after it.
         await queue.limiter.rest(0.0 if math.isinf(delay_s) else 1.0)
         self._count_wait(reason, self._clock().mono - now)
+
+    def _too_long(self, queue: KeyQueue, delay_s: float, reason: str) -> bool:
+        """Tell whether a wait is longer than allowed; then all waiters of the key are told so."""
+        if not self._max_wait_s < delay_s < math.inf:
+            return False
+        while (waiter := queue.head()) is not None:
+            waiter.set_exception(WaitTooLong(delay_s, reason))
+        return True
 
     def _count_wait(self, reason: str, waited_s: float) -> None:
         if waited_s > 0.0:
@@ -330,19 +362,26 @@ class Throttle:
         now = answer.received.mono
         if isinstance(answer, Failure):
             queue.pacer.lost(ticket)
+            queue.shared.lost(ticket.share)
             self._concurrency.troubled(now)
             return RateLimitSignal()
         signal = queue.reader.signal(answer)
         quota = signal.quota
         if signal.throttled:
             queue.pacer.refused(ticket, quota, signal.retry_after_s, now)
+            queue.shared.refused(ticket.share, queue.pacer.delay(now))
             if quota is not None and quota.remaining:
                 self._concurrency.crowded(now)
         elif quota is None and answer.status >= 300:
             # Redirects, proxies' errors and refused credentials often come from before the limiter.
             queue.pacer.lost(ticket)
+            queue.shared.lost(ticket.share)
         else:
             queue.pacer.answered(ticket, quota, now)
+            if ticket.share:
+                reset_s = queue.pacer.statistics(now).reset_s
+                remaining = quota.remaining if quota is not None else None
+                queue.shared.answered(ticket.share, remaining, NO_RESET_S if reset_s is None else reset_s)
         if answer.status >= 500:
             self._concurrency.troubled(now)
         elif answer.status != 429:
@@ -415,6 +454,7 @@ class Permit:
         if not self._told:
             # Cancelled, or never sent: nobody knows whether the server has counted it.
             self._queue.pacer.lost(self._ticket)
+            self._queue.shared.lost(self._ticket.share)
         self._throttle._in_flight -= 1  # noqa: SLF001
         self._throttle._call_dispatchers()  # noqa: SLF001
 
