@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint format shape coverage mutate matrix release-check docs bench bench-throttle crash power-loss soak fuzz clean
+.PHONY: help install demo test lint format shape coverage mutate matrix release-check docs bench bench-throttle crash power-loss model soak fuzz clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ crash: install ## kill each command at each of its durable steps, resume, compar
 
 power-loss: install ## replay the writes of a run as a power loss leaves them (needs strace); 15 minutes at the most
 	$(BIN)/python tests/power_loss.py --minutes 15
+
+model: install ## try made-up histories of runs, kills, signals, retries and rollbacks; some minutes
+	timeout 1200 $(BIN)/python tests/model.py
 
 fuzz: install ## let atheris try the readers of CSV, job files and rate-limit headers, a minute each
 	$(BIN)/pip install --quiet atheris || true

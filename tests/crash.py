@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -119,10 +119,9 @@ class Bench:
         shutil.rmtree(self.work)
         shutil.copytree(self.start, self.work)
 
-    def run(self, command: Sequence[str], kill_at: Point | None = None) -> int:
+    def run(self, command: Sequence[str], kill_at: Point | None = None, **order: Any) -> int:
         """Run a command to its end or its death, and return its exit code."""
-        order = Order(command, self.work, self.environment, self.folder / "points.txt", kill_at)
-        process = FORKS.Process(target=run_command, args=(order,))
+        process = self.process(command, kill_at=kill_at, **order)
         process.start()
         process.join(LONGEST_S)
         if process.is_alive():
@@ -130,6 +129,11 @@ class Bench:
             process.join()
             return 124
         return process.exitcode or 0
+
+    def process(self, command: Sequence[str], **order: Any) -> "multiprocessing.context.ForkServerProcess":
+        """Return the process of a command, not yet started."""
+        whole = Order(command, self.work, self.environment, self.folder / "points.txt", **order)
+        return FORKS.Process(target=run_command, args=(whole,))
 
     def points(self) -> list[Point]:
         """Return the points that the last command reached."""
@@ -140,6 +144,10 @@ class Bench:
         """Return what the server has seen."""
         found: dict[str, Any] = json.loads(self._ask("/witness"))
         return found
+
+    def refuse(self, keys: Iterable[str]) -> None:
+        """Let the server refuse writes to these keys, and to no others."""
+        self._ask("/witness/refuse", json.dumps(sorted(keys)).encode())
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Set the server's state."""

@@ -10,6 +10,7 @@ import os
 import signal
 import sqlite3
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,9 @@ class Order:
         environment: the variables of the process.
         log: the file that gets a line for each point that is reached.
         kill_at: the point at which the process is killed; None to let it end.
+        signal_after: the number of points after which the process sends itself the signal; 0 for never.
+        signal: which one.
+        clock_s: seconds by which the wall clock is wrong.
     """
 
     arguments: Sequence[str]
@@ -50,11 +54,15 @@ class Order:
     environment: dict[str, str]
     log: Path
     kill_at: Point | None = None
+    signal_after: int = 0
+    signal: int = signal.SIGKILL
+    clock_s: float = 0.0
 
 
 _seen: Counter[str] = Counter()
 _log: IO[bytes] | None = None
-_kill_at: Point | None = None
+_order: Order | None = None
+_time: Final = time.time
 
 
 def _place() -> str:
@@ -73,14 +81,16 @@ def _place() -> str:
 
 def _reach(step: str) -> None:
     """Note that a point is reached, and die there if that is the order."""
-    if _log is None:
+    if _log is None or _order is None:
         return
     _seen[step] += 1
     point = Point(step, _seen[step])
     _log.write(f"{point.step}\t{point.nth}\n".encode())
     _log.flush()
-    if point == _kill_at:
+    if point == _order.kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
+    if _seen.total() == _order.signal_after:
+        os.kill(os.getpid(), _order.signal)
 
 
 def _around(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -136,6 +146,7 @@ def _install() -> None:
     """Put points around everything that is durable or leaves the process, then import the program."""
     for name in ("fsync", "fdatasync", "replace", "rename", "link", "unlink", "mkdir"):
         setattr(os, name, _around(name, getattr(os, name)))
+    time.time = lambda: _time() + (0.0 if _order is None else _order.clock_s)
     connect = sqlite3.connect
     sqlite3.connect = lambda *arguments, **named: connect(*arguments, **named | {"factory": _Connection})
     transport = asyncio.selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
@@ -153,7 +164,7 @@ def _install() -> None:
 
 def run_command(order: Order) -> None:
     """Be the command: the working folder, the environment, the arguments, and the death if it is ordered."""
-    global _log, _kill_at  # noqa: PLW0603  one process is one command
+    global _log, _order  # noqa: PLW0603  one process is one command
     os.chdir(order.folder)
     os.environ.clear()
     os.environ.update(order.environment)
@@ -162,7 +173,7 @@ def run_command(order: Order) -> None:
         os.dup2(descriptor, stream)
     sys.argv = ["migrator", *order.arguments]
     _log = order.log.open("wb", buffering=0)
-    _kill_at = order.kill_at
+    _order = order
 
     from migrator.cli.main import main
 

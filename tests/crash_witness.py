@@ -22,6 +22,8 @@ class _Witness:
         self.things: dict[str, dict[str, Any]] = {f"t-{n}": self._thing(n) for n in range(1, things + 1)}
         self.writes: Counter[str] = Counter()
         self.notices: Counter[str] = Counter()
+        self.refused: set[str] = set()
+        self.held: dict[str, list[str]] = {key: [thing["name"]] for key, thing in self.things.items()}
 
     @staticmethod
     def _thing(number: int) -> dict[str, Any]:
@@ -39,7 +41,14 @@ class _Witness:
         return web.json_response({})
 
     async def tell(self, _: web.Request) -> web.Response:
-        return web.json_response({"things": self.things, "writes": self.writes, "notices": self.notices})
+        return web.json_response(
+            {"things": self.things, "writes": self.writes, "notices": self.notices, "held": self.held}
+        )
+
+    async def refuse(self, request: web.Request) -> web.Response:
+        """Refuse every write to these keys from now on, and no other."""
+        self.refused = set(await request.json())
+        return web.json_response({})
 
     async def notice(self, request: web.Request) -> web.Response:
         self.notices[request.match_info["rest"]] += 1
@@ -54,15 +63,21 @@ class _Witness:
 
     async def write(self, request: web.Request) -> web.Response:
         key, body = request.match_info["id"], await request.json()
+        if key in self.refused:
+            return web.json_response({"error": "refused"}, status=422)
         self.writes[key] += 1
         known = self.things[key] if request.method == "PATCH" else {"id": key, "owner": self.things[key]["owner"]}
         self.things[key] = known | body
+        self.held[key].append(self.things[key]["name"])
         return web.json_response(self.things[key])
 
     async def make(self, request: web.Request) -> web.Response:
         body = await request.json()
+        if body["id"] in self.refused:
+            return web.json_response({"error": "refused"}, status=422)
         self.writes[body["id"]] += 1
         self.things.setdefault(body["id"], {}).update(body)
+        self.held.setdefault(body["id"], []).append(body["name"])
         return web.json_response(body, status=201)
 
 
@@ -74,6 +89,7 @@ async def _serve(pipe: Connection) -> None:
             web.get("/witness", seen.tell),
             web.post("/witness/reset", seen.reset),
             web.post("/witness/state", seen.restore),
+            web.post("/witness/refuse", seen.refuse),
             web.route("*", "/notice{rest:.*}", seen.notice),
             web.get("/things", seen.listed),
             web.post("/things", seen.make),
