@@ -42,7 +42,7 @@ def read_error(reply: Reply, mask: Mask, kind: ErrorKind) -> ItemError:
     if reply.status == 401 and detail is None:
         detail = _challenge(reply, mask)
     words = ": ".join(part for part in (title, detail) if part) or (
-        None if found else mask(start_of_body(reply).strip()[:LONGEST_PLAIN_TEXT])
+        None if found else mask(start_of_body(reply).strip())[:LONGEST_PLAIN_TEXT]
     )
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     hint = f"; {suggestion}" if suggestion else ""

@@ -351,6 +351,7 @@ class Run:
         await self._settle(request, self._rows.unsent(request, Status.SKIPPED, None))
 
     async def _begin(self, request: Request, attempt: int) -> None:
+        self._masker.remember(request.secrets)
         """Note that the item is about to be sent, and wait for the disk where that decides whether it may be again."""
         now_ms = round(self._clock().utc * 1000)
         if request.idempotent:

@@ -48,7 +48,7 @@ class Rows:
             url=self._shown_url(request),
             http_status=answer.status if isinstance(answer, Reply) else None,
             attempts=attempts,
-            request_id=None if request_id is None else self._masker.token(request_id, request.secrets),
+            request_id=None if request_id is None else self._masker.server_text(request_id, request.secrets),
             finished_ms=round(answer.received.utc * 1000),
             duration_ms=round((answer.received.mono - answer.sent.mono) * 1000, 1),
             waited_ms=round(waited_s * 1000, 1),

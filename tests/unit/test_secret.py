@@ -2,12 +2,14 @@
 
 import base64
 import copy
+import html
 import json
 import pickle
-from urllib.parse import quote
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from migrator.secret import Fingerprinter, Masker, Secret
@@ -49,28 +51,134 @@ def test_fingerprints_are_keyed() -> None:
     assert len(FINGERPRINT(HOOK)) == 8
 
 
-@pytest.mark.parametrize(
-    "spell",
-    [
-        lambda value: value,
-        lambda value: quote(value, safe=""),
-        lambda value: json.dumps(value)[1:-1],
-        lambda value: json.dumps(value, ensure_ascii=False)[1:-1],
-        lambda value: json.dumps(value)[1:-1].replace("/", "\\/"),
-        lambda value: base64.b64encode(value.encode()).decode().rstrip("="),
-        lambda value: base64.urlsafe_b64encode(value.encode()).decode().rstrip("="),
-    ],
-    ids=["raw", "percent-encoded", "json", "json in UTF-8", "json with escaped slashes", "base64", "base64url"],
-)
-@given(value=secrets)
-def test_masking_by_value(spell: "object", value: str) -> None:
-    """No spelling of a secret survives masking."""
-    assert callable(spell)
+def percent(text: str, *, lower: bool = False) -> str:
+    """Encode every byte."""
+    encoded = "".join(f"%{byte:02X}" for byte in text.encode())
+    return encoded.lower() if lower else encoded
+
+
+def utf16(text: str) -> str:
+    """Write every character as JSON may."""
+    units = text.encode("utf-16-be")
+    return "".join(f"\\u{units[place]:02x}{units[place + 1]:02X}" for place in range(0, len(units), 2))
+
+
+def base64_after(before: str) -> Callable[[str], str]:
+    """Encode a text that stands behind another."""
+    return lambda text: base64.b64encode(f"{before}{text}:behind".encode()).decode()
+
+
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "raw": lambda text: text,
+    "upper": lambda text: "".join(
+        one.upper() if len(one.upper().casefold()) == len(one.casefold()) else one for one in text
+    ),
+    "lower": lambda text: "".join(one.lower() if one.lower().casefold() == one.casefold() else one for one in text),
+    "percent": lambda text: quote(text, safe=""),
+    "percent, slashes kept": lambda text: quote(text, safe="/:"),
+    "percent of a form": quote_plus,
+    "percent, every byte": percent,
+    "percent, every byte, in lower case": lambda text: percent(text, lower=True),
+    "percent, twice": lambda text: quote(quote(text, safe=""), safe=""),
+    "JSON in ASCII": lambda text: json.dumps(text)[1:-1],
+    "JSON in UTF-8": lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    "JSON with escaped slashes": lambda text: json.dumps(text)[1:-1].replace("/", "\\/"),
+    "JSON in JSON": lambda text: json.dumps(json.dumps(text)[1:-1])[1:-1],
+    "every character as \\u": utf16,
+    "percent in JSON": lambda text: json.dumps(quote(text))[1:-1],
+    "HTML": html.escape,
+    "hex": lambda text: text.encode().hex(),
+    "hex in capitals": lambda text: text.encode().hex().upper(),
+    "hex behind half a byte": lambda text: "f" + text.encode().hex(),
+    "Python bytes": lambda text: "".join(f"\\x{byte:02x}" for byte in text.encode()),
+    "base64url": lambda text: base64.urlsafe_b64encode(text.encode()).decode(),
+    "base64url without padding": lambda text: base64.urlsafe_b64encode(text.encode()).decode().rstrip("="),
+    "base64 in a URL": lambda text: quote(base64.b64encode(text.encode()).decode(), safe=""),
+    "base64 of JSON": lambda text: base64.b64encode(json.dumps({"token": text}).encode()).decode(),
+    "base64 of base64": lambda text: base64.b64encode(base64.b64encode(text.encode())).decode(),
+    **{f"base64 of a pair, {len(key) % 3}": base64_after(f"{key}:") for key in ("k", "ke", "key")},
+}
+
+
+@pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
+@given(value=secrets, before=st.sampled_from(["", "x", "id=", "a/b/", "%", "\\", "Zm9v", "deadbeef"]))
+@example(value="".join(map(chr, range(0x20, 0x7F))), before="")
+@example(value="".join(map(chr, range(0xA0, 0x100))), before="")
+@example(value="Straße İstanbul ŉ Σς", before="")
+@example(value="a%41b\\u0041+/=c&amp;d", before="")
+@example(value="\U0001f600\U0001f601 astral", before="")
+@example(value=HOOK, before="")
+def test_masking_by_value(spell: Callable[[str], str], value: str, before: str) -> None:
+    """No spelling of a secret survives masking, wherever it stands."""
     spelt = spell(value)
+    marked = spelt if before in {"%", "\\"} else before + spelt
 
-    masked = Masker(FINGERPRINT, [Secret(value)]).text(f"<<{spelt}>>")
+    masked = Masker(FINGERPRINT, [Secret(value)]).text(f"<<{marked}>>")
 
-    assert spelt not in masked.replace("***#" + FINGERPRINT(value), "")
+    assert masked.startswith("<<")
+    assert masked.endswith(">>")
+    assert f"***#{FINGERPRINT(value)}" in masked
+    assert len(spelt) < 12 or spelt[4:] not in masked
+
+
+@pytest.mark.parametrize("code", range(0x21, 0x7F))
+def test_every_character_of_a_secret(code: int) -> None:
+    """Each printable character is found in each spelling: the classes are enumerated, not drawn."""
+    value = f"pass{chr(code) * 3}word"
+
+    for name, spell in SPELLINGS.items():
+        assert "***#" in Masker(FINGERPRINT, [Secret(value)]).server_text(f"it was {spell(value)} then"), name
+
+
+@pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
+def test_ids_of_requests(spell: Callable[[str], str]) -> None:
+    """An id that repeats a secret is masked, also that of another item; any other is left as it is."""
+    masker = Masker(FINGERPRINT, [Secret("s3cr3t-of-the-key")])
+    masker.remember([Secret("https://hooks.slack.example/services/T1/B1/another-Item-17")])
+
+    for value in ("s3cr3t-of-the-key", "my-own-Webhook", "another-Item-17"):
+        assert spell(value) not in masker.server_text(f"req-{spell(value)}", [Secret("my-own-Webhook")])
+    for harmless in ("req-17", "3fa85f64-5717-4562-b3fc-2c963f66afa6", "4bf92f3577b34da6a3ce929d0e0e4736", "AAAA"):
+        assert masker.server_text(harmless, [Secret("my-own-Webhook")]) == harmless
+
+
+def test_other_items_are_forgotten_in_the_end() -> None:
+    """What is known of other items is bounded: the earliest are forgotten."""
+    masker = Masker(FINGERPRINT)
+    for number in range(70_000):
+        masker.remember([Secret(f"hook-of-item-{number:08d}")])
+
+    assert "00069999" not in masker.text("said hook-of-item-00069999")
+    assert "00010000" not in masker.text("said hook-of-item-00010000")
+    assert "00000001" in masker.text("said hook-of-item-00000001")
+
+
+def test_a_secret_across_a_cut() -> None:
+    """A text is masked before it is cut, wherever the secret stands."""
+    secret = Secret("0123456789abcdefghij" * 4)
+    masker = Masker(FINGERPRINT, [secret])
+
+    for shift in (*range(380, 510), *range(4000, 4100)):
+        shown = masker.server_text("." * shift + secret.reveal() + " tail")
+        assert "012345" not in shown
+        assert "abcdef" not in shown
+
+
+@pytest.mark.parametrize("kept", range(6, 40))
+def test_a_server_that_cuts(kept: int) -> None:
+    """A secret that the server has cut at the end of its text is masked from 6 characters on."""
+    secret = Secret("0123456789abcdefghijklmnopqrstuvwxyz-0123456789")
+
+    assert "012345" not in Masker(FINGERPRINT).text(f"token {secret.reveal()[:kept]}", [secret])
+
+
+@given(st.text(max_size=300))
+@example("%" * 50)
+@example("\\" * 50)
+@example("\\ud800\\udc00\\ud800&#x110000;&#0;&#xD800;%C3%ff")
+def test_innocent_text_is_left_alone(text: str) -> None:
+    """A text that holds no secret stays as it is, character by character."""
+    assert Masker(FINGERPRINT, [Secret("no-text-holds-this-one")]).text(text) == text
 
 
 def test_telling_parts_of_a_webhook() -> None:
@@ -101,6 +209,8 @@ def test_server_text_hides_urls_that_nobody_knew() -> None:
 
     assert shown.startswith("was https://hooks.slack.example/***#")
     assert "old-one" not in shown
+    assert "passw0rd" not in Masker(FINGERPRINT).server_text("see https://user:passw0rd@host.example/path")
+    assert "passw0rd" not in Masker(FINGERPRINT).server_text("see https://user:passw0rd@host.example")
 
 
 @given(st.text())
