@@ -3,7 +3,7 @@
 The command line shows the message and ends with the code; a Python caller catches `MigratorError`.
 """
 
-from migrator.results import Exit, ItemError
+from migrator.results import ErrorKind, Exit, ItemError
 
 __all__ = [
     "FolderError",
@@ -14,6 +14,7 @@ __all__ = [
     "NotConfirmedError",
     "NoticeError",
     "OptionError",
+    "PagingError",
     "ReadingError",
     "SourceError",
     "VaultError",
@@ -82,6 +83,14 @@ class ReadingError(MigratorError):
     def __init__(self, error: ItemError | None) -> None:
         super().__init__(error.message if error is not None else "stopped")
         self.error = error
+
+
+class PagingError(ReadingError):
+    """A list is not the whole collection, or goes on in a way that the profile does not declare; the text says how."""
+
+    def __init__(self, message: str, exit_code: Exit = Exit.USAGE) -> None:
+        super().__init__(ItemError(kind=ErrorKind.PROTOCOL, message=message))
+        self.exit_code = exit_code
 
 
 class WaitTooLong(MigratorError):  # noqa: N818  the name of an event

@@ -64,7 +64,7 @@ class ShapedApi:
         """Answer a request."""
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
-        self.seen.append(Seen(request.method, request.path_qs, headers, body))
+        self.seen.append(Seen(request.method, request.raw_path, headers, body))
         if self.answer is not None and (other := self.answer(self, request, body)) is not None:
             return other
         name = request.path.rpartition("/")[2]

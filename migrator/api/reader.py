@@ -1,32 +1,26 @@
 """Reads what a server holds, one record or a whole collection, through the same throttle as writes."""
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Final
-from urllib.parse import quote, urldefrag, urljoin, urlsplit
-
-import jmespath
-from jmespath.exceptions import JMESPathError
-from jmespath.parser import ParsedResult
+from urllib.parse import quote, urlsplit
 
 from migrator.api.outcome import Retry, RetryPolicy, Stop, classify, decide
+from migrator.api.paging import PageSeen, next_page, records_of
 from migrator.api.state import record_in
-from migrator.errors import ReadingError
-from migrator.job.api_profile import Collection
+from migrator.errors import PagingError, ReadingError
+from migrator.job.collection import Collection
 from migrator.job.json_reader import Unreadable, decode
-from migrator.job.placeholders import Column, parse
-from migrator.messages import JSON, AnswerRules, Reply, Request, Sender
+from migrator.job.placeholders import Column, columns_in, parse
+from migrator.messages import JSON, NO_RULES, AnswerRules, Reply, Request, Sender
 from migrator.options import Verify
 from migrator.ratelimit.throttle import Throttle
-from migrator.results import ErrorKind, ItemError, Outcome, Status
+from migrator.results import ErrorKind, Exit, ItemError, Outcome, Status
 from migrator.secret import Masker
 
 __all__ = ["Page", "Reader", "Record", "item_url", "member"]
-
-URL_CHARACTERS: Final = "%:/?#[]@!$&'()*+,;="
-"""What is left as it is in a URL that a server names: delimiters, and what is encoded already (RFC 3986)."""
 
 MEMBER: Final = re.compile(r"[^.]+")
 
@@ -50,11 +44,11 @@ class Page:
 
     Attributes:
         records: what stands on it.
-        next_url: the next one's, on the same origin; None at the end.
+        next: where to go on after it; None at the end.
     """
 
-    records: list[Mapping[str, Any]]
-    next_url: str | None
+    records: Sequence[Mapping[str, Any]]
+    next: str | None
 
 
 class Reader:
@@ -91,35 +85,97 @@ class Reader:
             return Record(error=_no_record(reply, document, request.rules))
         return Record(document=record)
 
-    async def pages(self, collection: Collection, *, base_url: str, start: str | None = None) -> AsyncIterator[Page]:
+    async def pages(
+        self,
+        collection: Collection,
+        *,
+        base_url: str,
+        rules: AnswerRules = NO_RULES,
+        start: str | None = None,
+        before: int = 0,
+    ) -> AsyncIterator[Page]:
         """Yield the pages of a collection.
 
         Args:
             collection: where it is, and how its pages hang together.
             base_url: the server's.
-            start: the URL of the page to begin with.
+            rules: how its answers are read.
+            start: the `next` of the page to go on after; None for the first page.
+            before: records on the pages before that.
 
         Raises:
-            ReadingError: a page cannot be read, or leads to another origin.
+            ReadingError: a page cannot be read.
+            PagingError: the list is not the whole, or goes on in a way that is not declared.
             WaitTooLong: the quota makes us wait for longer than the user allows.
         """
-        origin = urlsplit(base_url)
-        records_of = jmespath.compile(collection.items)
-        next_of = jmespath.compile(collection.next) if collection.next is not None else None
-        url: str | None = start or base_url + collection.path
+        if collection.parents is None:
+            path = base_url + collection.path
+            async for page in self._list(collection, path, start=start, rules=rules, before=before):
+                yield page
+            return
+        parents = [one async for one in self._parents(collection, base_url=base_url, rules=rules)]
+        number, _, url = (start or "0 ").partition(" ")
+        for place, values in list(enumerate(parents))[int(number) :]:
+            path = base_url + _filled(collection.path, values)
+            async for page in self._list(collection, path, start=url or None, rules=rules, before=0):
+                last = place + 1 == len(parents)
+                follows = f"{place + 1} " if not last else None
+                records = [{**values, **record} for record in page.records]
+                yield Page(records=records, next=follows if page.next is None else f"{place} {page.next}")
+            url = ""
+
+    async def _parents(
+        self, collection: Collection, *, base_url: str, rules: AnswerRules
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        """Yield what fills the columns of a collection's path, once for each parent."""
+        parents = collection.parents
+        assert parents is not None  # noqa: S101  asked for such a collection alone
+        async for page in self.pages(parents.collection, base_url=base_url, rules=rules):
+            for record in page.records:
+                above = columns_in(parents.collection.path)
+                values = {name: member(record, source) for name, source in parents.columns.items()}
+                yield {name: record[name] for name in above if name in record} | values
+
+    async def _list(
+        self, collection: Collection, first_url: str, *, start: str | None, rules: AnswerRules, before: int
+    ) -> AsyncIterator[Page]:
+        url: str | None = start or first_url
+        seen = {url}
         while url is not None:
+            origin = urlsplit(url)
             request = Request(
-                item=0, key="", method="GET", url=url, body=None, limiter_key=f"{origin.scheme}://{origin.netloc}"
+                item=0,
+                key="",
+                method="GET",
+                url=url,
+                body=None,
+                rules=rules,
+                limiter_key=f"{origin.scheme}://{origin.netloc}",
             )
             outcome, reply = await self._get(request)
             if outcome.error is not None or reply is None:
                 raise ReadingError(outcome.error)
-            page = decode(reply.body)
-            records = None if reply.truncated or isinstance(page, Unreadable) else _search(records_of, page)
-            if not isinstance(records, list):
-                raise ReadingError(_no_json(reply, page))
-            url = _next_url(_search(next_of, page) if next_of is not None else None, at=url)
-            yield Page(records=[one for one in records if isinstance(one, dict)], next_url=url)
+            document = decode(reply.body)
+            whole = not reply.truncated and not isinstance(document, Unreadable)
+            records = records_of(collection, document) if whole else None
+            if records is None:
+                raise ReadingError(_no_json(reply, document))
+            page = PageSeen(
+                url=url,
+                headers=reply.headers,
+                document=document,
+                count=len(records),
+                before=before,
+                first=url == first_url,
+            )
+            url = next_page(collection, page)
+            if url in seen:
+                raise PagingError(
+                    f"the list at {collection.path}: a page names an earlier one as the next", Exit.STOPPED
+                )
+            seen.add(url)
+            before += len(records)
+            yield Page(records=[one for one in records if isinstance(one, dict)], next=url)
 
     async def _get(self, request: Request) -> tuple[Outcome, Reply | None]:
         attempt = 1
@@ -147,16 +203,28 @@ class Reader:
 
 def item_url(collection: Collection, record: Mapping[str, Any], *, base_url: str) -> str | None:
     """Return a record's own URL, or None where it lacks a member that stands in it."""
+    try:
+        return base_url + _filled(collection.item, record)
+    except LookupError:
+        return None
+
+
+def _filled(path: str, record: Mapping[str, Any]) -> str:
+    """Return a path with a record's members in the places of its columns.
+
+    Raises:
+        LookupError: the record lacks one.
+    """
     parts = []
-    for part in parse(collection.item):
+    for part in parse(path):
         if isinstance(part, Column):
-            value = member(record, part.name)
-            if not isinstance(value, str | int):
-                return None
+            value = record.get(part.name, member(record, part.name))
+            if value is None or isinstance(value, float | list | dict):
+                raise LookupError(part.name)
             parts.append(quote(str(value), safe=""))
         else:
             parts.append(part)
-    return base_url + "".join(parts)
+    return "".join(parts)
 
 
 def member(record: Mapping[str, Any], dotted: str) -> Any:
@@ -165,14 +233,6 @@ def member(record: Mapping[str, Any], dotted: str) -> Any:
     for name in MEMBER.findall(dotted):
         here = here.get(name) if isinstance(here, Mapping) else None
     return here
-
-
-def _search(expression: ParsedResult, page: Any) -> Any:
-    """Return what an expression finds in a page; None where a value has not the type that its functions need."""
-    try:
-        return expression.search(page)
-    except (JMESPathError, RecursionError):
-        return None
 
 
 def _no_json(reply: Reply, found: JSON | Unreadable) -> ItemError:
@@ -190,23 +250,3 @@ def _no_record(reply: Reply, found: JSON | Unreadable, rules: AnswerRules) -> It
         return _no_json(reply, found)
     message = f"the server answered {reply.status}, but no record stands at {rules.record} (api.record) in its body"
     return ItemError(kind=ErrorKind.PROTOCOL, status=reply.status, message=message)
-
-
-def _next_url(told: Any, *, at: str) -> str | None:
-    """Return the next page's URL; another origin is refused, since credentials go along."""
-    if not isinstance(told, str) or not told:
-        return None
-    try:
-        url = urljoin(at, told)
-        if urlsplit(url)[:2] == urlsplit(at)[:2]:
-            # A fragment is not sent, and blanks and the like are no part of a URL (RFC 3986, section 2).
-            url = quote(urldefrag(url).url, safe=URL_CHARACTERS)
-    except ValueError:
-        message = "the next page's address is no URL"
-        raise ReadingError(ItemError(kind=ErrorKind.PROTOCOL, message=message)) from None
-    if urlsplit(url)[:2] != urlsplit(at)[:2]:
-        message = "the next page is on another server, to which no credentials are sent"
-        raise ReadingError(ItemError(kind=ErrorKind.PROTOCOL, message=message))
-    if url == at:
-        raise ReadingError(ItemError(kind=ErrorKind.PROTOCOL, message="the page names itself as the next page"))
-    return url

@@ -15,8 +15,9 @@ import msgspec
 
 from migrator.api.reader import Page, member
 from migrator.api.session import Session, open_session, safe_base_url, system_clock
-from migrator.errors import MigratorError, ReadingError, WaitTooLong
-from migrator.job.api_profile import ApiProfile, Collection
+from migrator.errors import MigratorError, PagingError, ReadingError, WaitTooLong
+from migrator.job.api_profile import ApiProfile
+from migrator.job.collection import Collection
 from migrator.job.csv_reader import neutralised
 from migrator.options import RunOptions
 from migrator.results import Exit
@@ -52,6 +53,7 @@ class _Cursor(msgspec.Struct, kw_only=True):
     question: str
     next_url: str | None
     size: int
+    read: bool = False
     rows: int = 0
     records: int = 0
     masked: int = 0
@@ -81,21 +83,34 @@ async def export(api: ApiProfile, options: RunOptions, *, out: Path, where: str 
     base_url = safe_base_url(api, options)
     state = files.private_folder(Path(options.state))
     masker = Masker(Fingerprinter(state_folder.read_key(state)), api.credentials())
-    writer = _Writer(collection, masker, out=out, wanted=wanted, redact=redact, question=f"{base_url} {where} {redact}")
+    writer = _Writer(
+        api, collection, masker, out=out, wanted=wanted, redact=redact, question=f"{base_url} {where} {redact}"
+    )
 
     try:
         async with open_session(
             api, options, base_url=base_url, state=state, masker=masker, clock=system_clock()
         ) as session:
             return await writer.write(session)
+    except PagingError:
+        raise
     except (ReadingError, WaitTooLong) as error:
         raise MigratorError(f"{error}; give the same command again to go on", Exit.STOPPED) from None
 
 
 class _Writer:
     def __init__(
-        self, collection: Collection, masker: Masker, *, out: Path, wanted: Any, redact: bool, question: str
+        self,
+        api: ApiProfile,
+        collection: Collection,
+        masker: Masker,
+        *,
+        out: Path,
+        wanted: Any,
+        redact: bool,
+        question: str,
     ) -> None:
+        self._rules = api.rules
         self._collection = collection
         self._masker = masker
         self._out = out
@@ -111,8 +126,15 @@ class _Writer:
         if cursor is None:
             cursor = _Cursor(question=self._question, next_url=None, size=0)
             self._append(cursor, [self._collection.columns], truncate=True)
-        if not resumed or cursor.next_url is not None:
-            async for page in session.reader.pages(self._collection, base_url=session.base_url, start=cursor.next_url):
+        if not cursor.read:
+            pages = session.reader.pages(
+                self._collection,
+                base_url=session.base_url,
+                rules=self._rules,
+                start=cursor.next_url,
+                before=cursor.records,
+            )
+            async for page in pages:
                 self._add(cursor, page)
         self._part.replace(self._out)
         self._cursor_file.unlink(missing_ok=True)
@@ -138,7 +160,8 @@ class _Writer:
             if self._wanted is None or self._wanted.search(record):
                 rows.append([self._cell(cursor, record, column) for column in self._collection.columns])
         cursor.rows += len(rows)
-        cursor.next_url = page.next_url
+        cursor.next_url = page.next
+        cursor.read = page.next is None
         self._append(cursor, rows)
 
     def _append(self, cursor: _Cursor, rows: Sequence[Sequence[str]], *, truncate: bool = False) -> None:

@@ -14,8 +14,8 @@ import msgspec
 from migrator.api.reader import member
 from migrator.api.session import open_session, safe_base_url, system_clock
 from migrator.errors import MigratorError
-from migrator.job.api_profile import Collection
 from migrator.job.check import check
+from migrator.job.collection import Collection
 from migrator.job.job_file import Job, Join, Lookup
 from migrator.job.source import Source
 from migrator.options import RunOptions
@@ -87,7 +87,7 @@ async def _read(job: Job, options: RunOptions, state: Path, fingerprint: Fingerp
     async with open_session(
         job.api, options, base_url=base_url, state=state, masker=masker, clock=system_clock()
     ) as session:
-        async for page in session.reader.pages(collection, base_url=base_url):
+        async for page in session.reader.pages(collection, base_url=base_url, rules=job.api.rules):
             for record in page.records:
                 value = member(record, join.member)
                 if isinstance(value, str | int):

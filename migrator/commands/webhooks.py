@@ -23,7 +23,7 @@ from yarl import URL
 from migrator import __version__
 from migrator.api.session import Session
 from migrator.errors import MigratorError
-from migrator.job.api_profile import Collection
+from migrator.job.collection import Collection
 from migrator.job.items import Item, read_items
 from migrator.job.job_file import Job, Preflight
 from migrator.job.problems import Problem

@@ -8,10 +8,10 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final
 
-import jmespath.exceptions
 import jsonschema_rs
 
 from migrator.job.auth import Auth, AuthReader
+from migrator.job.collection import Collection, CollectionReader, check_expression
 from migrator.job.json_reader import StrictJSONError, read_json
 from migrator.job.placeholders import parse
 from migrator.job.problems import Findings, Problem, compile_schema, did_you_mean
@@ -22,31 +22,10 @@ from migrator.ratelimit.headers import Dialect
 from migrator.ratelimit.reset_time import ResetForm
 from migrator.secret import Secret
 
-__all__ = ["ApiProfile", "Collection", "ProfileReader", "built_in", "built_in_names", "job_schema"]
+__all__ = ["ApiProfile", "ProfileReader", "built_in", "built_in_names", "job_schema"]
 
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 SPACING: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Collection:
-    """The list of all records of an API, page by page.
-
-    Attributes:
-        path: the first page's, with its query.
-        items: where a page has its records, in JMESPath.
-        next: where it has the next page's URL, in JMESPath; None where there is one page.
-        item: a record's own path, with its members as placeholders.
-        columns: the members that are exported; a dotted name nests.
-        secrets: those of them that are never shown.
-    """
-
-    path: str
-    items: str
-    next: str | None
-    item: str
-    columns: tuple[str, ...] = ()
-    secrets: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,33 +230,17 @@ class ProfileReader:
                         self._place, f"would send {variable} to {host}, but it belongs to {own} (profile {name})"
                     )
 
+    def _collection(self, given: Mapping[str, Any] | None) -> Collection | None:
+        if given is None:
+            return None
+        return CollectionReader(self._wrong, self.check_placeholders).collection(given, (*self._place, "collection"))
+
     def _rules(self, api: Mapping[str, Any]) -> AnswerRules:
-        self._check_expression(api.get("record"), "record")
+        check_expression(api.get("record"), self._wrong, (*self._place, "record"))
         return AnswerRules(
             record=api.get("record"),
             replaced_whole=frozenset(api.get("replaced_whole", ())),
             read_only=frozenset(api.get("read_only", ())),
-        )
-
-    def _check_expression(self, text: str | None, *place: str) -> None:
-        try:
-            jmespath.compile(text or "@")
-        except (jmespath.exceptions.JMESPathError, RecursionError):
-            self._wrong((*self._place, *place), "is no valid JMESPath expression")
-
-    def _collection(self, given: Mapping[str, Any] | None) -> Collection | None:
-        if given is None:
-            return None
-        self.check_placeholders(given["item"], (*self._place, "collection", "item"))
-        for member in ("items", "next"):
-            self._check_expression(given.get(member), "collection", member)
-        return Collection(
-            path=given["path"],
-            items=given["items"],
-            next=given.get("next"),
-            item=given["item"],
-            columns=tuple(given.get("columns", ())),
-            secrets=frozenset(given.get("secrets", ())),
         )
 
     def _header(self, value: str, path: tuple[str, ...]) -> str | Secret:

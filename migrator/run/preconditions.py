@@ -272,7 +272,7 @@ async def states(job: Job, session: Session) -> dict[str, bytes]:
     collection = job.api.collection
     if collection is None:
         return found
-    async for page in session.reader.pages(collection, base_url=session.base_url):
+    async for page in session.reader.pages(collection, base_url=session.base_url, rules=job.api.rules):
         for record in page.records:
             if (url := item_url(collection, record, base_url=session.base_url)) is not None:
                 found[url] = msgspec.json.encode(record)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from aiohttp import web
 from conftest import Finished, Workplace
 from shaped_api import ShapedApi, serve
 
@@ -123,3 +124,82 @@ def test_a_secret_that_is_not_shown_is_not_written_over(workplace: Workplace, ap
 
     assert (done.code, api.writes()) == (3, [])
     assert "/token" in workplace.results()[0]["error"]["message"]
+
+
+def by_link(request: web.Request, records: list[dict[str, Any]]) -> web.Response:
+    """Answer a page of two with a Link header."""
+    page = int(request.query.get("page", "1"))
+    last = page * 2 >= len(records)
+    headers = {} if last else {"Link": f'<{request.path}?page={page + 1}>; rel="next"'}
+    return web.json_response(records[page * 2 - 2 : page * 2], headers=headers)
+
+
+LIST = {"path": "/things", "items": "@", "item": "/things/{id}", "columns": ["id", "title"]}
+
+
+def test_a_list_that_goes_on_is_read_to_its_end_or_refused(workplace: Workplace, api: ShapedApi) -> None:
+    """A list that goes on by a Link header is never taken for its first page."""
+    api.pages = by_link
+    write(workplace, api, request=NESTED, collection=LIST)
+
+    refused = workplace.run("export", "job.json", "--out", "things.csv")
+    again = workplace.run("export", "job.json", "--out", "things.csv")
+    declared = {**LIST, "paging": {"by": "link-header"}}
+    write(workplace, api, request=NESTED, collection=declared)
+    done = workplace.run("export", "job.json", "--out", "things.csv")
+
+    assert (refused.code, again.code) == (2, 2)
+    assert '"paging": {"by":"link-header"}' in refused.err
+    assert done.code == 0, done.err
+    assert (workplace.folder / "things.csv").read_text().splitlines() == [
+        "id,title", *(f"t{number},old {number}" for number in range(1, 6))
+    ]  # fmt: skip
+
+
+def test_a_plan_of_a_list_that_is_not_whole(workplace: Workplace, api: ShapedApi) -> None:
+    """A plan never says of a record that it is missing where the list was cut off."""
+    api.pages = by_link
+    api.records |= {f"t{number}": {"id": f"t{number}", "title": "old"} for number in range(6, 13)}
+    write(workplace, api, request={"body": {"title": "{title}"}}, rows=0, collection=LIST)
+    rows = ["id,title", *(f"t{number},new" for number in range(1, 13)), ""]
+    (workplace.folder / "items.csv").write_text("\n".join(rows))
+
+    refused = workplace.run("plan", "job.json")
+    job = json.loads((workplace.folder / "job.json").read_text())
+    job["api"]["collection"]["paging"] = {"by": "link-header"}
+    (workplace.folder / "job.json").write_text(json.dumps(job))
+    done = workplace.run("plan", "job.json", "--json")
+
+    assert (refused.code, "paging" in refused.err) == (2, True)
+    assert json.loads(done.out)["counts"]["change"] == 12
+
+
+def test_records_of_each_parent(workplace: Workplace, api: ShapedApi) -> None:
+    """A collection below a path with columns is read for each parent, page by page."""
+    projects = [{"key": "A/1"}, {"key": "B"}]
+
+    def answer(_: ShapedApi, request: web.Request, __: bytes) -> web.Response | None:
+        if request.path == "/projects":
+            return web.json_response({"items": projects})
+        records = [{"id": f"{request.path.split('/')[2]}-{number}", "title": "t"} for number in range(3)]
+        page = int(request.query.get("page", "0"))
+        return web.json_response({"items": records[page : page + 1], "next": page + 1 if page < 2 else None})
+
+    api.answer = answer
+    collection = {
+        "path": "/projects/{project}/things",
+        "items": "items",
+        "item": "/projects/{project}/things/{id}",
+        "paging": {"by": "cursor", "from": "next", "into": "page"},
+        "each": {"path": "/projects", "items": "items", "fills": {"project": "key"}},
+        "columns": ["project", "id"],
+    }
+    write(workplace, api, request=NESTED, collection=collection)
+
+    done = workplace.run("export", "job.json", "--out", "things.csv")
+
+    assert done.code == 0, done.err
+    assert (workplace.folder / "things.csv").read_text().splitlines() == [
+        "project,id", *(f"A/1,A-{number}" for number in range(3)), *(f"B,B-{number}" for number in range(3))
+    ]  # fmt: skip
+    assert api.seen[1].path == "/projects/A%2F1/things"
