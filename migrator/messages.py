@@ -56,11 +56,15 @@ class AnswerRules:
 
     Attributes:
         record: where the record stands in an answer (JMESPath); None where the answer is the record.
+        success: what has to be true of a 2xx answer that counts (JMESPath); None where every one does.
+        error: where a refusal says why (JMESPath); None where that is looked for.
         replaced_whole: members that the API replaces as one value (JSON Pointers, RFC 6901).
         read_only: members that the API alone writes (JSON Pointers); they are not compared and not written.
     """
 
     record: str | None = None
+    success: str | None = None
+    error: str | None = None
     replaced_whole: frozenset[str] = frozenset()
     read_only: frozenset[str] = frozenset()
 
@@ -81,6 +85,10 @@ class Request:
         body: what is sent, or None for a request without a body.
         wanted: the state that the record is to hold, as JSON; None where the body is that state.
         rules: how its answers are read.
+        headers: its own, beside those of the session.
+        frame: what stands around the document, as JSON with marks for what is filled in later.
+        needs_record: whether it is not whole before its record was read.
+        reading: the request that reads the record; None where that is a GET of the same URL.
         secrets: the item's secrets, to be masked in all that is written about it.
         limiter_key: the quota that this request draws on.
         idempotent: whether sending it twice leaves the same state as sending it once.
@@ -93,6 +101,10 @@ class Request:
     body: bytes | None = field(repr=False)
     wanted: bytes | None = field(default=None, repr=False)
     rules: AnswerRules = NO_RULES
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    frame: bytes | None = field(default=None, repr=False)
+    needs_record: bool = False
+    reading: "Request | None" = None
     secrets: tuple[Secret, ...] = ()
     limiter_key: str = ""
     idempotent: bool = True

@@ -187,7 +187,11 @@ class Client:
         headers: Mapping[str, str] | None,
     ) -> Reply:
         async with session.request(
-            request.method, url, data=request.body, headers=headers, allow_redirects=False
+            request.method,
+            url,
+            data=request.body,
+            headers={**dict(request.headers), **(headers or {})},
+            allow_redirects=False,
         ) as response:
             try:
                 body, truncated = await _body(response)
@@ -215,6 +219,8 @@ def session_headers(profile: ApiProfile) -> dict[str, str]:
         "Content-Type": "application/json",
     }
     for name, value in profile.headers.items():
+        # A header's name does not heed case (RFC 9110, section 5.1): a profile's own takes the place of ours.
+        headers = {ours: text for ours, text in headers.items() if ours.lower() != name.lower()}
         headers[name] = value.reveal() if isinstance(value, Secret) else value
     auth = profile.auth
     secret = auth.secret.reveal() if auth.secret is not None else ""

@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
-from migrator.job.json_reader import decode
+from migrator.api.expressions import search
+from migrator.job.json_reader import Unreadable, decode
 from migrator.messages import JSON, Reply, start_of_body
 from migrator.results import ErrorKind, ItemError
 
@@ -17,15 +18,22 @@ LONGEST_PLAIN_TEXT: Final = 200
 """Characters of a body that is no JSON that are shown; such a body is mostly a proxy's page."""
 
 
-def read_error(reply: Reply, mask: Mask, kind: ErrorKind) -> ItemError:
+def read_error(reply: Reply, mask: Mask, kind: ErrorKind, expression: str | None = None) -> ItemError:
     """Build a record's error from the server's own words, whichever envelope they come in.
 
     Args:
         reply: the answer.
         mask: makes a server's text fit to be recorded.
         kind: the cause, which the status tells.
+        expression: where the body says why (JMESPath); None where that is looked for.
     """
     found = _envelopes(reply)
+    body = decode(reply.body)
+    said = None if expression is None or isinstance(body, Unreadable) else search(expression, body)
+    if isinstance(said, str) and said:
+        found = [{**(found[0] if found else {}), "title": "", "detail": said}]
+    elif isinstance(said, Mapping):
+        found = [said]
     first = found[0] if found else {}
 
     def member(*names: str) -> str | None:

@@ -6,11 +6,12 @@ those of Confluent Cloud's API guide and of RFC 9110.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final, TypeAlias
 
 from migrator.api.error_body import Mask, read_error
+from migrator.api.expressions import search
 from migrator.api.state import changes, record_in, wanted_of
 from migrator.job.json_reader import Unreadable, decode
 from migrator.messages import JSON, Answer, Failure, FailureKind, Reply, Request, start_of_body
@@ -85,6 +86,9 @@ KINDS: Final[Mapping[int, ErrorKind]] = {
 
 INVALID_KEY: Final = re.compile(r"invalid api[ -]key|api[ -]key is invalid", re.IGNORECASE)
 """How a 403 says that the credentials themselves are refused (the test of Confluent's own Terraform provider)."""
+THROTTLED_CODE: Final = re.compile(r'"code"\s*:\s*"(?:THROTTLED|RATE_?LIMITED)"', re.IGNORECASE)
+"""How a GraphQL API says in a 200 that the request was refused for its cost (Shopify's and Linear's references)."""
+
 QUOTA_WORDS: Final = re.compile(
     r"quota[ _]exceeded|exceed[a-z]* (?:the|one or more|your)? ?quota|is currently limited to", re.IGNORECASE
 )
@@ -104,15 +108,18 @@ def classify(request: Request, answer: Answer, *, verify: Verify, mask: Mask, si
         return _no_answer(request, answer)
     if signal.throttled:
         return Outcome(
-            status=Status.FAILED, error=read_error(answer, mask, ErrorKind.RATE_LIMITED), transient=True, throttled=True
+            status=Status.FAILED,
+            error=read_error(answer, mask, ErrorKind.RATE_LIMITED, request.rules.error),
+            transient=True,
+            throttled=True,
         )
     if 200 <= answer.status < 300:
-        return _success(request, answer, verify)
+        return _success(request, answer, verify, mask)
     if 300 <= answer.status < 400:
         return Outcome(status=Status.FAILED, error=_redirected(answer))
     if answer.status >= 500 or answer.status in {408, 425}:
         return _server_trouble(request, answer, mask, signal.retry_after_s)
-    return _refusal(answer, mask)
+    return _refusal(request, answer, mask)
 
 
 def decide(outcome: Outcome, *, attempt: int, policy: RetryPolicy, rng: Random) -> Decision:
@@ -156,8 +163,10 @@ def _no_answer(request: Request, failure: Failure) -> Outcome:
     )
 
 
-def _success(request: Request, reply: Reply, verify: Verify) -> Outcome:
+def _success(request: Request, reply: Reply, verify: Verify, mask: Mask) -> Outcome:
     """Judge a 2xx answer, whose body must hold what was sent: servers ignore the members that they do not know."""
+    if request.rules.success is not None and reply.body and (refused := _refused_in_2xx(request, reply, mask)):
+        return refused
     if verify is Verify.NONE or request.body is None or (not reply.body and not reply.truncated):
         return Outcome(status=Status.SUCCEEDED)
     got = Unreadable("is longer than what is read of it") if reply.truncated else decode(reply.body)
@@ -169,6 +178,20 @@ def _success(request: Request, reply: Reply, verify: Verify) -> Outcome:
         )
         return Outcome(status=Status.FAILED, error=error, transient=request.idempotent and not reply.truncated)
     return held(request, record_in(got, request.rules), status=reply.status)
+
+
+def _refused_in_2xx(request: Request, reply: Reply, mask: Mask) -> Outcome | None:
+    """Return the refusal that a 2xx answer holds, by the API's own rule, or None where it counts as a success."""
+    found = decode(reply.body)
+    if not reply.truncated and not isinstance(found, Unreadable) and search(request.rules.success or "@", found):
+        return None
+    error = read_error(reply, mask, ErrorKind.VALIDATION, request.rules.error)
+    busy = THROTTLED_CODE.search(start_of_body(reply)) is not None
+    return Outcome(
+        status=Status.FAILED,
+        error=replace(error, kind=ErrorKind.RATE_LIMITED) if busy else error,
+        transient=busy,
+    )
 
 
 def held(request: Request, record: JSON, *, status: int) -> Outcome:
@@ -208,18 +231,20 @@ def _redirected(reply: Reply) -> ItemError:
 
 
 def _server_trouble(request: Request, reply: Reply, mask: Mask, retry_after_s: float | None) -> Outcome:
-    error = read_error(reply, mask, KINDS.get(reply.status, ErrorKind.SERVER))
+    error = read_error(reply, mask, KINDS.get(reply.status, ErrorKind.SERVER), request.rules.error)
     if request.idempotent or reply.status in SAFE_AFTER_5XX:
         transient = reply.status not in NEVER_RETRIED
         return Outcome(status=Status.FAILED, error=error, transient=transient, retry_after_s=retry_after_s)
     return Outcome(status=Status.IN_DOUBT if reply.status in UNKNOWN_AFTER else Status.FAILED, error=error)
 
 
-def _refusal(reply: Reply, mask: Mask) -> Outcome:
+def _refusal(request: Request, reply: Reply, mask: Mask) -> Outcome:
     """Judge a 4xx. A lone 403 is the item's: Confluent answers so for an integration that does not exist."""
     kind = KINDS.get(reply.status, ErrorKind.VALIDATION)
     if reply.status == 403 and INVALID_KEY.search(start_of_body(reply)):
         kind = ErrorKind.AUTH
     elif reply.status == 400 and QUOTA_WORDS.search(start_of_body(reply)):
         kind = ErrorKind.QUOTA
-    return Outcome(status=Status.FAILED, error=read_error(reply, mask, kind), fatal=kind is ErrorKind.AUTH)
+    return Outcome(
+        status=Status.FAILED, error=read_error(reply, mask, kind, request.rules.error), fatal=kind is ErrorKind.AUTH
+    )

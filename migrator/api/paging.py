@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Final, assert_never
 from urllib.parse import quote, unquote_plus, urldefrag, urljoin, urlsplit, urlunsplit
 
-import jmespath
 import msgspec
-from jmespath.exceptions import JMESPathError
 
+from migrator.api.expressions import search
 from migrator.errors import PagingError
 from migrator.job.collection import Collection, Paging, PagingKind
 from migrator.results import Exit
 
-__all__ = ["PageSeen", "next_link", "next_page", "records_of", "search"]
+__all__ = ["PageSeen", "next_link", "next_page", "records_of"]
 
 URL_CHARACTERS: Final = "%:/?#[]@!$&'()*+,;="
 """What is left as it is in a URL that a server names: delimiters, and what is encoded already (RFC 3986)."""
@@ -60,14 +59,6 @@ class PageSeen:
     count: int
     before: int = 0
     first: bool = True
-
-
-def search(expression: str, document: Any) -> Any:
-    """Return what a JMESPath expression finds; None where a value has not the type that its functions need."""
-    try:
-        return jmespath.search(expression, document)
-    except (JMESPathError, RecursionError):
-        return None
 
 
 def records_of(collection: Collection, document: Any) -> list[Any] | None:

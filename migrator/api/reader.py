@@ -22,6 +22,8 @@ from migrator.secret import Masker
 
 __all__ = ["Page", "Reader", "Record", "item_url", "member"]
 
+WRITE_HEADERS: Final = frozenset({"content-type", "if-match", "if-none-match", "idempotency-key", "prefer"})
+
 MEMBER: Final = re.compile(r"[^.]+")
 
 
@@ -31,10 +33,12 @@ class Record:
 
     Attributes:
         document: the record; None where it was not shown.
+        etag: its version, as the server names it (RFC 9110, section 8.8.3).
         error: why not.
     """
 
     document: Mapping[str, Any] | None = None
+    etag: str | None = None
     error: ItemError | None = None
 
 
@@ -76,14 +80,14 @@ class Reader:
             ReadingError: credentials are refused, the server cannot be reached, or the throttle was stopped.
             WaitTooLong: the quota makes us wait for longer than the user allows.
         """
-        outcome, reply = await self._get(replace(request, method="GET", body=None, idempotent=True))
+        outcome, reply = await self._get(_reading(request))
         if outcome.error is not None or reply is None:
             return Record(error=outcome.error)
         document = decode(reply.body)
         record = None if reply.truncated or isinstance(document, Unreadable) else record_in(document, request.rules)
         if not isinstance(record, Mapping):
             return Record(error=_no_record(reply, document, request.rules))
-        return Record(document=record)
+        return Record(document=record, etag=reply.headers.get("etag"))
 
     async def pages(
         self,
@@ -199,6 +203,15 @@ class Reader:
                 return outcome, answer if isinstance(answer, Reply) and outcome.status is Status.SUCCEEDED else None
             attempt += decision.counted
             await self._throttle.sleep(decision.delay_s)
+
+
+def _reading(request: Request) -> Request:
+    """Return what reads the record that a request would write, with those of its headers that a read can have."""
+    reading = request.reading or replace(request, method="GET", body=None)
+    headers = tuple(
+        (name, text) for name, text in request.headers if name.lower() not in WRITE_HEADERS and "\0" not in text
+    )
+    return replace(reading, wanted=None, headers=headers, idempotent=True)
 
 
 def item_url(collection: Collection, record: Mapping[str, Any], *, base_url: str) -> str | None:

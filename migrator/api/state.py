@@ -6,14 +6,13 @@ that replaces an object as one value names it in `replaced_whole`.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-import jmespath
-import jmespath.exceptions
 import msgspec
 
+from migrator.api.expressions import search
 from migrator.messages import JSON, NO_RULES, AnswerRules, Request
 from migrator.secret import has_mask, is_mask
 
@@ -26,10 +25,12 @@ __all__ = [
     "changes",
     "hidden_members",
     "kept_image",
+    "kept_request",
     "not_the_record",
     "record_in",
     "restoration",
     "wanted_of",
+    "with_kept",
 ]
 
 
@@ -76,10 +77,7 @@ def record_in(document: JSON, rules: AnswerRules) -> JSON:
     """Return the record that an answer holds; None where it holds none."""
     if rules.record is None:
         return document
-    try:
-        found: JSON = jmespath.search(rules.record, document)
-    except (jmespath.exceptions.JMESPathError, RecursionError):
-        return None
+    found: JSON = search(rules.record, document)
     return found
 
 
@@ -168,6 +166,33 @@ def kept_image(kept: Mapping[str, Any]) -> BeforeImage:
     if absent is None:
         absent = [_below("", name) for name, value in state.items() if value is None]
     return BeforeImage(state, tuple(absent))
+
+
+def kept_request(request: Request) -> dict[str, JSON]:
+    """Return what has to be kept of a request with an image, so that another state can be sent the same way."""
+    kept: dict[str, JSON] = {}
+    if request.frame is not None:
+        kept["frame"] = request.frame.decode()
+    if request.headers:
+        kept["headers"] = [list(header) for header in request.headers]
+    if (reading := request.reading) is not None:
+        kept["reading"] = {"method": reading.method, "url": reading.url, "body": (reading.body or b"").decode()}
+    return kept
+
+
+def with_kept(request: Request, kept: Mapping[str, Any]) -> Request:
+    """Return a request with what was kept of another by `kept_request`."""
+    frame, reading = kept.get("frame"), kept.get("reading")
+    return replace(
+        request,
+        frame=None if frame is None else frame.encode(),
+        headers=tuple((name, text) for name, text in kept.get("headers", ())),
+        reading=None
+        if reading is None
+        else replace(
+            request, method=reading["method"], url=reading["url"], body=reading["body"].encode() or None, wanted=None
+        ),
+    )
 
 
 def _image(

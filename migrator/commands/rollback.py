@@ -10,10 +10,11 @@ import msgspec
 
 from migrator.api.reader import Reader
 from migrator.api.session import Session, safe_base_url
-from migrator.api.state import kept_image, not_the_record, restoration
+from migrator.api.state import kept_image, not_the_record, restoration, with_kept
 from migrator.errors import MigratorError, VaultError
 from migrator.job.job_file import Job
-from migrator.job.template import Template, origin
+from migrator.job.rendering import LackingError
+from migrator.job.template import Template, origin, rules_of
 from migrator.messages import Request
 from migrator.options import RunOptions
 from migrator.report.journal import Journal
@@ -113,18 +114,19 @@ class _Undo:
                     continue
                 image: Any = self._vault.open(kept.item, kept.locked)
                 self._kept[kept.item] = (image, bool(kept.verified))
-                yield Request(
+                request = Request(
                     item=kept.item,
                     key=kept.key,
                     method=self._job.request.method,
                     url=kept.url,
                     body=None,
                     wanted=msgspec.json.encode(image["sent"]),
-                    rules=self._job.api.rules,
+                    rules=rules_of(self._job),
                     secrets=tuple(_texts(image)),
                     limiter_key=origin(kept.url),
                     idempotent=True,
                 )
+                yield with_kept(request, image)
 
     def cells(self) -> Cells:
         """Return the keys of the items."""
@@ -154,7 +156,12 @@ class _Undo:
             return _left(UNSEEN, found.unseen)
         if not found.wanted:
             return Outcome(status=Status.UNCHANGED)
-        return self._template.restoring(request, found.wanted)
+        try:
+            return self._template.complete(
+                request, wanted=found.wanted, removed=found.removed, record=record.document, etag=record.etag
+            )
+        except LackingError as error:
+            return Outcome(status=Status.FAILED, error=ItemError(kind=ErrorKind.PROTOCOL, message=str(error)))
 
     def succeeded(self, request: Request) -> None:
         """Note nothing: the ledger has it."""

@@ -236,9 +236,12 @@ class ProfileReader:
         return CollectionReader(self._wrong, self.check_placeholders).collection(given, (*self._place, "collection"))
 
     def _rules(self, api: Mapping[str, Any]) -> AnswerRules:
-        check_expression(api.get("record"), self._wrong, (*self._place, "record"))
+        for member in ("record", "success", "error"):
+            check_expression(api.get(member), self._wrong, (*self._place, member))
         return AnswerRules(
             record=api.get("record"),
+            success=api.get("success"),
+            error=api.get("error"),
             replaced_whole=frozenset(api.get("replaced_whole", ())),
             read_only=frozenset(api.get("read_only", ())),
         )

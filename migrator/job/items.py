@@ -141,9 +141,11 @@ class _Rules:
         if job.join is not None:
             self._joined = frozenset(columns_in(request.path)) - {job.join.column}
             self._needed = {*self._needed, job.join.column} - self._joined
-        self._named = (self._needed | set(columns_in(request.body)) | job.secrets) - self._joined
+        self._named = (
+            self._needed | set(columns_in([request.body, request.wanted, dict(request.headers)])) | job.secrets
+        ) - self._joined
         self._known = self._named | set(self._properties) | ({job.api.limiter_column or ""} - {""})
-        self._open = not request.has_body
+        self._open = not (request.has_body or request.has_wanted)
 
     def wrong_columns(self, columns: Iterable[str]) -> Iterator[tuple[str, str]]:
         """Yield the columns of a table that are missing, or that nothing is known of, with a message."""

@@ -11,7 +11,9 @@ from typing import Any, Final
 import jsonschema_rs
 
 from migrator.job.api_profile import ApiProfile, ProfileReader, built_in, built_in_names, job_schema
+from migrator.job.encodings import Encoding
 from migrator.job.json_reader import StrictJSONError, read_json
+from migrator.job.placeholders import placeholders_in
 from migrator.job.problems import Findings, JobError, Problem, compile_schema, did_you_mean
 from migrator.job.variables import Outside
 from migrator.messages import JSON, host_of, is_loopback
@@ -61,13 +63,41 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReadTemplate:
+    """How one record is read, where that is not a GET of the request's path."""
+
+    path: str
+    query: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestTemplate:
-    """The request that an item becomes; without a body, every column that is not in the path goes into it."""
+    """The request that an item becomes; without a body, every column that is not in the path goes into it.
+
+    Attributes:
+        method: the HTTP method.
+        path: with columns in braces.
+        body: the document, or what stands around the one that `encoding` makes of `wanted`.
+        has_body: whether there is one.
+        wanted: the state that the record is to hold.
+        has_wanted: whether there is one.
+        encoding: how the state is said.
+        headers: the request's own.
+        read: how one record is read.
+        query: the text of a GraphQL operation.
+        idempotent: whether it may be sent twice.
+    """
 
     method: str
     path: str
     body: JSON = None
     has_body: bool = False
+    wanted: JSON = None
+    has_wanted: bool = False
+    encoding: Encoding = Encoding.JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+    read: ReadTemplate | None = None
+    query: str | None = None
     idempotent: bool = True
 
 
@@ -201,7 +231,9 @@ class _JobReader:
         items = document.get("items")
         self._check_schemas(document)
         self._profiles.check_placeholders(request["path"], ("request", "path"))
-        self._profiles.check_placeholders(request.get("body"), ("request", "body"))
+        for member in ("body", "wanted", "headers"):
+            self._profiles.check_placeholders(request.get(member), ("request", member))
+        self._check_request(request)
         for column in [key] if isinstance(key, str) else key:
             if column in document.get("secrets", ()):
                 self._wrong(("key",), f"names the secret {column}, but keys are shown; use another column")
@@ -217,6 +249,12 @@ class _JobReader:
                 path=request["path"],
                 body=request.get("body"),
                 has_body="body" in request,
+                wanted=request.get("wanted"),
+                has_wanted="wanted" in request,
+                encoding=Encoding(request.get("encoding", Encoding.JSON)),
+                headers=request.get("headers", {}),
+                read=ReadTemplate(**request["read"]) if "read" in request else None,
+                query=request.get("query"),
                 idempotent=request.get("idempotent", request["method"] in IDEMPOTENT),
             ),
             key=(key,) if isinstance(key, str) else tuple(key),
@@ -234,6 +272,30 @@ class _JobReader:
             digest=hashlib.sha256(json.dumps(digest, sort_keys=True).encode()).hexdigest(),
         )
 
+    def _check_request(self, request: Mapping[str, Any]) -> None:
+        """Say what does not go together in a request."""
+        encoding = Encoding(request.get("encoding", Encoding.JSON))
+        if encoding is not Encoding.JSON and "wanted" not in request:
+            self._wrong(("request", "encoding"), f"is {encoding}, which makes a body of wanted; wanted is missing")
+        if (encoding is Encoding.GRAPHQL) != ("query" in request):
+            self._wrong(("request",), "needs a query and the encoding graphql, both or none")
+        if encoding is Encoding.PUT_MERGE and request["method"] != "PUT":
+            self._wrong(("request", "method"), "has to be PUT: the encoding put-merge writes the whole record")
+        if "wanted" in request and "body" in request and "@wanted" not in placeholders_in(request["body"]):
+            self._wrong(("request", "body"), "has no {@wanted}, so that what is wanted would not be sent")
+        known = {"@wanted"} if "wanted" in request else set()
+        places = {"body": known | {"@item"}, "wanted": {"@item"}, "headers": {"@item", "@run"}}
+        for member, allowed in places.items():
+            for name in placeholders_in(request.get(member)):
+                of_record = member != "wanted" and (name == "@etag" or name.startswith("@record."))
+                if name.startswith("@") and name not in allowed and not of_record:
+                    self._wrong(("request", member), f"has {{{name}}}, which is not known here")
+        if "read" in request:
+            self._profiles.check_placeholders(request["read"]["path"], ("request", "read", "path"))
+        named = [name.lower() for name in request.get("headers", {})]
+        if repeated := {name for name in named if named.count(name) > 1}:
+            self._wrong(("request", "headers"), f"has {min(repeated)} twice, since names do not heed case")
+
     def _notice(self, place: int, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return an entry of `notify` with its URL filled in, as a secret."""
         return {
@@ -245,8 +307,10 @@ class _JobReader:
         given = document.get("join")
         if given is None:
             return None
-        if "body" not in document["request"]:
-            self._wrong(("join",), "needs a request with a body, since the column that it names is not to be sent")
+        if not document["request"].keys() & {"body", "wanted"}:
+            self._wrong(
+                ("join",), "needs a request with a body or wanted, since the column that it names is not to be sent"
+            )
         return Join(column=given["column"], member=given["member"])
 
     def _preflight(self, given: Mapping[str, str] | None) -> Preflight | None:

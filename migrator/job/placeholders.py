@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-__all__ = ["Column", "columns_in", "parse"]
+__all__ = ["Column", "columns_in", "parse", "placeholders_in"]
 
 TOKEN: Final = re.compile(r"\{\{|\}\}|\{([^{}]+)\}|[{}]|[^{}]+")
 
@@ -41,6 +41,11 @@ def parse(text: str) -> tuple[str | Column, ...]:
 
 def columns_in(value: Any) -> Iterator[str]:
     """Yield the columns that a JSON value's strings name; what cannot be parsed names none."""
+    return (name for name in placeholders_in(value) if not name.startswith("@"))
+
+
+def placeholders_in(value: Any) -> Iterator[str]:
+    """Yield all placeholders of a JSON value's strings: columns, and what begins with @ and is filled in by the run."""
     if isinstance(value, str):
         try:
             yield from (part.name for part in parse(value) if isinstance(part, Column))
@@ -48,7 +53,7 @@ def columns_in(value: Any) -> Iterator[str]:
             return
     elif isinstance(value, Mapping):
         for member in value.values():
-            yield from columns_in(member)
+            yield from placeholders_in(member)
     elif isinstance(value, list):
         for entry in value:
-            yield from columns_in(entry)
+            yield from placeholders_in(entry)

@@ -1,7 +1,7 @@
 """The request that an item becomes: a job's template, compiled once."""
 
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
@@ -10,47 +10,69 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from migrator.errors import InputChanged
+from migrator.job.encodings import MEDIA_TYPES, Encoding, encode_document, encode_json, graphql_variables, patch
 from migrator.job.items import Item, read_items
-from migrator.job.job_file import Job
-from migrator.job.placeholders import Column, columns_in, parse
+from migrator.job.job_file import Job, RequestTemplate
+from migrator.job.placeholders import Column, parse, placeholders_in
 from migrator.job.problems import Problem, compile_schema, explain
+from migrator.job.rendering import (
+    LATER,
+    NOTHING,
+    SPREAD,
+    LackingError,
+    compiled,
+    compiled_text,
+    filled,
+    filled_text,
+    plain,
+    text_of,
+    without_marks,
+)
 from migrator.job.source import Source
-from migrator.messages import JSON, Request
-from migrator.secret import Secret
+from migrator.messages import AnswerRules, Request
+from migrator.secret import Secret, has_mask
 
-__all__ = ["Template", "origin", "requests_of"]
+__all__ = ["Template", "needs_record", "origin", "requests_of", "rules_of", "with_run"]
+
+CONTROLS: Final = re.compile(r"[^\t\x20-\x7e]")
+MARK: Final = re.compile(r"\x00@[^\x00]*\x00")
 
 PLAIN_SEGMENT: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*")
 """What nearly every id is; such a one needs no closer look."""
 
 is_plain_segment: Final = PLAIN_SEGMENT.fullmatch
 
-NOTHING: Final = object()
-"""What an absent value renders to: the member around it is left out."""
-
-Render = Callable[[Mapping[str, Any]], Any]
-_encode: Final = msgspec.json.Encoder(decimal_format="number").encode
-
 
 class Template:
     """Turns items into requests; made by `Template.compile`."""
 
     def __init__(self, job: Job, base_url: str) -> None:
-        self._method = job.request.method
-        self._idempotent = job.request.idempotent
-        self._path = parse(job.request.path)
+        request = job.request
+        self._method = request.method
+        self._idempotent = request.idempotent
+        self._encoding = request.encoding
+        self._query = request.query
+        self._path = parse(request.path)
         self._path_columns = tuple(part.name for part in self._path if isinstance(part, Column))
         self._base_url = base_url
         self._origin = origin(base_url)
         self._secrets = tuple(sorted(job.secrets))
-        self._rules = job.api.rules
+        self._rules = rules_of(job)
         self._limiter_column = job.api.limiter_column
         self._places: dict[tuple[str | int, ...], str] = {}
-        if job.request.has_body:
-            self._render = self._compiled(job.request.body, ())
+        self._headers = [(name, compiled_text(text)) for name, text in _with_media_type(job)]
+        self._numbered = "@item" in placeholders_in([request.body, request.wanted, *request.headers.values()])
+        self._frame = compiled(request.body, {}) if request.has_wanted and request.has_body else None
+        if request.has_wanted:
+            self._render = compiled(request.wanted, self._places)
+        elif request.has_body:
+            self._render = compiled(request.body, self._places)
         else:
             self._render = self._all_columns
-        limits = job.api.limits.get(f"{job.request.method} {job.request.path}")
+        self._bare = not request.has_wanted and self._encoding is Encoding.JSON
+        self._needs_record = needs_record(request)
+        self._read = None if request.read is None else (parse(request.read.path), request.read.query)
+        limits = _limits(job)
         self._limits = compile_schema(limits) if limits is not None else None
         self.path_has_secret = any(column in job.secrets for column in self._path_columns)
 
@@ -65,27 +87,111 @@ class Template:
         return cls(job, (base_url or job.api.base_url).rstrip("/"))
 
     def request(self, item: Item) -> Request:
-        """Return an item's request; the item has to be without problems."""
-        values = item.values
-        path = "".join(part if isinstance(part, str) else _segment(values[part.name]) for part in self._path)
-        body = self._render(values)
+        """Return an item's request; the item has to be without problems.
+
+        Where it cannot be made without the record, `complete` makes the rest of it.
+        """
+        values = {**item.values, "@item": item.number} if self._numbered else item.values
         key = "" if self._limiter_column is None else f"{values.get(self._limiter_column, '')}@"
-        return Request(
+        state = self._render(values)
+        body = None if state is NOTHING else encode_json(state)
+        request = Request(
             item=item.number,
             key=item.key,
             method=self._method,
-            url=self._base_url + path,
-            body=None if body is NOTHING else _encode(body),
+            url=self._base_url + _path(self._path, values),
+            body=body,
             rules=self._rules,
             secrets=tuple(value for name in self._secrets if isinstance(value := values.get(name), Secret)),
             limiter_key=key + self._origin,
             idempotent=self._idempotent,
+            headers=tuple(
+                (name, str(text)) for name, render in self._headers if (text := render(values)) is not NOTHING
+            ),
+            needs_record=self._needs_record,
+        )
+        if self._read is not None:
+            request = replace(request, reading=self._reading(request, values))
+        if self._bare and not self._needs_record:
+            return request
+        frame = self._framed(values)
+        request = replace(
+            request,
+            wanted=encode_json(without_marks(state)) if self._bare else body,
+            frame=encode_json(state if self._bare else frame) if self._bare or frame is not None else None,
+        )
+        return request if self._needs_record else self.complete(request)
+
+    def complete(
+        self,
+        request: Request,
+        *,
+        wanted: Mapping[str, Any] | None = None,
+        removed: Iterable[str] = (),
+        record: Mapping[str, Any] | None = None,
+        etag: str | None = None,
+    ) -> Request:
+        """Return a request with what depends on the record, or with another state than its own.
+
+        Args:
+            request: made by `request`.
+            wanted: the state to bring about; None for the request's own.
+            removed: the pointers of the members that are to go.
+            record: the record as it is; None where it was not read.
+            etag: the record's ETag.
+
+        Raises:
+            LackingError: the record or its ETag lacks what the request needs.
+        """
+        other = wanted is not None
+        text = request.wanted or b"{}"
+        known: dict[str, Any] = {"@record": record or {}} | ({} if etag is None else {"@etag": etag})
+        state: Mapping[str, Any] = msgspec.json.decode(text) if wanted is None else wanted
+        document = patch(self._encoding, state, removed=frozenset(removed), record=record, rules=self._rules)
+        if request.frame is not None and not (other and self._bare):
+            document = filled(msgspec.json.decode(request.frame), {**known, "@wanted": document})
+        if self._encoding is Encoding.GRAPHQL:
+            document = {"query": self._query, "variables": document}
+        if self._encoding is Encoding.PUT_MERGE and has_mask(document):
+            raise LackingError("the API masks a member of the record, and a PUT of the whole would write the mask")
+        return replace(
+            request,
+            body=encode_document(self._encoding, document),
+            wanted=encode_json(state) if other or request.wanted is not None else None,
+            headers=self._later(request.headers, etag),
         )
 
-    def restoring(self, request: Request, wanted: Mapping[str, JSON]) -> Request:
-        """Return a request that brings about another state of the same record."""
-        state = _encode(wanted)
-        return replace(request, method=self._method, body=state, wanted=state)
+    def _later(self, headers: tuple[tuple[str, str], ...], etag: str | None) -> tuple[tuple[str, str], ...]:
+        """Return headers with the ETag in its places; a PUT of the whole record is sent for that state alone."""
+        if any(f"{LATER}@etag{LATER}" in text for _, text in headers):
+            if etag is None:
+                raise LackingError("{@etag} is not known: the answer with the record has no ETag")
+            return tuple((name, filled_text(text, {"@etag": etag})) for name, text in headers)
+        named = {name.lower() for name, _ in headers}
+        if self._encoding is Encoding.PUT_MERGE and etag is not None and "if-match" not in named:
+            return (*headers, ("If-Match", etag))
+        return headers
+
+    def _framed(self, values: Mapping[str, Any]) -> Any:
+        """Return what stands around the document, with its marks; None where nothing does."""
+        frame = None if self._frame is None else self._frame(values)
+        if self._encoding is not Encoding.GRAPHQL:
+            return None if frame is NOTHING else frame
+        named = {name: plain(values[name]) for name in graphql_variables(self._query or "") if name in values}
+        return {**named, **(frame if isinstance(frame, Mapping) else {SPREAD: True})}
+
+    def _reading(self, request: Request, values: Mapping[str, Any]) -> Request:
+        """Return the request that reads the record, where that is not a GET of the same URL."""
+        path, query = self._read or ((), None)
+        body = None
+        if query is not None:
+            names = graphql_variables(query)
+            body = encode_json(
+                {"query": query, "variables": {name: plain(values[name]) for name in names if name in values}}
+            )
+        return replace(
+            request, method="GET" if query is None else "POST", url=self._base_url + _path(path, values), body=body
+        )
 
     def is_fine(self, item: Item) -> bool:
         """Tell whether an item can be sent; `problems` says why it cannot."""
@@ -95,7 +201,11 @@ class Template:
             if type(value) is not str or not is_plain_segment(value):
                 return False
         body = self._render(values)
-        return body is not NOTHING and (self._limits is None or self._limits.is_valid(body))
+        return (
+            body is not NOTHING
+            and self._headers_are_fine(values)
+            and (self._limits is None or self._limits.is_valid(body))
+        )
 
     def problems(self, item: Item) -> Iterator[tuple[str | None, str]]:
         """Yield the column and the message of each thing that keeps an item from being sent."""
@@ -103,6 +213,9 @@ class Template:
         for column in self._path_columns:
             if message := _unsafe_segment(values.get(column)):
                 yield column, message
+        for name, render in self._headers:
+            if not _is_header(render(values)):
+                yield None, f"makes a header {name} that holds a line break, or is not ASCII"
         body = self._render(values)
         if body is NOTHING:
             if self._method != "DELETE":
@@ -111,42 +224,15 @@ class Template:
             for path, message in explain(self._limits.iter_errors(body)):
                 yield self._column(path), message
 
+    def _headers_are_fine(self, values: Mapping[str, Any]) -> bool:
+        return all(_is_header(render(values)) for _, render in self._headers)
+
     def _column(self, path: tuple[str | int, ...]) -> str:
         """Return the column that fills a place in the body, or the place itself."""
         for end in range(len(path), 0, -1):
             if path[:end] in self._places:
                 return self._places[path[:end]]
         return ".".join(str(step) for step in path)
-
-    def _compiled(self, value: Any, place: tuple[str | int, ...]) -> Render:
-        if isinstance(value, str):
-            return self._compiled_text(value, place)
-        if isinstance(value, Mapping):
-            members = {name: self._compiled(member, (*place, name)) for name, member in value.items()}
-            return _compiled_object(members, {name for name, member in value.items() if not _has_columns(member)})
-        if isinstance(value, list):
-            entries = [self._compiled(entry, (*place, index)) for index, entry in enumerate(value)]
-            return lambda values: [one for entry in entries if (one := entry(values)) is not NOTHING]
-        return lambda _: value
-
-    def _compiled_text(self, text: str, place: tuple[str | int, ...]) -> Render:
-        parts = parse(text)
-        for column in columns_in(text):
-            self._places.setdefault(place, column)
-        match parts:
-            case (Column(name),):
-
-                def filled(values: Mapping[str, Any]) -> Any:
-                    value = values.get(name, NOTHING)
-                    return value.reveal() if type(value) is Secret else value
-
-                return filled
-            case (str(literal),):
-                return lambda _: literal
-            case ():
-                return lambda _: ""
-            case _:
-                return lambda values: _joined(parts, values)
 
     def _all_columns(self, values: Mapping[str, Any]) -> Any:
         """Return every column but those in the path; a dotted name nests."""
@@ -159,60 +245,74 @@ class Template:
             for step in above:
                 nested = inner.setdefault(step, {})
                 inner = nested if isinstance(nested, dict) else {}
-            inner[name] = _plain(value)
+            inner[name] = plain(value)
         return body or NOTHING
 
 
-def _compiled_object(members: Mapping[str, Render], constant: set[str]) -> Render:
-    """Return what renders an object: a copy of its constant members, with the others put into their places."""
-    frame = {name: render({}) if name in constant else None for name, render in members.items()}
-    filled = tuple((name, render) for name, render in members.items() if name not in constant)
-
-    def rendered(values: Mapping[str, Any]) -> Any:
-        body = frame.copy()
-        for name, render in filled:
-            value = render(values)
-            if value is NOTHING:
-                del body[name]
-            else:
-                body[name] = value
-        return body if body or not members else NOTHING
-
-    return rendered
+def rules_of(job: Job) -> AnswerRules:
+    """Return how a job's answers are read; GraphQL says in a 200 what went wrong (October 2021, section 7)."""
+    rules = job.api.rules
+    if job.request.encoding is not Encoding.GRAPHQL:
+        return rules
+    return replace(
+        rules,
+        record=rules.record or "data.* | [0]",
+        success=rules.success or "!errors",
+        error=rules.error or "errors[0].message",
+    )
 
 
-def _has_columns(value: Any) -> bool:
-    return any(True for _ in columns_in(value))
+def with_run(request: Request, run: str) -> Request:
+    """Return a request with a run's id in the places of {@run} in its headers."""
+    if not any(LATER in text for _, text in request.headers):
+        return request
+    return replace(request, headers=tuple((name, filled_text(text, {"@run": run})) for name, text in request.headers))
 
 
-def _plain(value: Any) -> Any:
-    return value.reveal() if isinstance(value, Secret) else value
+def needs_record(request: RequestTemplate) -> bool:
+    """Tell whether a request cannot be made before its record was read."""
+    named = placeholders_in([request.body, request.wanted, *request.headers.values()])
+    return request.encoding is Encoding.PUT_MERGE or any(
+        name == "@etag" or name.startswith("@record.") for name in named
+    )
 
 
-def _joined(parts: tuple[str | Column, ...], values: Mapping[str, Any]) -> Any:
-    """Return a text with its placeholders filled, or nothing where one of them is empty."""
-    texts = []
-    for part in parts:
-        if isinstance(part, Column):
-            value = values.get(part.name)
-            if value is None:
-                return NOTHING
-            texts.append(_text(value))
-        else:
-            texts.append(part)
-    return "".join(texts)
+def _with_media_type(job: Job) -> list[tuple[str, str]]:
+    """Return a request's own headers; the encoding's media type is one where no other is given."""
+    headers = list(job.request.headers.items())
+    media_type = MEDIA_TYPES[job.request.encoding]
+    given = {name.lower() for name in (*job.request.headers, *job.api.headers)}
+    if media_type != MEDIA_TYPES[Encoding.JSON] and "content-type" not in given:
+        headers.append(("Content-Type", media_type))
+    return headers
 
 
-def _text(value: Any) -> str:
-    if type(value) is str:
-        return value
-    if isinstance(value, Secret):
-        return value.reveal()
-    return _encode(value).decode()
+def _limits(job: Job) -> Mapping[str, Any] | None:
+    """Return the API's limits of a request, found by its path's shape: what its columns are called does not matter."""
+    if (
+        job.request.encoding not in {Encoding.JSON, Encoding.MERGE_PATCH}
+        or job.request.has_wanted * job.request.has_body
+    ):
+        return None
+    shape = _shape(f"{job.request.method} {job.request.path}")
+    return next((limits for place, limits in job.api.limits.items() if _shape(place) == shape), None)
+
+
+def _shape(place: str) -> str:
+    return re.sub(r"\{[^{}]*\}", "{}", place.partition("?")[0])
+
+
+def _is_header(text: Any) -> bool:
+    """Tell whether a text can be a header's value (RFC 9110, section 5.5); marks are filled in later."""
+    return text is NOTHING or (isinstance(text, str | int) and CONTROLS.search(MARK.sub("", str(text))) is None)
+
+
+def _path(parts: tuple[str | Column, ...], values: Mapping[str, Any]) -> str:
+    return "".join(part if isinstance(part, str) else _segment(values[part.name]) for part in parts)
 
 
 def _segment(value: Any) -> str:
-    text = _text(value)
+    text = text_of(value)
     return text if is_plain_segment(text) else quote(text, safe="")
 
 
@@ -224,7 +324,7 @@ def _unsafe_segment(value: Any) -> str | None:
     """
     if isinstance(value, bool | float | Decimal | list | dict) or value is None:
         return "is part of the path, and has to be a text or a whole number"
-    text = _text(value)
+    text = text_of(value)
     if not text.strip():
         return "is part of the path, and may not be empty"
     if text.strip() in {".", ".."}:

@@ -20,6 +20,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 from migrator.api.outcome import Decision, Retry, RetryPolicy, Settle, Stop, classify, decide, held
 from migrator.api.reader import Reader
 from migrator.errors import InputChanged, LedgerError, ReadingError, WaitTooLong
+from migrator.job.template import with_run
 from migrator.messages import Answer, Clock, Request, Sender
 from migrator.options import RunOptions
 from migrator.ratelimit.headers import RateLimitSignal
@@ -313,6 +314,7 @@ class Run:
         """Return the end of an item that is not to be sent, or the request to send."""
         if request.item in self._doubtful and not request.idempotent:
             return self._rows.unsent(request, Status.IN_DOUBT, INTERRUPTED)
+        request = with_run(request, self.name)
         end = request if self._look is None else await self._look.look(request)
         return end if isinstance(end, Request) else self._rows.unsent(request, end.status, end.error)
 

@@ -12,9 +12,11 @@ import msgspec
 
 from migrator.api.reader import Reader, Record, item_url
 from migrator.api.session import Session
-from migrator.api.state import before_image, changes, hidden_members, not_the_record, wanted_of
+from migrator.api.state import before_image, changes, hidden_members, kept_request, not_the_record, wanted_of
 from migrator.errors import MigratorError
 from migrator.job.job_file import Job
+from migrator.job.rendering import LackingError
+from migrator.job.template import Template, needs_record
 from migrator.messages import JSON, Request
 from migrator.options import RunOptions
 from migrator.results import ErrorKind, ItemError, Outcome, Status
@@ -62,6 +64,7 @@ class Beforehand:
         states: records that were read in bulk, as JSON by URL.
         sent: what was last sent with success; None where that is not looked at.
         warn: tells the user of what is found out.
+        template: completes requests that depend on their record.
     """
 
     def __init__(
@@ -76,7 +79,9 @@ class Beforehand:
         states: Mapping[str, bytes],
         sent: SentBefore | None,
         warn: Callable[[str], None],
+        template: Template,
     ) -> None:
+        self._template = template
         self._reader = reader
         self._ledger = ledger
         self._only_changed = only_changed
@@ -106,7 +111,7 @@ class Beforehand:
         planned = None if self._planned is None else self._planned.get(request.item)
         if self._planned is not None and (end := _as_planned(planned)) is not None:
             return end
-        if self._planned is None and self._vault is None and not self._only_changed:
+        if self._planned is None and self._vault is None and not self._only_changed and not request.needs_record:
             return request
         record = await self._record(request)
         if record.document is None:
@@ -118,9 +123,18 @@ class Beforehand:
             return _failed(ErrorKind.CONFLICT, "the record has changed since the plan was made")
         if self._only_changed and not any(changes(wanted, record.document, request.rules)):
             return Outcome(status=Status.UNCHANGED)
-        if self._vault is not None:
-            return await self._keep(self._vault, request, record.document) or request
-        return request
+        if self._vault is not None and (end := await self._keep(self._vault, request, record.document)):
+            return end
+        return self._completed(request, record)
+
+    def _completed(self, request: Request, record: Record) -> Outcome | Request:
+        """Return the request with what depends on its record: its ETag, a version member, or the whole of it."""
+        if not request.needs_record:
+            return request
+        try:
+            return self._template.complete(request, record=record.document, etag=record.etag)
+        except LackingError as error:
+            return _failed(ErrorKind.PROTOCOL, str(error))
 
     async def _keep(self, vault: Vault, request: Request, record: Mapping[str, Any]) -> Outcome | None:
         """Keep what the record holds of the wanted members; return why that is not possible, or None."""
@@ -135,13 +149,19 @@ class Beforehand:
         if has_mask(image.state) and not self._warned:
             self._warned = True
             self._warn("the API masks what it holds of a field that is written: that cannot be rolled back")
-        kept: JSON = {"before": image.state, "absent": list(image.absent), "sent": dict(wanted)}
+        kept: JSON = {
+            "before": image.state,
+            "absent": list(image.absent),
+            "sent": dict(wanted),
+            **kept_request(request),
+        }
         await self._ledger.keep(request.item, request.url, vault.lock(request.item, kept))
         return None
 
     async def _record(self, request: Request) -> Record:
         """Return the record: from the bulk where only the need to write is asked for, else as it is at this moment."""
-        if self._vault is None and self._planned is None and (known := self._states.get(request.url)) is not None:
+        bulk = self._vault is None and self._planned is None and not request.needs_record
+        if bulk and (known := self._states.get(request.url)) is not None:
             return Record(document=msgspec.json.decode(known))
         return await self._reader.record(request)
 
@@ -199,11 +219,12 @@ def wishes(job: Job, options: RunOptions, *, base_url: str, total: int, items_di
     reads = keeps or options.only_changed or options.plan is not None
     if keeps and job.request.method == "DELETE":
         raise MigratorError("a DELETE cannot be rolled back, so that keeping what was there before does not help")
+    reads = reads or needs_record(job.request)
     if options.dry_run or not (reads or options.since_last):
         return None
     if reads and not job.api.readable:
         raise MigratorError(
-            f"the profile of {job.api.name} has no read request ('read': true), which this option needs"
+            f"the profile of {job.api.name} has no read request ('read': true), which this option or encoding needs"
         )
     state, planned = private_folder(Path(options.state)), None
     if options.plan is not None:
@@ -259,6 +280,7 @@ async def open_beforehand(
             states=await states(wishes.job, session) if bulk else {},
             sent=sent,
             warn=warn,
+            template=Template.compile(wishes.job, base_url=session.base_url),
         )
 
 

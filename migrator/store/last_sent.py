@@ -71,7 +71,7 @@ class SentBefore:
         self._pending.clear()
 
     def _digest(self, request: Request) -> str:
-        body = (request.body or b"").decode("utf-8", "surrogateescape")
+        body = (request.wanted or request.body or b"").decode("utf-8", "surrogateescape")
         return self._fingerprint.digest(f"{request.method} {request.url}\n{body}")
 
     def __repr__(self) -> str:

@@ -203,3 +203,188 @@ def test_records_of_each_parent(workplace: Workplace, api: ShapedApi) -> None:
         "project,id", *(f"A/1,A-{number}" for number in range(3)), *(f"B,B-{number}" for number in range(3))
     ]  # fmt: skip
     assert api.seen[1].path == "/projects/A%2F1/things"
+
+
+WANTED = {"title": "{title}", "owner": {"mail": "{mail}"}}
+
+
+def put_whole(_: ShapedApi, request: web.Request, body: bytes) -> web.Response | None:
+    """Refuse a PUT that leaves a member out, or that does not say which version it replaces."""
+    if request.method == "PUT" and not {"title", "owner", "revision"} <= json.loads(body).keys():
+        return web.json_response({"message": "members are missing"}, status=400)
+    if request.method == "PUT" and "If-Match" not in request.headers:
+        return web.json_response({"message": "If-Match is missing"}, status=428)
+    return None
+
+
+def scim(api: ShapedApi, request: web.Request, body: bytes) -> web.Response | None:
+    """Apply a SCIM patch with paths (RFC 7644, section 3.5.2)."""
+    if request.method != "PATCH":
+        return None
+    assert request.content_type == "application/scim+json"
+    document = json.loads(body)
+    assert document["schemas"] == ["urn:ietf:params:scim:api:messages:2.0:PatchOp"]
+    record = api.records[request.path.rpartition("/")[2]]
+    for operation in document["Operations"]:
+        *above, name = operation["path"].split(".")
+        here = record
+        for step in above:
+            here = here.setdefault(step, {})
+        if operation["op"] == "remove":
+            del here[name]
+        else:
+            here[name] = operation["value"]
+    return web.json_response(record)
+
+
+def graphql(api: ShapedApi, _: web.Request, body: bytes) -> web.Response | None:
+    """Answer GraphQL: a query and a mutation, with errors in a 200."""
+    document = json.loads(body)
+    variables = document["variables"]
+    record = api.records.get(variables["id"])
+    if record is None:
+        return web.json_response({"data": None, "errors": [{"message": "no such thing"}]})
+    if document["query"].startswith("mutation"):
+        if variables["title"] == "refuse":
+            return web.json_response({"data": {"updateThing": None}, "errors": [{"message": "a title is refused"}]})
+        record |= {"title": variables["title"], "owner": {**record["owner"], **variables["owner"]}}
+        return web.json_response({"data": {"updateThing": record}})
+    return web.json_response({"data": {"thing": record}})
+
+
+MUTATION = (
+    "mutation($id: ID!, $title: String!, $owner: Owner) { updateThing(id: $id, title: $title) { id title owner } }"
+)
+QUERY = "query($id: ID!) { thing(id: $id) { id title owner { name mail } } }"
+
+SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "json in an envelope": (
+        {"body": {"data": "{@wanted}"}},
+        {"record": "data"},
+        {"wrap": "data", "wrap_requests": True},
+    ),
+    "merge-patch": ({"encoding": "merge-patch"}, {}, {}),
+    "json-patch": ({"encoding": "json-patch"}, {"record": "data"}, {"wrap": "data"}),
+    "scim-patch": ({"encoding": "scim-patch"}, {}, {"answer": scim}),
+    "form": ({"encoding": "form", "method": "POST"}, {}, {}),
+    "put-merge": ({"encoding": "put-merge", "method": "PUT"}, {}, {"etags": True, "answer": put_whole}),
+    "graphql": (
+        {
+            "encoding": "graphql",
+            "method": "POST",
+            "path": "/g",
+            "query": MUTATION,
+            "read": {"path": "/g", "query": QUERY},
+        },
+        {},
+        {"answer": graphql},
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_state_is_written_verified_and_restored_in_every_encoding(
+    workplace: Workplace, api: ShapedApi, shape: str
+) -> None:
+    """Whatever bytes say it, the state is planned, written, verified and rolled back leaf by leaf."""
+    request, profile, server = SHAPES[shape]
+    for name, value in server.items():
+        setattr(api, name, value)
+    before = json.loads(json.dumps(api.records))
+    write(workplace, api, request={"wanted": WANTED, **request}, **profile)
+
+    plan = json.loads(workplace.run("plan", "job.json", "--json").out)
+    done = run(workplace)
+    verified = {one["verified"] for one in workplace.results()}
+    written = json.loads(json.dumps(api.records))
+    again = json.loads(workplace.run("plan", "job.json", "--json").out)
+    api.records["t2"]["owner"]["name"] = "Eve"
+    back = rollback(workplace)
+
+    assert (plan["counts"]["change"], done.code, verified) == (5, 0, {True}), done.err
+    assert again["counts"]["unchanged"] == 5
+    for number in range(1, 6):
+        expected = before[f"t{number}"] | {"title": f"new {number}"}
+        assert written[f"t{number}"] == expected | {"owner": {"name": "Ann", "mail": f"new{number}@example.com"}}
+    assert back.code == 0, back.err
+    before["t2"]["owner"]["name"] = "Eve"
+    assert api.records == before
+
+
+def test_what_the_run_added_goes_again_in_a_json_patch(workplace: Workplace, api: ShapedApi) -> None:
+    """A member that was not there, and its parent, are added and removed again."""
+    before = json.loads(json.dumps(api.records))
+    request = {"encoding": "json-patch", "wanted": {"labels": {"title": "{title}", "m": "{mail}"}}}
+    write(workplace, api, request=request | {"headers": {"If-Match": "{@etag}"}}, rows=2)
+    api.etags = True
+
+    done = run(workplace)
+    labels = api.records["t1"]["labels"]
+    back = rollback(workplace)
+
+    assert (done.code, back.code) == (0, 0), done.err + back.err
+    assert labels == {"title": "new 1", "m": "new1@example.com"}
+    assert api.records == before
+
+
+def test_errors_in_a_200_are_failures(workplace: Workplace, api: ShapedApi) -> None:
+    """GraphQL's errors are failures of their items, in the server's own words, and whatever is verified."""
+    api.answer = graphql
+    write(workplace, api, request={"wanted": WANTED, **SHAPES["graphql"][0]}, rows=2)
+    rows = (workplace.folder / "items.csv").read_text().replace("new 2", "refuse")
+    (workplace.folder / "items.csv").write_text(rows)
+
+    done = workplace.run("run", "job.json", "--verify", "none")
+
+    assert done.code == 1
+    assert [one["status"] for one in workplace.results()] == ["succeeded", "failed"]
+    assert "a title is refused" in workplace.results()[1]["error"]["message"]
+
+
+def test_a_list_of_operations_as_a_body_is_sent_as_it_is(workplace: Workplace, api: ShapedApi) -> None:
+    """A body that is an array names no state; it is sent, and nothing is compared with it."""
+    body = [{"op": "replace", "path": "/title", "value": "{title}"}, {"op": "test", "path": "/id", "value": "{id}"}]
+    write(workplace, api, request={"body": body, "headers": {"content-type": "application/json-patch+json"}})
+    rows = [line.rpartition(",")[0] for line in (workplace.folder / "items.csv").read_text().splitlines()]
+    (workplace.folder / "items.csv").write_text("\n".join([*rows, ""]))
+
+    done = workplace.run("run", "job.json")
+
+    assert done.code == 0, done.err
+    assert api.records["t4"]["title"] == "new 4"
+    assert {one["verified"] for one in workplace.results()} == {None}
+
+
+def test_another_writer_is_never_overwritten(workplace: Workplace, api: ShapedApi) -> None:
+    """With {@etag} a record that changes between the read and the write ends its item as a conflict."""
+
+    def overtake(api: ShapedApi, request: web.Request, _: bytes) -> web.Response | None:
+        if request.method == "PATCH" and request.path.endswith("t2"):
+            api.records["t2"]["title"] = "of another writer"
+        return None
+
+    api.etags, api.answer = True, overtake
+    headers = {"If-Match": "{@etag}", "Idempotency-Key": "{@run}-{@item}"}
+    write(workplace, api, request={"wanted": WANTED, "headers": headers}, rows=3)
+
+    done = workplace.run("run", "job.json")
+
+    assert done.code == 1
+    kinds = {one["key"]: one["error"] and one["error"]["kind"] for one in workplace.results()}
+    assert kinds == {"t1": None, "t2": "conflict", "t3": None}
+    assert api.records["t2"]["title"] == "of another writer"
+    assert {one.headers["idempotency-key"] for one in api.writes()} == {
+        f"{workplace.last_run().name}-{number}" for number in range(1, 4)
+    }
+
+
+def test_a_version_member_is_sent_back(workplace: Workplace, api: ShapedApi) -> None:
+    """A member of the record that was read, such as its version, goes into the body."""
+    write(workplace, api, request={"body": {"title": "{title}", "mail": "{mail}", "revision": "{@record.revision}"}})
+    api.records["t3"]["revision"] = 7
+
+    done = workplace.run("run", "job.json")
+
+    assert done.code == 0, done.err
+    sent = {one.path.rpartition("/")[2]: one.json["revision"] for one in api.writes()}
+    assert sent == {"t1": 1, "t2": 1, "t3": 7, "t4": 1, "t5": 1}

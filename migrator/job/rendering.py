@@ -1,0 +1,187 @@
+"""Values with columns in them, compiled once and rendered for each item.
+
+What is not known before a request goes out, such as a record's ETag, is rendered as a mark, and filled in later.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from migrator.job.encodings import encode_json
+from migrator.job.placeholders import Column, columns_in, parse, placeholders_in
+from migrator.secret import Secret
+
+__all__ = [
+    "LATER",
+    "NOTHING",
+    "SPREAD",
+    "LackingError",
+    "Render",
+    "compiled",
+    "compiled_text",
+    "filled",
+    "filled_text",
+    "plain",
+    "text_of",
+    "without_marks",
+]
+
+NOTHING: Final = object()
+"""What an absent value renders to: the member around it is left out."""
+
+LATER: Final = "\0"
+"""Marks what is filled in later: no cell holds it, since control characters are refused."""
+
+SPREAD: Final = "\0*"
+"""Stands for the members of the wanted state among others."""
+
+Render = Callable[[Mapping[str, Any]], Any]
+Places = dict[tuple[str | int, ...], str]
+
+
+class LackingError(LookupError):
+    """A fact that a request needs is not known, such as the ETag of an answer that has none."""
+
+
+def compiled(value: Any, places: Places, place: tuple[str | int, ...] = ()) -> Render:
+    """Return what renders a JSON value with columns in its strings.
+
+    Args:
+        value: the value.
+        places: takes down which column fills which place.
+        place: the value's own.
+    """
+    if isinstance(value, str):
+        return _compiled_text(value, places, place)
+    if isinstance(value, Mapping):
+        members = {name: compiled(member, places, (*place, name)) for name, member in value.items()}
+        return _compiled_object(members, {name for name, member in value.items() if not _has_columns(member)})
+    if isinstance(value, list):
+        entries = [compiled(entry, places, (*place, index)) for index, entry in enumerate(value)]
+        return lambda values: [one for entry in entries if (one := entry(values)) is not NOTHING]
+    return lambda _: value
+
+
+def compiled_text(text: str) -> Render:
+    """Return what renders a text with columns to a text, also where it is one column and nothing else."""
+    parts = parse(text)
+    return lambda values: _joined(parts, values)
+
+
+def _compiled_text(text: str, places: Places, place: tuple[str | int, ...]) -> Render:
+    parts = parse(text)
+    for column in columns_in(text):
+        places.setdefault(place, column)
+    match parts:
+        case (Column(name),) if name.startswith("@") and name != "@item":
+            return lambda _: {LATER: name}
+        case (Column(name),):
+
+            def filled(values: Mapping[str, Any]) -> Any:
+                value = values.get(name, NOTHING)
+                return value.reveal() if type(value) is Secret else value
+
+            return filled
+        case (str(literal),):
+            return lambda _: literal
+        case ():
+            return lambda _: ""
+        case _:
+            return lambda values: _joined(parts, values)
+
+
+def _compiled_object(members: Mapping[str, Render], constant: set[str]) -> Render:
+    """Return what renders an object: a copy of its constant members, with the others put into their places."""
+    frame = {name: render({}) if name in constant else None for name, render in members.items()}
+    filled = tuple((name, render) for name, render in members.items() if name not in constant)
+
+    def rendered(values: Mapping[str, Any]) -> Any:
+        body = frame.copy()
+        for name, render in filled:
+            value = render(values)
+            if value is NOTHING:
+                del body[name]
+            else:
+                body[name] = value
+        return body if body or not members else NOTHING
+
+    return rendered
+
+
+def _has_columns(value: Any) -> bool:
+    return any(True for _ in placeholders_in(value))
+
+
+def _joined(parts: tuple[str | Column, ...], values: Mapping[str, Any]) -> Any:
+    """Return a text with its placeholders filled, or nothing where one of them is empty."""
+    texts = []
+    for part in parts:
+        if isinstance(part, Column):
+            if part.name.startswith("@") and part.name != "@item":
+                texts.append(f"{LATER}{part.name}{LATER}")
+                continue
+            value = values.get(part.name)
+            if value is None:
+                return NOTHING
+            texts.append(text_of(value))
+        else:
+            texts.append(part)
+    return "".join(texts)
+
+
+def text_of(value: Any) -> str:
+    """Return a value as text."""
+    if type(value) is str:
+        return value
+    if isinstance(value, Secret):
+        return value.reveal()
+    return encode_json(value).decode()
+
+
+def plain(value: Any) -> Any:
+    """Return a value in clear."""
+    return value.reveal() if isinstance(value, Secret) else value
+
+
+def filled(value: Any, facts: Mapping[str, Any]) -> Any:
+    """Return a rendered value with its marks filled in.
+
+    Raises:
+        LackingError: one of them is not known.
+    """
+    if isinstance(value, Mapping):
+        if _is_mark(value):
+            return _fact(facts, value[LATER])
+        members = {name: filled(member, facts) for name, member in value.items() if name != SPREAD}
+        return {**members, **facts["@wanted"]} if SPREAD in value else members
+    return [filled(entry, facts) for entry in value] if isinstance(value, list) else value
+
+
+def without_marks(value: Any) -> Any:
+    """Return a rendered value without the members that are filled in later."""
+    if isinstance(value, Mapping):
+        return {name: without_marks(member) for name, member in value.items() if not _is_mark(member)}
+    return value
+
+
+def _is_mark(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.keys() == {LATER}
+
+
+def filled_text(text: str, facts: Mapping[str, Any]) -> str:
+    """Return a rendered text with those of its marks filled in that are known."""
+    for name, value in facts.items():
+        mark = f"{LATER}{name}{LATER}"
+        if mark in text:
+            text = text.replace(mark, str(value))
+    return text
+
+
+def _fact(facts: Mapping[str, Any], name: str) -> Any:
+    if name in facts:
+        return facts[name]
+    here: Any = facts.get("@record")
+    for step in name.removeprefix("@record.").split(".") if name.startswith("@record.") else [name]:
+        if not isinstance(here, Mapping) or step not in here:
+            raise LackingError(f"{{{name}}} is not known: the answer with the record does not have it")
+        here = here[step]
+    return here
