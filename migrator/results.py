@@ -1,9 +1,10 @@
 """What happened to an item, and why a run stopped: the words that every part of the program shares."""
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
-__all__ = ["ErrorKind", "Exit", "ItemError", "ItemResult", "Outcome", "Status", "StopKind", "StopReason"]
+__all__ = ["ErrorKind", "Exit", "ItemError", "ItemResult", "Outcome", "Status", "StopKind", "StopReason", "exit_code"]
 
 
 class ErrorKind(StrEnum):
@@ -128,6 +129,7 @@ class StopKind(StrEnum):
     SIGINT = "interrupted"
     SIGTERM = "terminated"
     SIGHUP = "hung up"
+    KILLED = "killed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,21 @@ class StopReason:
             StopKind.SIGHUP: Exit.HUNG_UP,
         }
         return signals.get(self.kind, Exit.STOPPED)
+
+
+def exit_code(counts: Counter[Status], total: int, stopped: StopReason | None, *, dry_run: bool = False) -> Exit:
+    """Return a run's exit code.
+
+    Args:
+        counts: finished items by status.
+        total: items of the run.
+        stopped: why it stopped before its end; None where it did not.
+        dry_run: nothing was to be sent, so that a skipped item is as it should be.
+    """
+    if stopped is not None:
+        return stopped.exit_code
+    bad = counts[Status.FAILED] + counts[Status.IN_DOUBT] + (0 if dry_run else counts[Status.SKIPPED])
+    return Exit.SOME_FAILED if bad or counts.total() < total else Exit.OK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

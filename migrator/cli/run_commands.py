@@ -44,7 +44,8 @@ def status(run: str | None, *, as_json: bool, **typed: Any) -> None:
 
 def report(run: str, **typed: Any) -> None:
     """Write a run's HTML report again."""
-    say(str(write_report(find_run(_state(typed, "report"), run))))
+    state = _state(typed, "report")
+    say(str(write_report(state, find_run(state, run))))
 
 
 async def retry(run: str, *, as_json: bool, **typed: Any) -> int:

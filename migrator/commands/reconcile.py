@@ -6,22 +6,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 from migrator.api.session import Session, open_session, safe_base_url, system_clock
 from migrator.api.state import changes, not_the_record, wanted_of
 from migrator.commands.retry import check_again
-from migrator.errors import MigratorError, ReadingError, WaitTooLong
+from migrator.errors import FolderError, MigratorError, ReadingError, WaitTooLong
 from migrator.job.items import read_cells
 from migrator.job.job_file import Job
 from migrator.job.source import Source
 from migrator.job.template import Template, requests_of
 from migrator.messages import Request
 from migrator.options import RunOptions
-from migrator.report.csv_files import write_result_files
-from migrator.report.journal import write_results
-from migrator.report.summary import Summary, write_summary
-from migrator.results import ErrorKind, Exit, ItemError, ItemResult, Status
+from migrator.report.csv_files import Cells
+from migrator.report.views import write_all
+from migrator.results import ErrorKind, Exit, ItemError, ItemResult, Status, exit_code
 from migrator.secret import Fingerprinter, Masker
 from migrator.store import state_folder
 from migrator.store.ledger_reader import read_ledger
@@ -81,7 +78,7 @@ async def reconcile(place: Path, job: Job, source: Source, meta: Mapping[str, st
                 await ledger.settle(row)
     except (ReadingError, WaitTooLong) as error:
         raise MigratorError(f"{error}; give the same command again to go on", Exit.STOPPED) from None
-    code = _write_files(place, source)
+    code = await _write_views(place, source, masker)
     return Reconciled(
         succeeded=ends["succeeded"],
         not_applied=ends["not applied"],
@@ -116,23 +113,20 @@ async def _settled(session: Session, request: Request, row: ItemResult, image: A
     return replace(row, status=Status.FAILED, verified=False, error=error)
 
 
-def _write_files(place: Path, source: Source) -> Exit:
-    """Write again what the ledger says otherwise now, and return the exit code that the run would have."""
+async def _write_views(place: Path, source: Source, masker: Masker) -> Exit:
+    """Write the views as the ledger has the run now, and return what the reconcile exits with.
+
+    The run's own exit code may also say why the run stopped, which a reconcile does not change.
+    """
+
+    def cells() -> Cells:
+        return read_cells(source.rewound(), form=source.form, name=source.name)
+
     with read_ledger(place / "ledger.db") as reader:
-        write_results(place / "results.jsonl", reader, run=place.name)
-        columns, cells = read_cells(source.rewound(), form=source.form, name=source.name)
-        write_result_files(place, columns=columns, cells=cells, rows=reader.rows())
-        counts, errors = reader.counts(), reader.error_counts()
-    code = Exit.SOME_FAILED if counts[Status.FAILED] + counts[Status.IN_DOUBT] else Exit.OK
-    try:
-        summary = msgspec.json.decode((place / "summary.json").read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.MsgspecError):
-        return code
-    summary["counts"] = {status.value: counts[status] for status in Status}
-    summary["errors"] = {kind.value: count for kind, count in errors.most_common()}
-    if summary.get("exit_code") in {0, 1}:
-        summary["exit_code"] = int(code)
-    summary.pop("files", None)
-    told: Summary = summary  # type: ignore[assignment]
-    write_summary(place, told)
-    return code
+        written = write_all(place, reader, masker=masker, cells=cells)
+        counts = reader.counts()
+    if written.problem is not None:
+        raise FolderError(written.problem)
+    async with Ledger.open(place / "ledger.db", create=False) as ledger:
+        await ledger.put(exit_code=str(written.summary["exit_code"]))
+    return exit_code(counts, counts.total(), None)

@@ -17,10 +17,11 @@ from migrator.job.rendering import LackingError
 from migrator.job.template import Template, origin, rules_of
 from migrator.messages import Request
 from migrator.options import RunOptions
+from migrator.report.csv_files import Cells
 from migrator.report.journal import Journal
 from migrator.results import ErrorKind, Exit, ItemError, Outcome, Status
 from migrator.run.preconditions import Look
-from migrator.run.work_list import Cells, Work
+from migrator.run.work_list import Work
 from migrator.secret import Secret
 from migrator.store.ledger_reader import LedgerReader, read_ledger
 from migrator.store.ledger_writer import Ledger

@@ -1,5 +1,6 @@
 """`migrator run`: a job and its items, as the work of a run."""
 
+import shlex
 from collections.abc import AsyncIterator, Container, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from migrator.commands.webhooks import preflight, write_retired
 from migrator.job.check import Verdict
 from migrator.job.items import read_cells
 from migrator.job.job_file import Job
-from migrator.job.source import Source
+from migrator.job.source import STANDARD_INPUT, Source
 from migrator.job.template import Template, requests_of
 from migrator.messages import Request
 from migrator.options import RunOptions, Verify
@@ -109,4 +110,23 @@ def job_work(
         lookahead=BATCH if job.api.limiter_column is None else LOOKAHEAD,
         gate=job.gate,
         notices=job.notify,
+        again=_again(source),
+        reconcile="migrator reconcile {run}"
+        if job.api.readable and job.request.method != "POST" and _is_kept(source)
+        else None,
     )
+
+
+def _is_kept(source: Source) -> bool:
+    return STANDARD_INPUT not in {source.facts.get("job_argument"), source.facts.get("items_argument")}
+
+
+def _again(source: Source) -> str:
+    """Return how to send again what failed: items from standard input are kept in failed.csv only."""
+    if _is_kept(source):
+        return "migrator retry {run}, or run it with --items {folder}/failed.csv"
+    job = source.facts.get("job_argument", STANDARD_INPUT)
+    if job != STANDARD_INPUT:
+        return f"migrator run {shlex.quote(job)} --items {{folder}}/failed.csv"
+    template = source.facts.get("template_argument")
+    return "migrator run {folder}/failed.csv" + (f" --template {shlex.quote(template)}" if template else "")

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import IO, Final, TypeAlias
 
 from migrator.job.csv_reader import neutralised
-from migrator.results import ItemResult
+from migrator.results import ItemResult, Status
 from migrator.secret import Masker, Secret
 from migrator.store.files import write_atomically
 
-__all__ = ["Redactor", "redactor", "write_result_files"]
+__all__ = ["Cells", "Redactor", "redactor", "write_result_files"]
 
 OWN_COLUMNS: Final = ("_status", "_http_status", "_error", "_attempts", "_request_id")
 
+
+Cells: TypeAlias = tuple[Sequence[str], Iterator[tuple[int, Sequence[str]]]]
+"""The columns of the input, and the number and the cells of each item."""
 
 Redactor: TypeAlias = Callable[[str, str], str]
 """Takes a column and a cell, and returns what is written of the cell."""
@@ -40,9 +43,10 @@ def write_result_files(
 ) -> None:
     """Write `succeeded.csv` and `failed.csv`: the input's own columns and order, then what became of each item.
 
-    Items without a result are in neither. Input cells keep their values, so that `failed.csv` can be run again, though
-    one that a spreadsheet would take for a formula is neutralised; columns that begin with an underscore are those of
-    an earlier run, and are left out. Constant memory: both streams come in the input's order and are merged.
+    Items without a result are in neither, and neither are those that a dry run did not send. Input cells keep their
+    values, so that `failed.csv` can be run again, though one that a spreadsheet would take for a formula is
+    neutralised; columns that begin with an underscore are those of an earlier run, and are left out. Constant memory:
+    both streams come in the input's order and are merged.
 
     Args:
         folder: the run's.
@@ -60,6 +64,8 @@ def write_result_files(
         for table in (good, bad):
             table.write((*names, *OWN_COLUMNS))
         for values, row in _merged(cells, rows):
+            if row.status is Status.SKIPPED and row.error is None:
+                continue
             shown = [values[place] for place in kept]
             if mask is not None:
                 shown = [mask(name, cell) for name, cell in zip(names, shown, strict=True)]

@@ -1,4 +1,4 @@
-"""The report: what is written afterwards, from the ledger and the items, and can be written again at any time."""
+"""The summary of a run: counts, times, quota use, the exit code and the next step, all from the ledger."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,12 +7,22 @@ from typing import Final, TypedDict
 
 import msgspec
 
-from migrator.results import Status
+from migrator.results import Status, StopKind, StopReason, exit_code
 from migrator.store.files import write_atomically
 from migrator.store.ledger_reader import LedgerReader
 from migrator.times import timestamp
 
-__all__ = ["QuotaUse", "Stopped", "Summary", "summarise", "summary_json", "summary_text", "write_summary"]
+__all__ = [
+    "LastInvocation",
+    "QuotaUse",
+    "Stopped",
+    "Summary",
+    "last_invocation_meta",
+    "summarise",
+    "summary_json",
+    "summary_text",
+    "write_summary",
+]
 
 FILES: Final = (
     "results.jsonl",
@@ -79,67 +89,121 @@ class Summary(TypedDict):
     next_step: str
 
 
-def summarise(
-    ledger: LedgerReader,
-    *,
-    folder: Path,
-    run: str,
-    job: str,
-    server: str,
-    items: int,
-    started_ms: int,
-    finished_ms: int,
-    invocations: int,
-    done_before: int,
-    resent: int,
-    quota: QuotaUse,
-    exit_code: int,
-    stopped: Stopped | None,
-    resume_command: str,
-    failed_command: str,
-) -> Summary:
+class LastInvocation(msgspec.Struct, kw_only=True, frozen=True):
+    """What the last invocation of a run did; it is kept in the ledger, so that every view can be written again.
+
+    Attributes:
+        number: which invocation it was, from 1.
+        started_ms: when it started, in milliseconds since the epoch.
+        finished_ms: when it finished.
+        done_before: how many items the earlier invocations finished.
+        resent: how many items were in flight when an earlier one was interrupted.
+        quota: what the throttle saw and did.
+        stopped: why it stopped before its end.
+        note: what else is worth knowing, for the next step.
+    """
+
+    number: int
+    started_ms: int
+    finished_ms: int
+    done_before: int
+    resent: int
+    quota: QuotaUse
+    stopped: StopReason | None = None
+    note: str | None = None
+
+
+META_NAME: Final = "last_invocation"
+
+
+def last_invocation_meta(last: LastInvocation) -> Mapping[str, str]:
+    """Return the member of the ledger's meta that keeps it."""
+    return {META_NAME: msgspec.json.encode(last).decode()}
+
+
+def _last_invocation(meta: Mapping[str, str], finished_ms: int | None) -> LastInvocation:
+    """Return what the last invocation did; a process that was killed has told nothing of its end."""
+    number = int(meta.get("invocations", "1"))
+    if META_NAME in meta:
+        last = msgspec.json.decode(meta[META_NAME], type=LastInvocation)
+        if last.number == number:
+            return last
+    started_ms = int(meta.get("started_ms", "0"))
+    finished_ms = started_ms if finished_ms is None else finished_ms
+    return LastInvocation(
+        number=number,
+        started_ms=started_ms,
+        finished_ms=finished_ms,
+        done_before=0,
+        resent=0,
+        quota={"limit": None, "remaining": None, "requests": 0, "refused": 0, "waited_s": {}},
+        stopped=StopReason(
+            StopKind.KILLED, f"the process did not report its end; its last result is of {timestamp(finished_ms)}"
+        ),
+    )
+
+
+def summarise(ledger: LedgerReader, folder: Path, *, meta: Mapping[str, str] | None = None) -> Summary:
     """Sum a run up, from what its ledger says.
 
-    `items` counts the whole run's. The times are this invocation's, in milliseconds since the epoch; `invocations`
-    counts it in, `done_before` is how many items the earlier ones finished, and `resent` how many were in flight when
-    one of them was killed. `resume_command` goes on with the run, `failed_command` sends `failed.csv` again.
+    Args:
+        ledger: the run's.
+        folder: the run's.
+        meta: the facts about the run; None for those of the ledger.
     """
+    meta = ledger.meta() if meta is None else meta
     counts, errors = ledger.counts(), ledger.error_counts()
-    elapsed_s = max(0, finished_ms - started_ms) / 1000
-    finished = counts.total() - done_before
-    pending = items - counts.total()
+    last = _last_invocation(meta, ledger.last_finished_ms())
+    items = int(meta.get("items", "0"))
+    elapsed_s = max(0, last.finished_ms - last.started_ms) / 1000
+    finished = counts.total() - last.done_before
+    pending, stopped = items - counts.total(), last.stopped
+    code = exit_code(counts, items, stopped, dry_run=meta.get("dry_run") == "true")
     return Summary(
         schema=SCHEMA_VERSION,
-        run=run,
-        job=job,
-        server=server,
+        run=folder.name,
+        job=meta.get("job", ""),
+        server=meta.get("base_url", ""),
         folder=str(folder),
-        started=timestamp(started_ms),
-        finished=timestamp(finished_ms),
+        started=timestamp(last.started_ms),
+        finished=timestamp(last.finished_ms),
         elapsed_s=elapsed_s,
-        invocations=invocations,
+        invocations=last.number,
         items=items,
         pending=pending,
         counts={status.value: counts[status] for status in Status},
         errors={kind.value: count for kind, count in errors.most_common()},
-        resent=resent,
+        resent=last.resent,
         throughput_per_s=round(finished / elapsed_s, 2) if elapsed_s else 0.0,
-        quota=quota,
-        exit_code=exit_code,
-        stopped=stopped,
-        resumable=pending > 0,
-        next_step=_next_step(counts, pending, resume=resume_command, failed=failed_command),
+        quota=last.quota,
+        exit_code=int(code),
+        stopped=None if stopped is None else {"reason": stopped.kind.value, "message": stopped.message},
+        resumable=pending > 0 or (stopped is not None and (stopped.item is not None or stopped.kind is StopKind.FILES)),
+        next_step=_next_step(counts, pending, last, meta),
     )
 
 
-def _next_step(counts: Counter[Status], pending: int, *, resume: str, failed: str) -> str:
-    steps = []
+REMEDIES: Final[Mapping[StopKind, str]] = {
+    StopKind.CREDENTIALS: "mend the credentials",
+    StopKind.UNREACHABLE: "see whether the server is up",
+    StopKind.FILES: "make room for the files",
+}
+
+
+def _next_step(counts: Counter[Status], pending: int, last: LastInvocation, meta: Mapping[str, str]) -> str:
+    resume = meta.get("resume_command", "give the same command again")
+    remedy = None if last.stopped is None else REMEDIES.get(last.stopped.kind)
+    if remedy is not None:
+        return f"{remedy}, then {resume}: it goes on where it was"
+    steps = [last.note] if last.note is not None else []
     if pending:
         steps.append(f"{_items(pending)} still to do: {resume}")
     if counts[Status.IN_DOUBT]:
-        steps.append(f"{_items(counts[Status.IN_DOUBT])} in doubt: look at the server before they are sent again")
+        how = meta.get("reconcile_command") or "look at the server before they are sent again"
+        steps.append(f"{_items(counts[Status.IN_DOUBT])} in doubt: {how}")
     if counts[Status.FAILED]:
-        steps.append(f"{_items(counts[Status.FAILED])} failed: see _error in failed.csv, mend it, then {failed}")
+        how = meta.get("retry_command", "run it again with --items failed.csv")
+        steps.append(f"{_items(counts[Status.FAILED])} failed: see _error in failed.csv, mend it, then {how}")
     return "; ".join(steps) or "nothing, all is done"
 
 
@@ -169,7 +233,7 @@ def summary_text(summary: Summary) -> str:
     counts = ", ".join(f"{count} {WORDS[Status(status)]}" for status, count in summary["counts"].items() if count)
     pending = f", {summary['pending']} to do" if summary["pending"] else ""
     lines = [
-        f"{summary['job']} on {summary['server']}: {counts or 'nothing done'}{pending}; {summary['items']} in all",
+        f"{summary['job']} on {summary['server']}: {counts or 'nothing done'}{pending}; {summary['items']} total",
         f"  took     {summary['elapsed_s']:.1f} s ({summary['throughput_per_s']:.1f}/s)",
     ]
     if summary["errors"]:

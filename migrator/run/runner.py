@@ -4,13 +4,11 @@ import getpass
 import os
 import socket
 import sys
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from random import SystemRandom
-from typing import Final
 
 import anyio
 
@@ -19,14 +17,13 @@ from migrator.api.session import Session, open_session, system_clock
 from migrator.errors import FolderError, MetricsError, ReadingError, WaitTooLong
 from migrator.messages import Clock, Instant, Sender
 from migrator.options import Progress, RunOptions
-from migrator.report.csv_files import redactor, write_result_files
 from migrator.report.journal import Journal, open_journal, stderr_subscriber, write_results
 from migrator.report.metrics import write_metrics
 from migrator.report.notify import NOTICE_S, Moment, Target, notify, read_targets
-from migrator.report.page.render import write_page
-from migrator.report.summary import Stopped, Summary, summarise, write_summary
+from migrator.report.summary import LastInvocation, Summary, last_invocation_meta, summarise
 from migrator.report.telemetry import check_telemetry, open_telemetry
-from migrator.results import Exit, Status, StopKind, StopReason
+from migrator.report.views import RunFacts, write_all
+from migrator.results import StopKind, StopReason
 from migrator.run import control
 from migrator.run.engine import Run
 from migrator.run.stages import Ask, Stages
@@ -38,11 +35,6 @@ from migrator.store.ledger_writer import Ledger
 from migrator.store.state_folder import read_key
 
 __all__ = ["Invocation"]
-
-REMEDIES: Final = {
-    StopKind.CREDENTIALS: "mend the credentials",
-    StopKind.UNREACHABLE: "see whether the server is up",
-}
 
 
 class Invocation:
@@ -119,17 +111,13 @@ class Invocation:
             stack.enter_context(self._stopper.heeded())
             await self._tell(Moment.START, {"run": self._name, "job": self._work.job}, journal)
             await self._drive(run, session, ledger, reader, journal)
-            summary = self._sum_up(run, reader, session, started=started, now=clock(), resent=resent)
-            await self._finish(ledger, reader, summary)
+            last = self._last(run, reader, session, started=started, now=clock(), resent=resent)
+            summary = await self._finish(ledger, reader, journal, last)
             journal.event("run.ended", **summary)
-            self._page(reader, summary, journal)
+            self._write_metrics(summary, journal)
             if telemetry is not None:
                 telemetry.ended(summary)
             await self._tell(Moment.SUCCESS if summary["exit_code"] == 0 else Moment.FAILURE, dict(summary), journal)
-        if journal.failure is not None or run.abandoned:
-            # A full disk, or results that came in while their items were given up, have left gaps; the ledger has none.
-            with suppress(FolderError), read_ledger(self._place / "ledger.db") as reader:
-                write_results(self._place / "results.jsonl", reader, run=self._name)
         return summary
 
     async def _prepare(self, ledger: Ledger, reader: LedgerReader, started: Instant) -> None:
@@ -154,7 +142,21 @@ class Invocation:
             await ledger.reopen()
             write_results(self._place / "results.jsonl", reader, run=self._name)
         invocations = int(meta.get("invocations", "0")) + 1
-        await ledger.put(state="running", items=str(self._work.total), invocations=str(invocations))
+        await ledger.put(
+            **self._facts().meta(meta), state="running", items=str(self._work.total), invocations=str(invocations)
+        )
+
+    def _facts(self) -> RunFacts:
+        work, options = self._work, self._options
+        named = {"run": self._name, "folder": self._place}
+        return RunFacts(
+            redact_files=options.redact_files,
+            secrets=work.secrets,
+            resume_command=work.resume,
+            retry_command=work.again.format(**named),
+            reconcile_command=None if work.reconcile is None else work.reconcile.format(**named),
+            settings={"Concurrency": str(options.concurrency or "auto"), "Pace": str(options.pace)},
+        )
 
     @contextmanager
     def _journal(self, clock: Clock) -> Iterator[Journal]:
@@ -245,24 +247,15 @@ class Invocation:
         else:
             await progress.show_plain(run.statistics, journal)
 
-    def _sum_up(
+    def _last(
         self, run: Run, reader: LedgerReader, session: Session, *, started: Instant, now: Instant, resent: int
-    ) -> Summary:
-        counts, reason, stands = reader.counts(), run.stopped_by, session.throttle.statistics()
-        stopped: Stopped | None = None
-        if reason is not None:
-            stopped = {"reason": reason.kind.value, "message": reason.message}
-        summary = summarise(
-            reader,
-            folder=self._place,
-            run=self._name,
-            job=self._work.job,
-            server=self._work.base_url,
-            items=self._work.total,
+    ) -> LastInvocation:
+        stands = session.throttle.statistics()
+        return LastInvocation(
+            number=int(reader.meta()["invocations"]),
             started_ms=round(started.utc * 1000),
             finished_ms=round(now.utc * 1000),
-            invocations=int(reader.meta()["invocations"]),
-            done_before=counts.total() - run.settled,
+            done_before=reader.counts().total() - run.settled,
             resent=resent,
             quota={
                 "limit": stands.limit,
@@ -271,69 +264,57 @@ class Invocation:
                 "refused": stands.refused,
                 "waited_s": {why: round(seconds, 3) for why, seconds in stands.waited_s.items()},
             },
-            exit_code=int(_exit_code(reason, counts, self._work.total, rehearsed=self._options.dry_run)),
-            stopped=stopped,
-            resume_command=self._work.resume,
-            failed_command=self._work.again.format(run=self._name, folder=self._place),
+            stopped=run.stopped_by,
+            note=self._note,
         )
-        if self._note is not None:
-            summary["next_step"] = f"{self._note}; {summary['next_step']}"
-        if reason is not None and reason.item is not None:
-            summary["resumable"] = True
-            summary["next_step"] = f"{REMEDIES[reason.kind]}, then {self._work.resume}: it goes on where it was"
-        return summary
 
-    async def _finish(self, ledger: Ledger, reader: LedgerReader, summary: Summary) -> None:
-        """Write what is written afterwards, then say in the ledger how the run stands.
+    async def _finish(self, ledger: Ledger, reader: LedgerReader, journal: Journal, last: LastInvocation) -> Summary:
+        """Record how the invocation ended, write the views, then record how the run stands.
 
-        A disk that takes no more of it changes the ending, but not what the ledger knows.
+        A disk that takes no more files changes how the run ends, but not what the ledger knows.
         """
-        stopped = summary["stopped"]
+        writable = last.stopped is None or last.stopped.kind is not StopKind.LEDGER
+        if writable:
+            await ledger.put(**last_invocation_meta(last))
+        changed = last.stopped is not None and last.stopped.kind is StopKind.INPUT_CHANGED
+        journal.flush()
         try:
-            if stopped is None or stopped["reason"] != StopKind.INPUT_CHANGED:
-                columns, cells = self._work.cells()
-                write_result_files(
-                    self._place,
-                    columns=columns,
-                    cells=cells,
-                    rows=reader.rows(),
-                    mask=redactor(self._masker, self._work.secrets) if self._options.redact_files else None,
-                )
-            write_summary(self._place, summary)
+            written = write_all(
+                self._place,
+                reader,
+                masker=self._masker,
+                cells=None if changed else self._work.cells,
+                meta={**reader.meta(), **last_invocation_meta(last)},
+            )
         except FolderError as error:
-            self._files_failed(summary, str(error))
-        if stopped is None or stopped["reason"] != StopKind.LEDGER:
+            last = replace(last, stopped=last.stopped or StopReason(StopKind.FILES, str(error)))
+            if writable:
+                await ledger.put(**last_invocation_meta(last))
+            summary = summarise(reader, self._place, meta={**reader.meta(), **last_invocation_meta(last)})
+            summary["resumable"] = True
+        else:
+            summary = written.summary
+            if written.problem is not None:
+                journal.event("file.unwritten", level="warning", message=written.problem)
+        if writable:
             await ledger.put(
                 state="stopped" if summary["resumable"] else "ended",
                 finished=summary["finished"],
                 exit_code=str(summary["exit_code"]),
             )
+        return summary
 
-    def _files_failed(self, summary: Summary, message: str) -> None:
-        summary["exit_code"] = int(Exit.STOPPED)
-        summary["stopped"] = summary["stopped"] or {"reason": StopKind.FILES.value, "message": message}
-        summary["resumable"] = True
-
-    def _page(self, reader: LedgerReader, summary: Summary, journal: Journal) -> None:
-        """Write what is for others than the one at the terminal; what cannot be written is told, and no more."""
-        facts = {"Concurrency": str(self._options.concurrency or "auto"), "Pace": str(self._options.pace)}
+    def _write_metrics(self, summary: Summary, journal: Journal) -> None:
+        if self._options.metrics_file is None or self._options.dry_run:
+            return
         try:
-            write_page(self._place, reader, summary, facts=facts)
-            if self._options.metrics_file is not None and not self._options.dry_run:
-                write_metrics(Path(self._options.metrics_file), summary)
-        except (FolderError, MetricsError) as error:
+            write_metrics(Path(self._options.metrics_file), summary)
+        except MetricsError as error:
             journal.event("file.unwritten", level="warning", message=str(error))
 
     async def _tell(self, moment: Moment, summary: dict[str, object], journal: Journal) -> None:
         for problem in await notify(self._targets, moment, summary, timeout_s=NOTICE_S) if self._targets else ():
             journal.event("notice.failed", level="warning", message=problem)
-
-
-def _exit_code(reason: StopReason | None, counts: Counter[Status], total: int, *, rehearsed: bool) -> Exit:
-    if reason is not None:
-        return reason.exit_code
-    bad = counts[Status.FAILED] + counts[Status.IN_DOUBT] + (0 if rehearsed else counts[Status.SKIPPED])
-    return Exit.SOME_FAILED if bad or counts.total() < total else Exit.OK
 
 
 def _user() -> str:

@@ -1,6 +1,6 @@
 """What is to be done in a run, wherever it comes from: a job with its items, or the images of an earlier run."""
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,16 +9,14 @@ from typing import TypeAlias
 from migrator.api.session import Session
 from migrator.job.api_profile import ApiProfile
 from migrator.messages import Request
+from migrator.report.csv_files import Cells
 from migrator.report.journal import Journal
 from migrator.run.engine import BATCH
 from migrator.run.preconditions import Look
 from migrator.store.ledger_reader import LedgerReader
 from migrator.store.ledger_writer import Ledger
 
-__all__ = ["Cells", "OpenLook", "Work"]
-
-Cells: TypeAlias = tuple[Sequence[str], Iterator[tuple[int, Sequence[str]]]]
-"""The columns of the input, and the number and the cells of each item."""
+__all__ = ["OpenLook", "Work"]
 
 OpenLook: TypeAlias = Callable[[Session, Ledger, LedgerReader, Journal], AbstractAsyncContextManager[Look | None]]
 """Opens what looks at an item before it is written."""
@@ -55,6 +53,7 @@ class Work:
         notices: what the job file says of notices.
         resume: how to go on with the run, for people.
         again: how to send again what failed, for people; what is in braces is the run's folder.
+        reconcile: how to read the items in doubt, for people; None where they cannot be read.
     """
 
     job: str
@@ -80,3 +79,4 @@ class Work:
     notices: tuple[Mapping[str, object], ...] = ()
     resume: str = "give the same command again"
     again: str = "migrator retry {run}, or run it with --items {folder}/failed.csv"
+    reconcile: str | None = None

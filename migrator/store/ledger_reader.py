@@ -64,6 +64,13 @@ class LedgerReader:
         rows = self._connection.execute("SELECT error_kind, count(*) FROM item WHERE error_kind IS NOT NULL GROUP BY 1")
         return Counter({ErrorKind(kind): count for kind, count in rows})
 
+    def last_finished_ms(self) -> int | None:
+        """Return when the last item finished, in milliseconds since the epoch; None where there is no result."""
+        row = self._connection.execute(
+            "SELECT finished_ms FROM item WHERE sequence IS NOT NULL ORDER BY sequence DESC LIMIT 1"
+        ).fetchone()
+        return None if row is None else int(row[0])
+
     def finished(self) -> Iterator[int]:
         """Yield the numbers of the finished items in ascending order, so that a resume is a merge."""
         for (item,) in self._chunks("SELECT item FROM item WHERE status IS NOT NULL", by="item"):

@@ -396,6 +396,45 @@ def test_reconcile_settles_what_is_in_doubt(workplace: Workplace, sandbox: Sandb
     assert workplace.summary()["counts"]["in_doubt"] == 0
 
 
+def test_reconcile_writes_every_view_anew(workplace: Workplace, sandbox: SandboxProcess) -> None:
+    """After a reconcile no secret is in clear, and summary, status and report say how the run stands now."""
+    request = {
+        "method": "PATCH",
+        "path": ROOT + "/{id}",
+        "body": {"target": {"kind": "Slack", "webhook_url": "{webhook_url}"}},
+        "idempotent": False,
+    }
+    workplace.write_job(ITEMS, request=request)
+    sandbox.order({"match": "i-00003", "fault": "reset", "applied": True, "method": "PATCH"})
+    assert workplace.run(*command("run", sandbox, "--max-failures", "50%", "--redact-files")).code == 1
+    (folder,) = (workplace.folder / ".migrator" / "runs").iterdir()
+    assert "migrator reconcile" in workplace.summary()["next_step"]
+
+    done = workplace.run("reconcile", "last", "--json")
+
+    assert (done.code, told(done)["succeeded"]) == (0, 1)
+    assert workplace.summary()["next_step"] == "nothing, all is done"
+    assert workplace.summary()["exit_code"] == 0
+    assert told(workplace.run("status", "last", "--json"))["exit_code"] == 0
+    assert f"{ITEMS} of {ITEMS} items succeeded" in (folder / "report.html").read_text()
+    written = (folder / "succeeded.csv").read_text()
+    assert len(written.splitlines()) == ITEMS + 1
+    for line in (workplace.folder / "items.csv").read_text().splitlines()[1:]:
+        assert line.partition(",")[2] not in written
+
+
+def test_dry_run_fails_nothing(workplace: Workplace, sandbox: SandboxProcess) -> None:
+    """Items that a dry run did not send are in neither CSV file: nothing of them is to be sent again."""
+    workplace.write_job(ITEMS)
+
+    done = workplace.run(*command("run", sandbox, "--dry-run"))
+
+    assert done.code == 0
+    (folder,) = (workplace.folder / ".migrator" / "runs").iterdir()
+    assert len((folder / "failed.csv").read_text().splitlines()) == 1
+    assert len((folder / "succeeded.csv").read_text().splitlines()) == 1
+
+
 def slack_job(workplace: Workplace, server: str, rows: dict[str, str]) -> None:
     """Write a job that probes its webhooks at a stand-in."""
     workplace.write_job(1, preflight={"kind": "slack", "column": "webhook_url", "server": server})

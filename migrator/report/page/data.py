@@ -5,6 +5,7 @@ import re
 from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -23,7 +24,7 @@ from migrator.report.page.words import (
     milliseconds_of,
 )
 from migrator.report.summary import Summary
-from migrator.results import ErrorKind, ItemError, ItemResult, Status
+from migrator.results import ErrorKind, ItemError, ItemResult, Status, StopKind
 from migrator.store.ledger_reader import LedgerReader
 from migrator.times import timestamp
 
@@ -45,6 +46,9 @@ BINS: Final = 4096
 """Of time, for each invocation: many for each bar that is drawn, so that bars come out even."""
 
 FIRST_BIN_MS: Final = 50
+
+REPEATED: Final = frozenset({"item.unread", "file.unwritten", "notice.failed"})
+"""Events of which several in a row are one line, whatever their words; of the others only those of the same words."""
 
 EVENTS: Final = 60
 """Events that are listed, from the beginning and from the end."""
@@ -225,12 +229,24 @@ class Seen:
 
     def read_events(self, path: Path) -> None:
         """Read the events; a line that was cut off is passed over, as is a file that is not there."""
-        try:
-            with path.open("rb") as file:
-                for line in file:
-                    self._read_event(line)
-        except OSError:
+        with suppress(OSError), path.open("rb") as file:
+            for line in file:
+                self._read_event(line)
+        self._end()
+
+    def _end(self) -> None:
+        """Note the end that the summary tells of: the page is written before the event."""
+        stopped = self._summary["stopped"]
+        if (
+            self.broken_off
+            or self.stretches[-1].ended
+            or (stopped is not None and stopped["reason"] == StopKind.KILLED)
+        ):
             return
+        at, code = self._summary["finished"], self._summary["exit_code"]
+        self.stretches[-1].at(milliseconds_of(at))
+        self.stretches[-1].ended = True
+        self._note(_Note(at, "run.ended", f"ended with exit code {code}", code != 0))
 
     def _read_event(self, line: bytes) -> None:
         try:
@@ -256,7 +272,7 @@ class Seen:
 
     def _note(self, note: _Note) -> None:
         last = self._tail[-1] if self._tail else self._head[-1] if self._head else None
-        if last is not None and last.event == note.event and not note.event.startswith("run."):
+        if last is not None and last.event == note.event and (last.words == note.words or note.event in REPEATED):
             last.count += 1
         elif len(self._head) < EVENTS // 2:
             self._head.append(note)
@@ -306,10 +322,10 @@ def _noted(event: Mapping[str, Any], name: str, at: str, *, resumed: bool) -> _N
     bad = event.get("level") in {"warning", "error"}
     match name:
         case "run.started":
-            again = f"{item_count(event.get('items'))} in all" if event.get("items") is not None else ""
+            again = f"{item_count(event.get('items'))} total" if event.get("items") is not None else ""
             resent = event.get("resent")
             sent_again = f"; {item_count(resent)} in flight when it was interrupted" if resent else ""
-            words = f"{'taken up again' if resumed else 'started'}: {again}{sent_again}".removesuffix(": ")
+            words = f"{'resumed' if resumed else 'started'}: {again}{sent_again}".removesuffix(": ")
         case "run.stopping":
             words = f"began to stop, {event.get('reason')}: {event.get('message')}"
         case "run.ended":

@@ -70,7 +70,7 @@ class Panels:
         chart.seams(line.seams)
         entries = [("good", "succeeded")] + ([("bad", "failed or in doubt")] if bad else [])
         seams = len(line.seams)
-        again = f"; taken up again at the upright dashed line{'' if seams == 1 else 's'}" if seams else ""
+        again = f"; resumed at the upright dashed line{'' if seams == 1 else 's'}" if seams else ""
         note = self._axis("items finished so far") + again
         return card("Progress", note, chart.svg(line.ticks()), legend_html(*entries))
 

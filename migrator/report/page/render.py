@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+import msgspec
+
 from migrator import __version__
 from migrator.report.page.charts import Timeline
 from migrator.report.page.data import COLUMNS, Seen
@@ -57,20 +59,13 @@ def write_page(
     folder: Path,
     ledger: LedgerReader,
     summary: Summary,
-    *,
-    user: str | None = None,
-    host: str | None = None,
-    facts: Mapping[str, str] | None = None,
 ) -> None:
     """Write `report.html`, from the ledger, the summary and the folder's `events.jsonl`.
 
     Args:
         folder: the run's.
         ledger: the run's; counts are taken from it, since it may know more than a summary of before.
-        summary: the run's last one.
-        user: who ran it; None for what the ledger's `user` says.
-        host: where it ran; None for what the ledger's `host` says.
-        facts: more to be told of the run, by their names; nothing secret.
+        summary: the run's, as it stands.
 
     Raises:
         FolderError: it cannot be written; the one of before is left as it was.
@@ -80,8 +75,7 @@ def write_page(
     seen.read_events(folder / "events.jsonl")
     seen.read_rows(ledger)
     meta = ledger.meta()
-    people = {"user": user or meta.get("user"), "host": host or meta.get("host")}
-    page = _Page(summary, seen, meta, in_flight=len(ledger.in_flight()), people=people, facts=facts or {})
+    page = _Page(summary, seen, meta, in_flight=len(ledger.in_flight()))
     with write_atomically(folder / NAME) as file:
         # What the name of a folder holds that is no text must not keep the page from being written.
         text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="\n")
@@ -120,11 +114,8 @@ class _Page:
         meta: Mapping[str, str],
         *,
         in_flight: int,
-        people: Mapping[str, str | None],
-        facts: Mapping[str, str],
     ) -> None:
-        self._summary, self._seen, self._meta = summary, seen, meta
-        self._people, self._facts, self._in_flight = people, facts, in_flight
+        self._summary, self._seen, self._meta, self._in_flight = summary, seen, meta, in_flight
         self._items = summary["items"]
         self._dry = meta.get("dry_run") == "true"
         self._counts = {status: seen.counts[status] for status in Status}
@@ -166,7 +157,7 @@ class _Page:
         good = counts[Status.SUCCEEDED] + counts[Status.UNCHANGED]
         of = f"of {item_count(items)}"
         if self._seen.broken_off:
-            return "doubt", f"The run has not come to its end: {items - self._pending:,} {of} have a result so far."
+            return "doubt", f"The run has not finished: {items - self._pending:,} {of} have a result so far."
         if self._dry:
             ready = f"{counts[Status.SKIPPED]:,} {of} {'was' if items == 1 else 'were'} made ready"
             return ("doubt" if self._pending else "good"), f"Dry run: {ready}, and nothing was sent."
@@ -246,7 +237,7 @@ class _Page:
                 loud = tone if self._counts[status] and tone in {"bad", "doubt"} else ""
                 shown.append((f"{self._counts[status]:,}", words, loud))
         shown.append((f"{self._pending:,}", "to do", "doubt" if self._pending else ""))
-        shown.append((f"{self._items:,}", "in all", ""))
+        shown.append((f"{self._items:,}", "total", ""))
         shown.append((duration_text(self._took_s), "at work", ""))
         if not self._dry:
             rate = (self._seen.counts.total() / self._took_s) if self._took_s else 0.0
@@ -332,14 +323,15 @@ class _Page:
     def _run(self) -> str:
         summary, meta, quota = self._summary, self._meta, self._summary["quota"]
         stretches, request = self._seen.stretches, self._seen.request
+        settings = msgspec.json.decode(meta.get("settings", "{}"), type=dict[str, str])
         code = summary["exit_code"]
         facts: list[tuple[str, str | None]] = [
             ("Job", escaped(summary["job"])),
             ("Server", f'<span class="mono">{escaped(summary["server"])}</span>'),
             ("First request", None if request is None else f'<span class="mono server">{escaped(request, 300)}</span>'),
             ("Items from", escaped_or_none(meta.get("items_source"))),
-            ("User", escaped_or_none(self._people["user"])),
-            ("Host", escaped_or_none(self._people["host"])),
+            ("User", escaped_or_none(meta.get("user"))),
+            ("Host", escaped_or_none(meta.get("host"))),
             ("Started", time_html(timestamp(stretches[0].start_ms))),
             ("Last summary" if self._seen.broken_off else "Finished", time_html(summary["finished"])),
             (
@@ -356,7 +348,7 @@ class _Page:
             ("Mode", "dry run, nothing was sent" if self._dry else None),
             ("Run", f'<span class="mono">{escaped(summary["run"])}</span>'),
             ("Folder", f'<span class="mono">{escaped(summary["folder"])}</span>'),
-            *((escaped(name, 60), escaped(value)) for name, value in self._facts.items()),
+            *((escaped(name, 60), escaped(value)) for name, value in settings.items()),
         ]
         shown = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts if value)
         return card("The run", "", f'<dl class="facts">{shown}</dl>')

@@ -95,6 +95,7 @@ STOP_WORDS: Final[Mapping[str, str]] = {
     StopKind.SIGINT: "A person interrupted the run (Ctrl-C); what was in flight could finish.",
     StopKind.SIGHUP: "The terminal was closed (SIGHUP); what was in flight could finish.",
     StopKind.SIGTERM: "The system or another program asked the run to end (SIGTERM); what was in flight could finish.",
+    StopKind.KILLED: "The process ended before it could report: it was killed, or the machine went down.",
 }
 
 

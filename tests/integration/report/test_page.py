@@ -118,7 +118,6 @@ def write(folder: Path, rows: Iterable[ItemResult], /, *, events: Sequence[dict[
     """Write the page of a run with these results, and return it."""
     given = list(rows)
     meta = changes.pop("meta", {"job": "rotate", "dry_run": "false", "items_source": "items.csv"})
-    arguments = {name: changes.pop(name) for name in ("user", "host", "facts") if name in changes}
 
     async def settle() -> None:
         async with Ledger.open(folder / "ledger.db") as ledger:
@@ -131,7 +130,7 @@ def write(folder: Path, rows: Iterable[ItemResult], /, *, events: Sequence[dict[
         (folder / "events.jsonl").write_text("\n".join([*lines, '{"event": "cut o']))
     values: dict[str, Any] = {"items": len(given)}
     with read_ledger(folder / "ledger.db") as ledger:
-        write_page(folder, ledger, summary(**(values | changes)), **arguments)
+        write_page(folder, ledger, summary(**(values | changes)))
     return (folder / "report.html").read_text("utf-8")
 
 
@@ -235,17 +234,36 @@ def test_every_word_of_the_contract_is_explained() -> None:
 
 
 def test_who_ran_it_is_told(tmp_path: Path) -> None:
-    """The user and the host are those of the ledger, or those that are given; more facts can be told."""
-    meta = {"job": "rotate", "user": "ada", "host": "ops-1"}
+    """The user, the host and the run's settings are those that the ledger has."""
+    meta = {"job": "rotate", "user": "ada", "host": "ops-1", "settings": json.dumps({"Concurrency": "7"})}
 
-    of_ledger = Page(write(tmp_path, [], items=0, meta=meta)).texts["dd"]
-    told = Page(write(tmp_path, [], items=0, meta=meta, user="eve", host="ops-2", facts={"Ticket": "CHG-7"})).texts[
-        "dd"
+    page = Page(write(tmp_path, [], items=0, meta=meta))
+
+    assert "ada" in page.texts["dd"]
+    assert "ops-1" in page.texts["dd"]
+    assert ("Concurrency" in page.texts["dt"], "7" in page.texts["dd"]) == (True, True)
+
+
+def test_different_control_commands_stay_apart(tmp_path: Path) -> None:
+    """Each control command is listed with its own words; only the same one several times in a row is counted."""
+    page = write(
+        tmp_path,
+        [result(1)],
+        events=[
+            event("run.started", 0, items=1),
+            event("control", 1, verb="pause"),
+            event("control", 2, verb="rate", value="5/s"),
+            event("control", 3, verb="rate", value="5/s"),
+            event("control", 4, verb="resume"),
+        ],
+    )
+
+    lines = [row[1] for row in Page(page).rows if len(row) == 2 and "migrator ctl" in row[1]]
+    assert lines == [
+        "migrator ctl: pause",
+        "migrator ctl: rate 5/s (2 times in a row)",
+        "migrator ctl: resume",
     ]
-
-    assert "ada" in of_ledger
-    assert "ops-1" in of_ledger
-    assert ("eve" in told, "ops-2" in told, "CHG-7" in told, "ada" in told) == (True, True, True, False)
 
 
 def test_invocations_make_one_time_at_work(tmp_path: Path) -> None:
@@ -268,8 +286,8 @@ def test_invocations_make_one_time_at_work(tmp_path: Path) -> None:
     )
 
     assert Page(page).verdict == "20 of 20 items succeeded in 20 s over 2 invocations; nothing is left to do."
-    assert "taken up again: 20 items in all; 1 item in flight when it was interrupted" in page
-    assert "taken up again at the upright dashed line" in page
+    assert "resumed: 20 items total; 1 item in flight when it was interrupted" in page
+    assert "resumed at the upright dashed line" in page
     assert "1 refused" in page
 
 
@@ -282,7 +300,7 @@ def test_run_that_did_not_end_is_not_praised(tmp_path: Path) -> None:
         events=[event("run.started", 0), event("run.ended", 5, exit_code=3), event("run.started", 3600)],
     )
 
-    assert Page(page).verdict == "The run has not come to its end: 2 of 4 items have a result so far."
+    assert Page(page).verdict == "The run has not finished: 2 of 4 items have a result so far."
 
 
 def test_failures_in_the_servers_own_words(tmp_path: Path) -> None:
@@ -390,7 +408,13 @@ def test_hostile_words_are_text(tmp_path: Path) -> None:
             folder,
             [failure(1, key=text, url=text, request_id=text, error=error)],
             events=[event("run.started", 0), event("odd", 1, said=text)],
-            meta={"job": text, "items_source": text, "user": text, "host": text},
+            meta={
+                "job": text,
+                "items_source": text,
+                "user": text,
+                "host": text,
+                "settings": json.dumps({text: text}),
+            },
             job=text,
             run=text,
             server=text,
@@ -398,7 +422,6 @@ def test_hostile_words_are_text(tmp_path: Path) -> None:
             stopped={"reason": text, "message": text},
             next_step=text,
             quota={"limit": 1, "remaining": 1, "requests": 1, "refused": 1, "waited_s": {text: 1.0}},
-            facts={text: text},
         )
         return [tag for tag, _ in Page(page).tags]
 

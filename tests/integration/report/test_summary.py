@@ -17,8 +17,17 @@ from result_rows import failure, result
 from migrator.errors import FolderError
 from migrator.job.csv_reader import restored
 from migrator.report.csv_files import redactor, write_result_files
-from migrator.report.summary import QuotaUse, Stopped, Summary, summarise, summary_json, summary_text, write_summary
-from migrator.results import ErrorKind, ItemError, ItemResult, Status
+from migrator.report.summary import (
+    LastInvocation,
+    QuotaUse,
+    Summary,
+    last_invocation_meta,
+    summarise,
+    summary_json,
+    summary_text,
+    write_summary,
+)
+from migrator.results import ErrorKind, ItemError, ItemResult, Status, StopKind, StopReason
 from migrator.secret import Fingerprinter, Masker, Secret
 from migrator.store.ledger_reader import read_ledger
 from migrator.store.ledger_writer import Ledger
@@ -38,7 +47,7 @@ def table(path: Path) -> list[list[str]]:
 
 
 def test_files_split_by_what_became_of_items(tmp_path: Path) -> None:
-    """Items that are as wanted are in one file, all others in the other, in the input's columns and order."""
+    """Items as wanted are in one file, those that failed in the other; what a dry run did not send is in neither."""
     rows = [result(number, status=status) for number, status in enumerate(Status, start=1)]
     cells = [(number, [f"i-{number}", f"https://x.example/{number}"]) for number in range(1, 6)]
 
@@ -53,7 +62,6 @@ def test_files_split_by_what_became_of_items(tmp_path: Path) -> None:
     assert [row[:3] for row in failed[1:]] == [
         ["i-3", "https://x.example/3", "failed"],
         ["i-4", "https://x.example/4", "in_doubt"],
-        ["i-5", "https://x.example/5", "skipped"],
     ]
     assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("succeeded.csv", "failed.csv")} == {0o600}
 
@@ -194,39 +202,42 @@ def peak_bytes_of_writing(folder: Path, items: int) -> int:
         tracemalloc.stop()
 
 
-def summed_up(folder: Path, *rows: ItemResult, **changes: Any) -> Summary:
-    """Return the summary of a run with these results."""
+def summed_up(folder: Path, *rows: ItemResult, meta: dict[str, str] | None = None, **changes: Any) -> Summary:
+    """Return the summary of a run with these results, whose last invocation was as `changes` say."""
+    values: dict[str, Any] = {
+        "number": 1,
+        "started_ms": 1_795_435_200_000,
+        "finished_ms": 1_795_435_202_500,
+        "done_before": 0,
+        "resent": 0,
+        "quota": NOTHING_SEEN,
+    }
+    last = LastInvocation(**(values | changes))
+    known = {
+        "job": "rotate",
+        "base_url": "https://api.example",
+        "items": str(len(rows)),
+        "invocations": str(last.number),
+        "resume_command": "migrator run rotate.json",
+        "retry_command": "migrator run rotate.json --items failed.csv",
+        **last_invocation_meta(last),
+    }
 
     async def settle() -> None:
         async with Ledger.open(folder / "ledger.db") as ledger:
             for row in rows:
                 await ledger.settle(row)
+            await ledger.put(**(known | (meta or {})))
 
     asyncio.run(settle())
-    values: dict[str, Any] = {
-        "run": "rotate-20261123T120000Z-0a1b",
-        "job": "rotate",
-        "server": "https://api.example",
-        "items": len(rows),
-        "started_ms": 1_795_435_200_000,
-        "finished_ms": 1_795_435_202_500,
-        "invocations": 1,
-        "done_before": 0,
-        "resent": 0,
-        "quota": NOTHING_SEEN,
-        "exit_code": 0,
-        "stopped": None,
-        "resume_command": "migrator run rotate.json",
-        "failed_command": "migrator run rotate.json --items failed.csv",
-    }
     with read_ledger(folder / "ledger.db") as ledger:
-        return summarise(ledger, folder=folder, **(values | changes))
+        return summarise(ledger, folder)
 
 
 def test_summary_counts_what_the_ledger_says(tmp_path: Path) -> None:
     """The summary has every count, the times, the rate of this invocation, and what to do about what is left."""
     quota: QuotaUse = {"limit": 100, "remaining": 3, "requests": 7, "refused": 2, "waited_s": {"quota used up": 1.5}}
-    stopped: Stopped = {"reason": "too many failures", "message": "2 of 5 items did not succeed"}
+    stopped = StopReason(StopKind.FAILURES, "2 of 5 items did not succeed")
     rows = [
         result(1),
         result(2),
@@ -236,12 +247,12 @@ def test_summary_counts_what_the_ledger_says(tmp_path: Path) -> None:
     ]
 
     summary = summed_up(
-        tmp_path, *rows, items=8, done_before=1, resent=1, invocations=2, quota=quota, exit_code=3, stopped=stopped
+        tmp_path, *rows, meta={"items": "8"}, number=2, done_before=1, resent=1, quota=quota, stopped=stopped
     )
 
     assert summary == {
         "schema": 1,
-        "run": "rotate-20261123T120000Z-0a1b",
+        "run": tmp_path.name,
         "job": "rotate",
         "server": "https://api.example",
         "folder": str(tmp_path),
@@ -257,7 +268,7 @@ def test_summary_counts_what_the_ledger_says(tmp_path: Path) -> None:
         "throughput_per_s": 1.6,
         "quota": quota,
         "exit_code": 3,
-        "stopped": stopped,
+        "stopped": {"reason": "too many failures", "message": "2 of 5 items did not succeed"},
         "resumable": True,
         "next_step": (
             "3 items still to do: migrator run rotate.json; "
@@ -266,7 +277,7 @@ def test_summary_counts_what_the_ledger_says(tmp_path: Path) -> None:
         ),
     }
     assert summary_text(summary).splitlines() == [
-        "rotate on https://api.example: 2 succeeded, 2 failed, 1 in doubt, 3 to do; 8 in all",
+        "rotate on https://api.example: 2 succeeded, 2 failed, 1 in doubt, 3 to do; 8 total",
         "  took     2.5 s (1.6/s)",
         "  causes   2 timeout, 1 validation",
         "  resent   1 item in flight when the run was interrupted",
@@ -283,7 +294,7 @@ def test_summary_of_a_good_run(tmp_path: Path) -> None:
 
     assert (summary["resumable"], summary["pending"]) == (False, 0)
     assert summary_text(summary).splitlines() == [
-        "rotate on https://api.example: 2 succeeded; 2 in all",
+        "rotate on https://api.example: 2 succeeded; 2 total",
         "  took     2.5 s (0.8/s)",
         "  quota    none announced; 0 refusals (429)",
         f"  results  {tmp_path}",
@@ -293,10 +304,10 @@ def test_summary_of_a_good_run(tmp_path: Path) -> None:
 
 def test_summary_of_nothing_in_no_time(tmp_path: Path) -> None:
     """A run that was stopped before its first item, on a clock that was set back, can be summed up all the same."""
-    summary = summed_up(tmp_path, items=1, finished_ms=0)
+    summary = summed_up(tmp_path, meta={"items": "1"}, finished_ms=0)
 
     assert (summary["elapsed_s"], summary["throughput_per_s"], summary["pending"]) == (0, 0.0, 1)
-    assert summary_text(summary).startswith("rotate on https://api.example: nothing done, 1 to do; 1 in all\n")
+    assert summary_text(summary).startswith("rotate on https://api.example: nothing done, 1 to do; 1 total\n")
 
 
 def test_summary_file(tmp_path: Path) -> None:
