@@ -3,22 +3,18 @@
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from random import Random
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-from migrator.api.outcome import Retry, RetryPolicy, Stop, classify, decide
+from migrator.api.attempts import Attempts
 from migrator.api.paging import PageSeen, next_page, records_of
 from migrator.api.state import record_in
 from migrator.errors import PagingError, ReadingError
 from migrator.job.collection import Collection
 from migrator.job.json_reader import Unreadable, decode
 from migrator.job.placeholders import Column, columns_in, parse
-from migrator.messages import JSON, NO_RULES, AnswerRules, Reply, Request, Sender
-from migrator.options import Verify
-from migrator.ratelimit.throttle import Throttle
+from migrator.messages import JSON, NO_RULES, AnswerRules, Reply, Request
 from migrator.results import ErrorKind, Exit, ItemError, Outcome, Status
-from migrator.secret import Masker
 
 __all__ = ["Page", "Reader", "Record", "item_url", "member"]
 
@@ -56,22 +52,14 @@ class Page:
 
 
 class Reader:
-    """Makes GET requests until one has an answer that counts.
+    """Reads records and collections.
 
     Args:
-        throttle: gives leave to send.
-        client: makes the attempts.
-        masker: keeps secrets out of what is recorded.
-        max_attempts: tries a request, the first included.
-        rng: the source of jitter.
+        attempts: sends a request until an answer counts.
     """
 
-    def __init__(self, *, throttle: Throttle, client: Sender, masker: Masker, max_attempts: int, rng: Random) -> None:
-        self._throttle = throttle
-        self._client = client
-        self._masker = masker
-        self._policy = RetryPolicy(max_attempts=max_attempts)
-        self._rng = rng
+    def __init__(self, attempts: Attempts) -> None:
+        self._attempts = attempts
 
     async def record(self, request: Request) -> Record:
         """Return the record that a request would write.
@@ -182,27 +170,13 @@ class Reader:
             yield Page(records=[one for one in records if isinstance(one, dict)], next=url)
 
     async def _get(self, request: Request) -> tuple[Outcome, Reply | None]:
-        attempt = 1
-        while True:
-            async with self._throttle.permit(request.limiter_key) as permit:
-                if not permit.granted:
-                    raise ReadingError(None)
-                answer = await self._client.send(request)
-                signal = permit.received(answer)
-            outcome = classify(
-                request,
-                answer,
-                verify=Verify.NONE,
-                mask=lambda text: self._masker.server_text(text, request.secrets),
-                signal=signal,
-            )
-            decision = decide(outcome, attempt=attempt, policy=self._policy, rng=self._rng)
-            if isinstance(decision, Stop):
-                raise ReadingError(outcome.error)
-            if not isinstance(decision, Retry):
-                return outcome, answer if isinstance(answer, Reply) and outcome.status is Status.SUCCEEDED else None
-            attempt += decision.counted
-            await self._throttle.sleep(decision.delay_s)
+        async with self._attempts.until_done(request) as answered:
+            if answered is None:
+                raise ReadingError(None)
+            if answered.stops:
+                raise ReadingError(answered.outcome.error)
+            outcome, answer = answered.outcome, answered.answer
+            return outcome, answer if isinstance(answer, Reply) and outcome.status is Status.SUCCEEDED else None
 
 
 def _reading(request: Request) -> Request:

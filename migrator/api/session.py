@@ -13,12 +13,14 @@ from urllib.parse import urlsplit
 import msgspec
 
 from migrator import errors
+from migrator.api.attempts import Attempts, Hooks
 from migrator.api.client import Client
+from migrator.api.outcome import RetryPolicy
 from migrator.api.reader import Reader
 from migrator.errors import MigratorError
 from migrator.job.api_profile import ApiProfile
-from migrator.messages import Clock, Instant, unsafe_url
-from migrator.options import RunOptions
+from migrator.messages import Clock, Instant, Sender, unsafe_url
+from migrator.options import RunOptions, Verify
 from migrator.ratelimit.model import PacerMemory, PacerSettings
 from migrator.ratelimit.throttle import Throttle
 from migrator.secret import Masker, Secret
@@ -39,16 +41,35 @@ class Session:
         throttle: gives leave to send.
         client: makes the attempts.
         reader: reads records and collections.
+        policy: how often a request is sent.
         masker: keeps secrets out of what is written.
         clock: reads both clocks.
     """
 
     base_url: str
     throttle: Throttle
-    client: Client
+    client: Sender
     reader: Reader
+    policy: RetryPolicy
     masker: Masker
     clock: Clock
+
+    def attempts(self, hooks: Hooks, *, verify: Verify = Verify.NONE) -> Attempts:
+        """Return what sends requests of this API until each has an answer that counts.
+
+        Args:
+            hooks: act around an attempt.
+            verify: whether a 2xx answer's body is compared with what was sent.
+        """
+        return Attempts(
+            throttle=self.throttle,
+            client=self.client,
+            policy=self.policy,
+            rng=SystemRandom(),
+            masker=self.masker,
+            verify=verify,
+            hooks=hooks,
+        )
 
     @property
     def host(self) -> str:
@@ -118,10 +139,17 @@ async def open_session(
             learn=masker.learn,
         ) as client,
     ):
-        reader = Reader(
-            throttle=throttle, client=client, masker=masker, max_attempts=options.max_attempts, rng=SystemRandom()
+        policy = RetryPolicy(max_attempts=options.max_attempts)
+        reader = Reader(Attempts(throttle=throttle, client=client, policy=policy, rng=SystemRandom(), masker=masker))
+        yield Session(
+            base_url=base_url,
+            throttle=throttle,
+            client=client,
+            reader=reader,
+            policy=policy,
+            masker=masker,
+            clock=clock,
         )
-        yield Session(base_url=base_url, throttle=throttle, client=client, reader=reader, masker=masker, clock=clock)
         # So that the next run makes no mistake twice; one that cannot be noted is no reason to fail.
         if (lesson := throttle.memory()) is not None:
             now = clock()

@@ -1,0 +1,139 @@
+"""The one loop of attempts: permit, send, classify, decide, wait."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from migrator.api.outcome import Decision, Retry, RetryPolicy, Stop, classify, decide
+from migrator.messages import Answer, Request, Sender
+from migrator.options import Verify
+from migrator.ratelimit.headers import Quota
+from migrator.ratelimit.throttle import Throttle
+from migrator.results import Outcome
+from migrator.secret import Masker
+
+__all__ = ["Answered", "Attempts", "Hooks"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """The last attempt of a request: the one whose answer counts.
+
+    Attributes:
+        outcome: what the answer means.
+        answer: what came back, or how it failed.
+        quota: what the answer says of the rate limit.
+        attempts: how often the request went out.
+        waited_s: seconds that it waited, for the throttle and between attempts.
+        stops: whether no other request can succeed either.
+    """
+
+    outcome: Outcome
+    answer: Answer
+    quota: Quota | None
+    attempts: int
+    waited_s: float
+    stops: bool
+
+
+class Hooks:
+    """What happens around an attempt; by itself nothing does."""
+
+    async def before_send(self, request: Request, attempt: int) -> None:
+        """Act before an attempt leaves, which is counted from 1."""
+
+    def on_answer(self, request: Request, answer: Answer, outcome: Outcome, decision: Decision) -> Decision:
+        """Return what is done about an answer: the decision, or another one."""
+        del request, answer, outcome
+        return decision
+
+    def on_retry(self, request: Request, outcome: Outcome, delay_s: float) -> None:
+        """Act before the wait for the next attempt."""
+
+
+NO_HOOKS: Final = Hooks()
+
+
+class Attempts:
+    """Sends requests until each has an answer that counts.
+
+    Args:
+        throttle: grants permits.
+        client: makes one attempt.
+        policy: how often, and after which pauses.
+        rng: the source of jitter.
+        masker: keeps secrets out of what is recorded.
+        verify: whether a 2xx answer's body is compared with what was sent.
+        hooks: act around an attempt.
+    """
+
+    def __init__(
+        self,
+        *,
+        throttle: Throttle,
+        client: Sender,
+        policy: RetryPolicy,
+        rng: Random,
+        masker: Masker,
+        verify: Verify = Verify.NONE,
+        hooks: Hooks = NO_HOOKS,
+    ) -> None:
+        self._throttle = throttle
+        self._client = client
+        self._policy = policy
+        self._rng = rng
+        self._masker = masker
+        self._verify = verify
+        self._hooks = hooks
+
+    @asynccontextmanager
+    async def until_done(self, request: Request) -> AsyncIterator[Answered | None]:
+        """Send a request until an answer counts, and yield it; its in-flight slot is held until the block is left.
+
+        Yields:
+            The answer that counts, or None where the throttle was stopped before there was one.
+
+        Raises:
+            WaitTooLong: the quota needs a longer wait than the user allows.
+        """
+        # An attempt for which the connection or the whole server is to blame does not count as the request's own.
+        counted, spared, waited_s = 1, 0, 0.0
+        while True:
+            async with self._throttle.permit(request.limiter_key) as permit:
+                waited_s += permit.waited_s
+                if not permit.granted:
+                    yield None
+                    return
+                await self._hooks.before_send(request, counted + spared)
+                answer = await self._client.send(request)
+                spared += answer.resent
+                signal = permit.received(answer)
+                outcome = classify(
+                    request,
+                    answer,
+                    verify=self._verify,
+                    mask=self._mask(request),
+                    signal=signal,
+                )
+                decision = decide(outcome, attempt=counted, policy=self._policy, rng=self._rng)
+                decision = self._hooks.on_answer(request, answer, outcome, decision)
+                if not isinstance(decision, Retry):
+                    yield Answered(
+                        outcome=decision.outcome,
+                        answer=answer,
+                        quota=signal.quota,
+                        attempts=counted + spared,
+                        waited_s=waited_s,
+                        stops=isinstance(decision, Stop),
+                    )
+                    return
+            counted += decision.counted
+            spared += not decision.counted and not outcome.throttled
+            self._hooks.on_retry(request, outcome, decision.delay_s)
+            await self._throttle.sleep(decision.delay_s)
+            waited_s += decision.delay_s
+
+    def _mask(self, request: Request) -> Callable[[str], str]:
+        return lambda text: self._masker.server_text(text, request.secrets)
