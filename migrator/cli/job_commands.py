@@ -15,7 +15,7 @@ from migrator.commands import export as exporting
 from migrator.commands import plan as planning
 from migrator.commands.join import joined
 from migrator.commands.refusal import refusals_told
-from migrator.commands.run import job_work
+from migrator.commands.run import JobWork
 from migrator.job import source
 from migrator.job.api_profile import job_schema
 from migrator.options import resolve
@@ -34,8 +34,8 @@ async def run(job: str, items: str | None, template: str | None, *, as_json: boo
         found = await joined(found, origin, chosen)
         verdict = checked(found, origin, limit=chosen.limit)
         refuse_invalid(verdict, origin)
-        with calling(chosen) as caller:
-            ending = await migrate(job_work(found, origin, verdict, chosen), chosen, caller)
+        with calling(chosen, found.notify) as caller:
+            ending = await migrate(JobWork(found, origin, verdict, chosen), chosen, caller)
     return ended(ending, chosen, as_json=as_json)
 
 

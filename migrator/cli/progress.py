@@ -1,65 +1,39 @@
-"""What is shown while a run goes on: a live display on a terminal, else a line each ten seconds."""
+"""The live display on a terminal: how far, how fast, how much quota is left, and why the run waits."""
 
-from collections.abc import Callable
-from typing import Final
+from typing import Self
 
-import anyio
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from migrator.report.journal import Journal
+from migrator.report.observer import Observer, RunStatistics
 from migrator.results import Status
-from migrator.run.engine import RunStatistics
 from migrator.times import clock_face
 
-__all__ = ["show_bar", "show_plain"]
-
-REFRESH_S: Final = 0.2
-"""Seconds between two pictures: quick enough to look alive, slow enough to cost nothing."""
-
-PLAIN_S: Final = 10.0
-"""Seconds between two progress events where nobody looks at a terminal."""
-
-Statistics = Callable[[], RunStatistics]
+__all__ = ["Display"]
 
 
-async def show_bar(statistics: Statistics) -> None:
-    """Draw the live display on standard error until cancelled, and leave the last picture on the screen."""
-    console = Console(stderr=True)
-    with Live(console=console, auto_refresh=False, transient=False) as live:
-        try:
-            asked = None
-            while True:
-                now = statistics()
-                if now.question is None or now.question != asked:
-                    # A new picture would hide what is being typed.
-                    live.update(picture(now), refresh=True)
-                asked = now.question
-                await anyio.sleep(REFRESH_S)
-        finally:
-            live.update(picture(statistics()), refresh=True)
+class Display(Observer):
+    """A live display on standard error, which leaves its last picture on the screen; a context manager."""
 
+    def __init__(self) -> None:
+        self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=False)
+        self._asked: str | None = None
 
-async def show_plain(statistics: Statistics, journal: Journal) -> None:
-    """Write a progress event each ten seconds until cancelled."""
-    while True:
-        await anyio.sleep(PLAIN_S)
-        now = statistics()
-        journal.event(
-            "run.progress",
-            finished=now.finished,
-            total=now.total,
-            failed=now.counts[Status.FAILED] + now.counts[Status.IN_DOUBT],
-            retried=now.retried,
-            rate=round(now.rate, 1),
-            eta_s=None if now.eta_s is None else round(now.eta_s),
-            quota_remaining=now.throttle.remaining,
-            quota_reset_s=None if now.throttle.reset_s is None else round(now.throttle.reset_s, 1),
-            waiting_for=now.throttle.waiting_for,
-        )
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def progress(self, statistics: RunStatistics) -> None:
+        """Draw how the run stands; not while a question is being answered, which the picture would hide."""
+        self._live.start()
+        if statistics.question is None or statistics.question != self._asked:
+            self._live.update(picture(statistics), refresh=True)
+        self._asked = statistics.question
 
 
 def picture(now: RunStatistics) -> Group:

@@ -18,7 +18,7 @@ from migrator.commands import status as standing
 from migrator.commands.join import joined
 from migrator.commands.report import write_report
 from migrator.commands.retry import find_job, retry_work
-from migrator.commands.rollback import rollback_work
+from migrator.commands.rollback import RollbackWork
 from migrator.job.job_file import Job
 from migrator.job.source import Source
 from migrator.options import IfRunning, RunOptions, resolve
@@ -54,7 +54,7 @@ async def retry(run: str, *, as_json: bool, **typed: Any) -> int:
     job, source, meta = _origin(place, typed)
     chosen = _options(typed, job.run, job.source, meta, command="retry")
     job = await joined(job, source, chosen)
-    with calling(chosen) as caller:
+    with calling(chosen, job.notify) as caller:
         ending = await migrate(retry_work(place, job, source, meta, chosen), chosen, caller)
     return ended(ending, chosen, as_json=as_json)
 
@@ -65,7 +65,7 @@ async def rollback(run: str, *, as_json: bool, **typed: Any) -> int:
     job, _, meta = _origin(place, typed)
     chosen = _options(typed, {}, job.source, meta, command="rollback")
     with calling(chosen) as caller:
-        ending = await migrate(rollback_work(place, job, chosen), chosen, caller)
+        ending = await migrate(RollbackWork(place, job, chosen), chosen, caller)
     return ended(ending, chosen, as_json=as_json)
 
 

@@ -3,16 +3,22 @@
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
 import click
 
+from migrator.cli.log import Log
 from migrator.cli.signals import SIGNALS
 from migrator.options import Progress, RunOptions
+from migrator.report.metrics import Metrics
+from migrator.report.notify import Notices, read_targets
+from migrator.report.observer import Observer
+from migrator.report.telemetry import check_telemetry, open_telemetry
 from migrator.results import StopKind, StopReason
 from migrator.run.migrate import Caller
 from migrator.run.stopper import Stopper
@@ -31,22 +37,66 @@ def coloured(text: str, colour: str | None) -> str:
 
 
 @contextmanager
-def calling(options: RunOptions) -> Iterator[Caller]:
-    """Yield what asks the person at the terminal, shows sentences, and stops a run on a signal."""
+def calling(options: RunOptions, notices: Sequence[Mapping[str, object]] = ()) -> Iterator[Caller]:
+    """Yield what asks the person at the terminal, watches the run, and stops it on a signal.
+
+    Args:
+        options: what the user has set.
+        notices: what the job file says of notices.
+
+    Raises:
+        MigratorError: the notices cannot be used, or the package for telemetry is not there.
+    """
     stopper = Stopper()
 
     def receive(number: signal.Signals) -> bool:
         return stopper.stop(StopReason(StopKind[number.name], f"{number.name} received"))
 
-    drawn = sys.stderr.isatty() and not options.quiet and options.progress in {Progress.AUTO, Progress.BAR}
     there = sys.stdin.isatty() and sys.stderr.isatty()
-    with SIGNALS.sent_to(receive):
+    drawn = _progress(options) is Progress.BAR
+    with SIGNALS.sent_to(receive), _observers(options, notices) as observers:
         yield Caller(
             confirm=_confirm if there else None,
             ask=partial(_ask, drawn=drawn) if there else None,
             tell=note,
             stopper=stopper,
+            observers=observers,
         )
+
+
+@contextmanager
+def _observers(options: RunOptions, notices: Sequence[Mapping[str, object]]) -> Iterator[Sequence[Observer]]:
+    """Yield what watches a run: a display or a log, and what tells others of it, which a rehearsal does not."""
+    with ExitStack() as stack:
+        observers: list[Observer] = []
+        if _progress(options) is Progress.BAR:
+            # rich takes 60 ms to import, which a cron run need not spend.
+            from migrator.cli.progress import Display  # noqa: PLC0415
+
+            observers.append(stack.enter_context(Display()))
+        else:
+            observers.append(Log(options.log_format, _level(options)))
+        if not options.dry_run:
+            if check_telemetry(os.environ):
+                observers.append(stack.enter_context(open_telemetry()))
+            if options.metrics_file is not None:
+                observers.append(Metrics(Path(options.metrics_file)))
+            if notices:
+                observers.append(Notices(read_targets(notices, allow_commands=options.allow_commands)))
+        yield observers
+
+
+def _progress(options: RunOptions) -> Progress:
+    if options.quiet:
+        return Progress.NONE
+    if options.progress is not Progress.AUTO:
+        return options.progress
+    return Progress.BAR if sys.stderr.isatty() else Progress.PLAIN
+
+
+def _level(options: RunOptions) -> str:
+    silent = options.quiet or options.progress is Progress.NONE
+    return "warning" if silent and options.log_level == "info" else options.log_level
 
 
 def _confirm(question: str) -> bool:

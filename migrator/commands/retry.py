@@ -2,11 +2,10 @@
 
 import sys
 from collections.abc import Container, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from migrator.commands.run import job_work
+from migrator.commands.run import JobWork
 from migrator.errors import MigratorError
 from migrator.job import source
 from migrator.job.check import Verdict, check
@@ -14,7 +13,6 @@ from migrator.job.job_file import Job
 from migrator.job.source import STANDARD_INPUT, Source
 from migrator.options import RunOptions
 from migrator.results import Exit, Status
-from migrator.run.work_list import Work
 from migrator.store.ledger_reader import read_ledger
 
 __all__ = ["check_again", "find_job", "retry_work"]
@@ -56,7 +54,7 @@ def check_again(place: Path, job: Job, items: Source, meta: Mapping[str, str]) -
     return verdict
 
 
-def retry_work(place: Path, job: Job, source: Source, meta: Mapping[str, str], options: RunOptions) -> Work:
+def retry_work(place: Path, job: Job, source: Source, meta: Mapping[str, str], options: RunOptions) -> JobWork:
     """Return the work of sending again what did not succeed in a run, and what it did not come to.
 
     Items in doubt are left out: sending them again is for somebody to decide who has looked.
@@ -73,14 +71,7 @@ def retry_work(place: Path, job: Job, source: Source, meta: Mapping[str, str], o
             f"{place.name} has nothing to retry; for items in doubt use migrator reconcile {place.name}",
             Exit.OK,
         )
-    work = job_work(job, source, verdict, options, only=only, only_count=count)
-    return replace(
-        work,
-        kind="retry",
-        items_digest=f"{verdict.digest}, retry of {place.name}",
-        facts=dict(work.facts) | {"of": place.name},
-        resume=f"migrator retry {place.name}",
-    )
+    return JobWork(job, source, verdict, options, only=only, only_count=count).of(place.name, kind="retry")
 
 
 def _left_out(place: Path) -> set[int]:

@@ -1,6 +1,6 @@
-"""A rollback: puts back what a run changed, from the images of what was there before. It is a run itself."""
+"""`migrator rollback`: puts back what a run changed, from its before-images. It is a run itself."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,16 +18,14 @@ from migrator.job.template import Template, origin, rules_of
 from migrator.messages import Request
 from migrator.options import RunOptions
 from migrator.report.csv_files import Cells
-from migrator.report.journal import Journal
 from migrator.results import ErrorKind, Exit, ItemError, Outcome, Status
-from migrator.run.preconditions import Look
-from migrator.run.work_list import Work
+from migrator.run.preconditions import Precondition
+from migrator.run.work_list import RunFiles, WorkFacts
 from migrator.secret import Secret
-from migrator.store.ledger_reader import LedgerReader, read_ledger
-from migrator.store.ledger_writer import Ledger
+from migrator.store.ledger_reader import read_ledger
 from migrator.store.vault import Vault, read_passphrase
 
-__all__ = ["rollback_work"]
+__all__ = ["RollbackWork"]
 
 CHANGED_SINCE: Final = "another writer has changed this since the run; the record is left as it is"
 MASKED: Final = "the API masks what it held before, so that it cannot be put back"
@@ -36,8 +34,8 @@ UNSEEN: Final = "the API shows this neither before nor after the write, so that 
 SHORTEST_SECRET: Final = 8
 
 
-def rollback_work(place: Path, job: Job, options: RunOptions) -> Work:
-    """Return the work of taking a run back.
+class RollbackWork:
+    """The before-images of a run, to be written back.
 
     Args:
         place: the run's folder.
@@ -45,73 +43,52 @@ def rollback_work(place: Path, job: Job, options: RunOptions) -> Work:
         options: the key, the pace and the limits.
 
     Raises:
-        MigratorError: the run has no images, or the key is not the one they were kept with.
+        MigratorError: the run has no before-images, or the key is not the one they were kept with.
         LedgerError: the run's ledger cannot be read.
     """
-    with read_ledger(place / "ledger.db") as reader:
-        meta = reader.meta()
-        total, first = 0, None
-        for image in reader.images():
-            total += 1
-            first = first or image
-    if first is None or "salt" not in meta:
-        raise MigratorError(
-            f"{place.name} has nothing to take back: what was there before is kept with --keep-before, or "
-            '"before": "read" in the job file'
-        )
-    vault = Vault(read_passphrase(options), salt=bytes.fromhex(meta["salt"]))
-    try:
-        vault.open(first.item, first.locked)
-    except VaultError as error:
-        raise VaultError(str(error), Exit.USAGE) from None
-    undo = _Undo(place, vault, job)
 
-    @asynccontextmanager
-    async def look(
-        session: Session, _ledger: Ledger, _reader: LedgerReader, journal: Journal
-    ) -> AsyncIterator[Look | None]:
-        begun = datetime.fromtimestamp(int(meta["started_ms"]) / 1000, UTC)
-        age_h = (datetime.now(UTC) - begun).total_seconds() / 3600
-        journal.event("rollback.started", of=place.name, age_h=round(age_h, 1))
-        undo.reader = session.reader
-        yield undo
-
-    return Work(
-        job=job.name,
-        kind="rollback",
-        api=job.api,
-        base_url=safe_base_url(job.api, options),
-        total=total,
-        name=f"run {place.name}",
-        job_digest=meta["job_digest"],
-        items_digest=f"rollback of {place.name}",
-        facts={"of": place.name},
-        secrets=frozenset(),
-        requests=undo.requests,
-        cells=undo.cells,
-        look=look,
-        resume=f"migrator rollback {place.name}",
-        again=f"migrator rollback {place.name}",
-    )
-
-
-class _Undo:
-    """Makes the requests of a rollback, and looks before each whether it may go out."""
-
-    def __init__(self, place: Path, vault: Vault, job: Job) -> None:
+    def __init__(self, place: Path, job: Job, options: RunOptions) -> None:
+        with read_ledger(place / "ledger.db") as reader:
+            meta = reader.meta()
+            total, first = 0, None
+            for image in reader.images():
+                total += 1
+                first = first or image
+        if first is None or "salt" not in meta:
+            raise MigratorError(
+                f"{place.name} has nothing to roll back: what a write replaces is kept with --keep-before, or "
+                '"before": "read" in the job file'
+            )
+        self._vault = Vault(read_passphrase(options), salt=bytes.fromhex(meta["salt"]))
+        try:
+            self._vault.open(first.item, first.locked)
+        except VaultError as error:
+            raise VaultError(str(error), Exit.USAGE) from None
         self._place = place
-        self._vault = vault
+        self._started_s = int(meta["started_ms"]) / 1000
         self._job = job
         self._template = Template.compile(job)
         self._kept: dict[int, tuple[Any, bool]] = {}
-        self.reader: Reader | None = None
+        self.facts = WorkFacts(
+            job=job.name,
+            kind="rollback",
+            api=job.api,
+            base_url=safe_base_url(job.api, options),
+            total=total,
+            name=f"run {place.name}",
+            job_digest=meta["job_digest"],
+            items_digest=f"rollback of {place.name}",
+            kept={"of": place.name},
+            resume_command=f"migrator rollback {place.name}",
+            retry_command=f"migrator rollback {place.name}",
+        )
 
-    def requests(self, finished: Iterator[int]) -> Iterator[Request]:
-        """Yield the requests that write the images back."""
-        done = frozenset(finished)
+    def requests(self, done: Iterator[int]) -> Iterator[Request]:
+        """Yield the requests that write the before-images back, but those that are done."""
+        skipped = frozenset(done)
         with read_ledger(self._place / "ledger.db") as ledger:
             for kept in ledger.images():
-                if kept.item in done:
+                if kept.item in skipped:
                     continue
                 image: Any = self._vault.open(kept.item, kept.locked)
                 self._kept[kept.item] = (image, bool(kept.verified))
@@ -139,11 +116,42 @@ class _Undo:
 
         return ["key"], rows()
 
-    async def look(self, request: Request) -> Outcome | Request:
-        """Return the end of an item that is not to be put back, or the request that puts it back."""
+    @asynccontextmanager
+    async def precondition(self, session: Session, files: RunFiles) -> AsyncIterator[Precondition | None]:
+        """Open what compares each record with what the run had written."""
+        started = datetime.fromtimestamp(self._started_s, UTC)
+        age_h = (datetime.now(UTC) - started).total_seconds() / 3600
+        files.journal.event("rollback.started", of=self._place.name, age_h=round(age_h, 1))
+        yield _StillAsWritten(session.reader, self._kept, self._template)
+
+    async def before(self) -> Sequence[str]:
+        """Look at nothing: the before-images were checked when they were kept."""
+        return ()
+
+    async def after(self, session: Session, files: RunFiles) -> Sequence[str]:
+        """Do nothing more."""
+        del session, files
+        return ()
+
+
+class _StillAsWritten:
+    """Lets an item be put back only where the record is still as the run had written it.
+
+    Args:
+        reader: reads the record.
+        kept: the before-image of each item, and whether its write was verified; each is used once.
+        template: makes the request that puts a record back.
+    """
+
+    def __init__(self, reader: Reader, kept: dict[int, tuple[Any, bool]], template: Template) -> None:
+        self._reader = reader
+        self._kept = kept
+        self._template = template
+
+    async def check(self, request: Request) -> Outcome | Request:
+        """Return the outcome of an item that is not to be put back, or the request that puts it back."""
         image, verified = self._kept.pop(request.item)
-        assert self.reader is not None  # noqa: S101  set before anything is driven
-        record = await self.reader.record(request)
+        record = await self._reader.record(request)
         if record.document is None:
             return Outcome(status=Status.FAILED, error=record.error)
         if message := not_the_record(request, record.document):
@@ -174,7 +182,7 @@ def _left(why: str, pointers: list[str]) -> Outcome:
 
 
 def _texts(value: Any) -> Iterator[Secret]:
-    """Yield every longer text of an image as a secret: nobody knows any more which of them were."""
+    """Yield every text of an image that is long enough as a secret: the image does not say which of them are."""
     if isinstance(value, str):
         if len(value) >= SHORTEST_SECRET:
             yield Secret(value)

@@ -1,9 +1,9 @@
-"""`migrator run`: a job and its items, as the work of a run."""
+"""`migrator run`: a job and its items, as the work list of a run."""
 
 import shlex
-from collections.abc import AsyncIterator, Container, Iterator
+from collections.abc import AsyncIterator, Container, Iterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
+from dataclasses import replace
 from typing import Final
 
 from migrator.api.session import Session, safe_base_url
@@ -15,16 +15,14 @@ from migrator.job.job_file import Job
 from migrator.job.source import STANDARD_INPUT, Source
 from migrator.job.template import Template, requests_of
 from migrator.messages import Request
-from migrator.options import RunOptions, Verify
-from migrator.report.journal import Journal
-from migrator.run.engine import BATCH
-from migrator.run.preconditions import Look, open_beforehand, wishes
-from migrator.run.work_list import Work
-from migrator.store.ledger_reader import LedgerReader
-from migrator.store.ledger_writer import Ledger
+from migrator.options import RunOptions
+from migrator.report.csv_files import Cells
+from migrator.run.pool import BATCH
+from migrator.run.preconditions import Precondition, needs_of, open_preconditions
+from migrator.run.work_list import RunFiles, WorkFacts
 from migrator.store.vault import Vault
 
-__all__ = ["job_work"]
+__all__ = ["JobWork"]
 
 LOOKAHEAD: Final = 20_000
 """Requests that are read ahead where items draw on many quotas: 20 MB, and four keys of 5,000 items each in a row."""
@@ -35,16 +33,8 @@ UNPROVEN: Final = {
 }
 
 
-def job_work(
-    job: Job,
-    source: Source,
-    verdict: Verdict,
-    options: RunOptions,
-    *,
-    only: Container[int] | None = None,
-    only_count: int = 0,
-) -> Work:
-    """Return the work that a job and its items are.
+class JobWork:
+    """The items of a job, or some of them.
 
     Args:
         job: the job.
@@ -53,75 +43,105 @@ def job_work(
         options: what the user has set.
         only: the items that are wanted; None for all.
         only_count: how many those are.
+
+    Raises:
+        MigratorError: the options do not fit the job's API, or there is no key.
     """
-    base_url = safe_base_url(job.api, options)
-    template = Template.compile(job, base_url=base_url)
-    total = verdict.items if only is None else only_count
 
-    wanted = wishes(job, options, base_url=base_url, total=total, items_digest=verdict.digest)
-
-    @asynccontextmanager
-    async def look(
-        session: Session, ledger: Ledger, reader: LedgerReader, journal: Journal
-    ) -> AsyncIterator[Look | None]:
-        def warn(message: str) -> None:
-            journal.event("before.masked", level="warning", message=message)
-
-        if wanted is None:
-            yield None
-            return
-        async with open_beforehand(wanted, session, ledger, reader, warn=warn) as opened:
-            yield opened
-
-    async def after(place: Path, session: Session, reader: LedgerReader) -> str | None:
-        if wanted is None or wanted.passphrase is None or job.api.collection is None:
-            return None
-        vault = Vault(wanted.passphrase, salt=bytes.fromhex(reader.meta()["salt"]))
-        count = await write_retired(place, reader, session, collection=job.api.collection, vault=vault)
-        return (
-            f"{count} old webhooks are used by nothing any more, and can be revoked: see retired.csv" if count else None
+    def __init__(
+        self,
+        job: Job,
+        source: Source,
+        verdict: Verdict,
+        options: RunOptions,
+        *,
+        only: Container[int] | None = None,
+        only_count: int = 0,
+    ) -> None:
+        self._job, self._source, self._rows = job, source, verdict.items
+        self._only = only
+        base_url = safe_base_url(job.api, options)
+        self._template = Template.compile(job, base_url=base_url)
+        total = verdict.items if only is None else only_count
+        self._needs = needs_of(job, options, base_url=base_url, total=total, items_digest=verdict.digest)
+        self.facts = WorkFacts(
+            job=job.name,
+            api=job.api,
+            base_url=base_url,
+            total=total,
+            name=source.name,
+            job_digest=job.digest,
+            items_digest=verdict.digest,
+            kept=dict(source.facts) | {"rows": str(verdict.items), "source_digest": verdict.digest},
+            secrets=job.secrets,
+            idempotent=job.request.idempotent,
+            secret_path=self._template.path_has_secret,
+            lookahead=BATCH if job.api.limiter_column is None else LOOKAHEAD,
+            gate=job.gate,
+            retry_command=_retry_command(source),
+            reconcile_command="migrator reconcile {run}"
+            if job.api.readable and job.request.method != "POST" and _is_kept(source)
+            else None,
         )
 
-    async def probe() -> list[str]:
-        found = await preflight(job, source, limit=verdict.items)
+    def of(self, run: str, *, kind: str) -> "JobWork":
+        """Return the same work as that of a command on an earlier run, such as a retry."""
+        self.facts = replace(
+            self.facts,
+            kind=kind,
+            items_digest=f"{self.facts.items_digest}, {kind} of {run}",
+            kept=dict(self.facts.kept) | {"of": run},
+            resume_command=f"migrator {kind} {run}",
+        )
+        return self
+
+    def requests(self, done: Iterator[int]) -> Iterator[Request]:
+        """Yield the requests of all items but those that are done, whose numbers ascend."""
+        return requests_of(self._source, self._job, self._template, total=self._rows, only=self._only, finished=done)
+
+    def cells(self) -> Cells:
+        """Open the items file again, for the files with its own columns."""
+        return read_cells(self._source.rewound(), form=self._source.form, name=self._source.name)
+
+    @asynccontextmanager
+    async def precondition(self, session: Session, files: RunFiles) -> AsyncIterator[Precondition | None]:
+        """Open what looks at an item before it is written; None where no option asks for it."""
+
+        def warn(message: str) -> None:
+            files.journal.event("before.masked", level="warning", message=message)
+
+        if self._needs is None:
+            yield None
+            return
+        async with open_preconditions(self._needs, session, files.ledger, files.reader, warn=warn) as opened:
+            yield opened
+
+    async def before(self) -> Sequence[str]:
+        """Probe the new webhooks, where the job file asks for it; return how many could not be proved alive.
+
+        Raises:
+            MigratorError: some are dead.
+        """
+        found = await preflight(self._job, self._source, limit=self._rows)
         return [f"{count} of the new webhooks {what}" for kind, what in UNPROVEN.items() if (count := found[kind])]
 
-    def requests(finished: Iterator[int]) -> Iterator[Request]:
-        return requests_of(source, job, template, total=verdict.items, only=only, finished=finished)
-
-    return Work(
-        job=job.name,
-        api=job.api,
-        base_url=base_url,
-        total=total,
-        name=source.name,
-        job_digest=job.digest,
-        items_digest=verdict.digest,
-        facts=dict(source.facts) | {"rows": str(verdict.items), "source_digest": verdict.digest},
-        secrets=job.secrets,
-        idempotent=job.request.idempotent,
-        secret_path=template.path_has_secret,
-        requests=requests,
-        cells=lambda: read_cells(source.rewound(), form=source.form, name=source.name),
-        look=look,
-        preflight=probe if job.preflight is not None else None,
-        after=after,
-        read_back=options.verify is Verify.READ,
-        lookahead=BATCH if job.api.limiter_column is None else LOOKAHEAD,
-        gate=job.gate,
-        notices=job.notify,
-        again=_again(source),
-        reconcile="migrator reconcile {run}"
-        if job.api.readable and job.request.method != "POST" and _is_kept(source)
-        else None,
-    )
+    async def after(self, session: Session, files: RunFiles) -> Sequence[str]:
+        """Write the list of the old webhooks that nothing uses any more, where before-images tell them."""
+        collection = self._job.api.collection
+        if self._needs is None or self._needs.passphrase is None or collection is None:
+            return ()
+        vault = Vault(self._needs.passphrase, salt=bytes.fromhex(files.reader.meta()["salt"]))
+        count = await write_retired(files.place, files.reader, session, collection=collection, vault=vault)
+        return (
+            [f"{count} old webhooks are used by nothing any more and can be revoked: see retired.csv"] if count else []
+        )
 
 
 def _is_kept(source: Source) -> bool:
     return STANDARD_INPUT not in {source.facts.get("job_argument"), source.facts.get("items_argument")}
 
 
-def _again(source: Source) -> str:
+def _retry_command(source: Source) -> str:
     """Return how to send again what failed: items from standard input are kept in failed.csv only."""
     if _is_kept(source):
         return "migrator retry {run}, or run it with --items {folder}/failed.csv"

@@ -7,9 +7,8 @@ ledger has them, where nothing secret ever comes: so a line that is written agai
 The journal is a view of the ledger. A disk that takes no more of it ends the journal and not the run.
 """
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, Final, TypeAlias
 
@@ -18,17 +17,15 @@ import structlog
 from structlog.typing import Processor
 
 from migrator.messages import Clock
-from migrator.options import LogFormat
 from migrator.report.records import record
-from migrator.results import ItemError, ItemResult
+from migrator.results import ItemResult
 from migrator.secret import Masker, Secret
 from migrator.store.files import open_private, remove_leftovers, write_atomically
 from migrator.store.ledger_reader import LedgerReader
 from migrator.times import timestamp
 
-__all__ = ["Event", "Journal", "Subscriber", "open_journal", "stderr_subscriber", "write_results"]
+__all__ = ["Event", "Journal", "Subscriber", "open_journal", "write_results"]
 
-LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 LARGEST_EVENTS: Final = 16 << 20
 """Bytes of `events.jsonl`; then it becomes `events.1.jsonl`, so that a storm of retries cannot fill the disk."""
 
@@ -252,40 +249,3 @@ def _is_same(path: Path, lines: Iterable[bytes]) -> bool:
             return all(file.read(len(line)) == line for line in lines) and not file.read(1)
     except OSError:
         return False
-
-
-def stderr_subscriber(log_format: LogFormat, level: str) -> Subscriber:
-    """Return what writes events of a level and above to standard error, as JSON or for people.
-
-    Of results only those of items that did not succeed are written there, unless the level is ``debug``.
-    """
-    threshold = LEVELS[level]
-    as_json = log_format is LogFormat.JSON or (log_format is LogFormat.AUTO and not sys.stderr.isatty())
-    console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=18)
-
-    def write(event: Event) -> None:
-        rank = LEVELS.get(str(event["level"]), LEVELS["info"])
-        if event["event"] == "item" and rank < LEVELS["warning"]:
-            rank = LEVELS["debug"]
-        if rank < threshold:
-            return
-        line = _encoder.encode(event).decode() if as_json else console(None, "", _for_people(event))
-        # Nobody may be reading any more; the run has better things to do than to mind.
-        with suppress(OSError, ValueError):
-            print(line, file=sys.stderr, flush=True)  # noqa: T201  standard error is for events
-
-    return write
-
-
-def _for_people(event: Event) -> dict[str, Any]:
-    """Leave out what a line on the terminal need not say, and what could play tricks on a terminal."""
-    if event["event"] == "item":
-        names = ("timestamp", "event", "level", "item", "key", "status", "http_status", "error")
-        event = {name: event[name] for name in names}
-    shown = {name: value.message if isinstance(value, ItemError) else value for name, value in event.items()}
-    shown.pop("run", None)
-    return {name: _printable(value) if isinstance(value, str) else value for name, value in shown.items()}
-
-
-def _printable(text: str) -> str:
-    return text if text.isprintable() else repr(text)[1:-1]

@@ -8,7 +8,7 @@ of its own; the collector reads all `*.prom` files of its folder together and wa
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -20,15 +20,35 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from migrator.errors import MetricsError
+from migrator.report.observer import Observer
 from migrator.report.summary import Summary
 
-__all__ = ["write_metrics"]
+__all__ = ["Metrics", "write_metrics"]
 
 FILE_MODE: Final = 0o644
 """The node exporter runs as a user of its own. Nothing secret is in a summary's numbers."""
 
 SUFFIX: Final = ".prom"
 LAST_SUCCESS: Final = "migrator_last_success_timestamp_seconds"
+
+
+class Metrics(Observer):
+    """Writes the metrics of a run when it has ended.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def ended(self, summary: Summary) -> Sequence[str]:
+        """Write the file; return why it could not be written."""
+        try:
+            write_metrics(self._path, summary)
+        except MetricsError as error:
+            return [str(error)]
+        return ()
 
 
 def write_metrics(path: Path, summary: Summary) -> None:

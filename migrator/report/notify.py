@@ -30,10 +30,11 @@ import msgspec
 from migrator import __version__
 from migrator.errors import NoticeError
 from migrator.messages import is_loopback
+from migrator.report.observer import Observer
 from migrator.report.summary import Summary, summary_text
 from migrator.secret import Secret
 
-__all__ = ["NOTICE_S", "Kind", "Moment", "Target", "notify", "read_targets"]
+__all__ = ["NOTICE_S", "Kind", "Moment", "Notices", "Target", "notify", "read_targets"]
 
 ATTEMPTS: Final = 3
 """A false alarm for one lost packet wakes somebody; the time limit holds for all attempts together."""
@@ -188,6 +189,26 @@ async def notify(
             if moment in target.on:
                 tasks.start_soon(tell, place, target)
     return [problems[place] for place in sorted(problems)]
+
+
+class Notices(Observer):
+    """Tells the targets of a job file that a run starts, and how it ended.
+
+    Args:
+        targets: who is told.
+    """
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        self._targets = targets
+
+    async def started(self, facts: Mapping[str, str]) -> Sequence[str]:
+        """Tell that the run starts; return who could not be told."""
+        return await notify(self._targets, Moment.START, facts, timeout_s=NOTICE_S)
+
+    async def ended(self, summary: Summary) -> Sequence[str]:
+        """Tell how the run ended; return who could not be told."""
+        moment = Moment.SUCCESS if summary["exit_code"] == 0 else Moment.FAILURE
+        return await notify(self._targets, moment, dict(summary), timeout_s=NOTICE_S)
 
 
 async def _tell(target: Target, moment: Moment, summary: Mapping[str, object]) -> None:

@@ -5,7 +5,7 @@ no span, since they may hold secrets. The packages are the extra `otel`, and are
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from migrator import __version__
 from migrator.errors import MigratorError
-from migrator.messages import Answer, Reply, Request, Sender
+from migrator.messages import Answer, Instant, Reply, Request
+from migrator.report.observer import Observer
 from migrator.report.summary import Summary
 
 __all__ = ["Telemetry", "check_telemetry", "open_telemetry"]
@@ -27,49 +28,52 @@ FLUSH_MS: Final = 2000
 """Milliseconds that a receiver has to take what is left at a run's end; one that is down holds nothing up."""
 
 
-class Telemetry:
+class Telemetry(Observer):
     """Tells of one run; made by `open_telemetry`.
 
     Args:
         tracer: makes spans.
         meter: makes instruments.
-        span: of the run.
     """
 
-    def __init__(self, tracer: Any, meter: Any, span: Any) -> None:
+    def __init__(self, tracer: Any, meter: Any) -> None:
         self._trace = import_module("opentelemetry.trace")
         self._tracer = tracer
-        self._span = span
-        self._within = self._trace.set_span_in_context(span)
+        self._span: Any = None
+        self._within: Any = None
         self._duration = meter.create_histogram("http.client.request.duration", unit="s")
         self._items = meter.create_counter("migrator.items", unit="{item}")
         self._refusals = meter.create_counter("migrator.refusals", unit="{request}")
 
-    def traced(self, sender: Sender) -> Sender:
-        """Return a sender that tells of each attempt."""
-        return _Traced(self, sender)
+    async def started(self, facts: Mapping[str, str]) -> Sequence[str]:
+        """Start the run's span."""
+        host = urlsplit(facts["server"]).hostname or ""
+        attributes = {"migrator.run": facts["run"], "migrator.job": facts["job"], "server.address": host}
+        self._span = self._tracer.start_span("migrator run", attributes=attributes)
+        self._within = self._trace.set_span_in_context(self._span)
+        return ()
 
-    async def attempt(self, sender: Sender, request: Request) -> Answer:
-        """Make an attempt within a span of its own."""
-        parts = urlsplit(request.url)
-        attributes = {"http.request.method": request.method, "server.address": parts.hostname or ""}
+    def attempt(self, request: Request, answer: Answer) -> None:
+        """Make a span of an attempt."""
+        attributes = {"http.request.method": request.method, "server.address": urlsplit(request.url).hostname or ""}
         told = attributes | {"migrator.item": request.item, "migrator.key": request.key}
-        with self._tracer.start_as_current_span(request.method, context=self._within, attributes=told) as span:
-            answer = await sender.send(request)
-            if isinstance(answer, Reply):
-                attributes["http.response.status_code"] = str(answer.status)
-                span.set_attribute("http.response.status_code", answer.status)
-                failed = answer.status >= 400
-            else:
-                attributes["error.type"] = answer.kind.value
-                span.set_attribute("error.type", answer.kind.value)
-                failed = True
-            if failed:
-                span.set_status(self._trace.Status(self._trace.StatusCode.ERROR))
+        span = self._tracer.start_span(
+            request.method, context=self._within, attributes=told, start_time=_nanoseconds(answer.sent)
+        )
+        if isinstance(answer, Reply):
+            attributes["http.response.status_code"] = str(answer.status)
+            span.set_attribute("http.response.status_code", answer.status)
+            failed = answer.status >= 400
+        else:
+            attributes["error.type"] = answer.kind.value
+            span.set_attribute("error.type", answer.kind.value)
+            failed = True
+        if failed:
+            span.set_status(self._trace.Status(self._trace.StatusCode.ERROR))
+        span.end(end_time=_nanoseconds(answer.received))
         self._duration.record(answer.received.mono - answer.sent.mono, attributes)
-        return answer
 
-    def ended(self, summary: Summary) -> None:
+    async def ended(self, summary: Summary) -> Sequence[str]:
         """Tell how the run ended."""
         for status, count in summary["counts"].items():
             self._items.add(count, {"migrator.status": status})
@@ -77,15 +81,16 @@ class Telemetry:
         self._span.set_attribute("migrator.exit_code", summary["exit_code"])
         if summary["exit_code"]:
             self._span.set_status(self._trace.Status(self._trace.StatusCode.ERROR))
+        return ()
+
+    def close(self) -> None:
+        """End the run's span, if the run had started."""
+        if self._span is not None:
+            self._span.end()
 
 
-class _Traced:
-    def __init__(self, telemetry: Telemetry, sender: Sender) -> None:
-        self._telemetry = telemetry
-        self._sender = sender
-
-    async def send(self, request: Request) -> Answer:
-        return await self._telemetry.attempt(self._sender, request)
+def _nanoseconds(at: Instant) -> int:
+    return round(at.utc * 1e9)
 
 
 def check_telemetry(env: Mapping[str, str]) -> bool:
@@ -102,8 +107,8 @@ def check_telemetry(env: Mapping[str, str]) -> bool:
 
 
 @contextmanager
-def open_telemetry(*, run: str, job: str, server: str) -> Iterator[Telemetry]:
-    """Tell the receiver of the environment of a run; what cannot be sent within a while is dropped."""
+def open_telemetry() -> Iterator[Telemetry]:
+    """Tell the receiver of the environment of a run; what cannot be sent within two seconds is dropped."""
     # Its loggers write to standard error whatever our own events do there.
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
     resource = import_module("opentelemetry.sdk.resources").Resource.create(
@@ -120,11 +125,11 @@ def open_telemetry(*, run: str, job: str, server: str) -> Iterator[Telemetry]:
     traces.add_span_processor(batches)
     metrics = metering.MeterProvider(resource=resource, metric_readers=[reader], shutdown_on_exit=False)
     tracer, meter = traces.get_tracer("migrator", __version__), metrics.get_meter("migrator", __version__)
-    attributes = {"migrator.run": run, "migrator.job": job, "server.address": urlsplit(server).hostname or ""}
+    telemetry = Telemetry(tracer, meter)
     try:
-        with tracer.start_as_current_span("migrator run", attributes=attributes, record_exception=False) as span:
-            yield Telemetry(tracer, meter, span)
+        yield telemetry
     finally:
+        telemetry.close()
         for provider in (traces, metrics):
             with suppress(Exception):
                 provider.force_flush(FLUSH_MS)

@@ -1,6 +1,6 @@
-"""Whose turn it is where items draw on many quotas: the keys in rotation, none with more lanes than its share. Pure.
+"""Which request is next where items draw on many quotas: the keys take turns, none has more than its share. Pure.
 
-A key without quota would otherwise hold every lane, and the quotas of the others would lie idle meanwhile.
+A key without quota would otherwise hold every worker, and the quotas of the others would be left unused.
 """
 
 from collections import Counter, deque
@@ -11,14 +11,14 @@ __all__ = ["FairQueue"]
 
 
 class FairQueue:
-    """Requests that wait for a lane, by limiter key.
+    """Requests that wait for a worker, by limiter key.
 
     Args:
-        lanes: how many there are to share.
+        workers: how many there are to share.
     """
 
-    def __init__(self, lanes: int) -> None:
-        self._lanes = lanes
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
         self._waiting: dict[str, deque[Request]] = {}
         self._busy: Counter[str] = Counter()
         self._size = 0
@@ -29,8 +29,8 @@ class FairQueue:
         self._size += 1
 
     def take(self) -> Request | None:
-        """Return the next request whose key has a lane to spare, and count the lane as the key's."""
-        share = max(1, self._lanes // max(1, len(self._waiting.keys() | self._busy.keys())))
+        """Return the next request whose key has a worker to spare, and count the worker as the key's."""
+        share = max(1, self._workers // max(1, len(self._waiting.keys() | self._busy.keys())))
         for key, waiting in self._waiting.items():
             if self._busy[key] < share:
                 del self._waiting[key]
@@ -43,7 +43,7 @@ class FairQueue:
         return None
 
     def done(self, request: Request) -> None:
-        """Give a lane back."""
+        """Give a worker back."""
         self._busy[request.limiter_key] -= 1
         if not self._busy[request.limiter_key]:
             del self._busy[request.limiter_key]

@@ -1,19 +1,36 @@
-"""From an answer to what the ledger keeps of an item."""
+"""An item's way from its request to its durable result: precondition, attempts, record, verify."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final, Protocol
 
+from migrator.api.attempts import Answered, Hooks
+from migrator.api.outcome import Decision, held
+from migrator.api.reader import Reader
+from migrator.api.session import Session
+from migrator.job.template import with_run
 from migrator.messages import Answer, Clock, Reply, Request
-from migrator.ratelimit.headers import Quota
-from migrator.results import ItemError, ItemResult, Outcome, Status
+from migrator.options import Verify
+from migrator.report.journal import Journal
+from migrator.report.observer import Observer
+from migrator.results import ErrorKind, ItemError, ItemResult, Outcome, Status
+from migrator.run.engine import Engine
+from migrator.run.preconditions import Precondition
+from migrator.run.stop_rules import stop_reason_of
 from migrator.secret import Masker
 
-__all__ = ["Rows"]
+__all__ = ["ItemResults", "Items", "Records"]
 
-NO_HEADERS: Mapping[str, str] = {}
+NO_HEADERS: Final[Mapping[str, str]] = {}
+
+INTERRUPTED: Final = ItemError(
+    kind=ErrorKind.CONNECTION,
+    message="the program ended while this was being sent; the server may have acted on it, and it is not sent again",
+)
 
 
-class Rows:
-    """Makes rows, with nothing secret in them.
+class ItemResults:
+    """Makes results, with nothing secret in them.
 
     Args:
         masker: keeps secrets out.
@@ -26,18 +43,9 @@ class Rows:
         self._clock = clock
         self._secret_path = secret_path
 
-    def answered(
-        self,
-        request: Request,
-        answer: Answer,
-        outcome: Outcome,
-        quota: Quota | None,
-        *,
-        attempts: int,
-        waited_s: float,
-        provisional: bool,
-    ) -> ItemResult:
-        """Return the end of an item that was sent."""
+    def answered(self, request: Request, answered: Answered) -> ItemResult:
+        """Return the result of an item that was sent."""
+        answer, outcome, quota = answered.answer, answered.outcome, answered.quota
         headers = answer.headers if isinstance(answer, Reply) else NO_HEADERS
         request_id = headers.get("x-request-id")
         return ItemResult(
@@ -47,21 +55,21 @@ class Rows:
             method=request.method,
             url=self._shown_url(request),
             http_status=answer.status if isinstance(answer, Reply) else None,
-            attempts=attempts,
+            attempts=answered.attempts,
             request_id=None if request_id is None else self._masker.server_text(request_id, request.secrets),
             finished_ms=round(answer.received.utc * 1000),
             duration_ms=round((answer.received.mono - answer.sent.mono) * 1000, 1),
-            waited_ms=round(waited_s * 1000, 1),
+            waited_ms=round(answered.waited_s * 1000, 1),
             verified=outcome.verified,
             limit=quota.limit if quota is not None else None,
             remaining=quota.remaining if quota is not None else None,
             reset_s=quota.reset_s if quota is not None else None,
-            provisional=provisional,
+            provisional=answered.stops,
             error=outcome.error,
         )
 
     def unsent(self, request: Request, status: Status, error: ItemError | None) -> ItemResult:
-        """Return the end of an item for which this invocation sends nothing."""
+        """Return the result of an item for which this invocation sends nothing."""
         return ItemResult(
             item=request.item,
             key=request.key,
@@ -83,3 +91,142 @@ class Rows:
 
     def _shown_url(self, request: Request) -> str:
         return self._masker.text(request.url, request.secrets) if self._secret_path else request.url
+
+
+class Records(Protocol):
+    """Keeps what happens to items; `Ledger` is the one that survives the process."""
+
+    def begin(self, item: int, key: str, attempt: int, at_ms: int) -> None:
+        """Note that an item is about to be sent."""
+
+    async def begin_durably(self, item: int, key: str, attempt: int, at_ms: int) -> None:
+        """Note that an item is about to be sent, and return once that is durable."""
+
+    def withdraw(self, item: int) -> None:
+        """Note that an attempt is known to have had no effect."""
+
+    async def settle(self, row: ItemResult) -> None:
+        """Record an item's result, and return once it is durable."""
+
+
+class Items(Hooks):
+    """Finishes items, one at a time for each worker.
+
+    Attributes:
+        precondition: looks at an item before it is written; None where nothing is looked at.
+
+    Args:
+        engine: counts them, and stops the run.
+        session: sends requests and reads records.
+        results: makes results.
+        ledger: keeps them.
+        journal: is told of retries.
+        doubtful: items that were being sent when an earlier invocation was interrupted.
+        observers: see each attempt.
+        verify: what proves that an item was written: nothing, the answer, or a GET after it.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        session: Session,
+        results: ItemResults,
+        ledger: Records,
+        journal: Journal,
+        doubtful: frozenset[int] = frozenset(),
+        observers: Sequence[Observer] = (),
+        verify: Verify = Verify.RESPONSE,
+    ) -> None:
+        self._engine = engine
+        self._attempts = session.attempts(self, verify=verify)
+        self._clock, self._masker = session.clock, session.masker
+        self._results = results
+        self._ledger = ledger
+        self._journal = journal
+        self._doubtful = doubtful
+        self._observers = observers
+        self.precondition: Precondition | None = None
+        self._verifier: Reader | None = session.reader if verify is Verify.READ else None
+
+    async def finish(self, request: Request) -> None:
+        """Take one item the whole way.
+
+        Raises:
+            LedgerError: its result cannot be recorded.
+            ReadingError: nothing can be read, of no item.
+            WaitTooLong: the quota needs a longer wait than the user allows.
+        """
+        stop = None
+        prepared = await self._prepared(request)
+        if isinstance(prepared, ItemResult):
+            result = prepared
+            await self._ledger.settle(result)
+        else:
+            async with self._attempts.until_done(prepared) as answered:
+                if answered is None:
+                    return
+                result = self._results.answered(prepared, answered)
+                await self._ledger.settle(result)
+            if answered.stops:
+                stop = stop_reason_of(answered.outcome.error, item=request.item)
+            elif self._verifier is not None and result.status is Status.SUCCEEDED:
+                result = await self._read_back(self._verifier, prepared, result)
+                await self._ledger.settle(result)
+            if self.precondition is not None and result.status is Status.SUCCEEDED:
+                self.precondition.succeeded(prepared)
+        self._engine.finished(result, stop=stop)
+
+    async def skip(self, request: Request) -> None:
+        """Record that a rehearsal sends nothing."""
+        result = self._results.unsent(request, Status.SKIPPED, None)
+        await self._ledger.settle(result)
+        self._engine.finished(result)
+
+    async def _prepared(self, request: Request) -> ItemResult | Request:
+        """Return the result of an item that is not to be sent, or the request to send."""
+        if request.item in self._doubtful and not request.idempotent:
+            return self._results.unsent(request, Status.IN_DOUBT, INTERRUPTED)
+        request = with_run(request, self._engine.name)
+        found = request if self.precondition is None else await self.precondition.check(request)
+        return found if isinstance(found, Request) else self._results.unsent(request, found.status, found.error)
+
+    async def _read_back(self, reader: Reader, request: Request, result: ItemResult) -> ItemResult:
+        """Return what the server holds of what was written, in place of what its answer said."""
+        record = await reader.record(request)
+        if record.document is None:
+            said = record.error.message if record.error is not None else "no answer"
+            self._journal.event("item.unread", level="warning", item=request.item, key=request.key, cause=said)
+            return replace(result, verified=None)
+        seen = held(request, record.document, status=200)
+        return replace(result, status=seen.status, verified=seen.verified, error=seen.error)
+
+    async def before_send(self, request: Request, attempt: int) -> None:
+        """Note that the item is about to be sent, and wait for the disk where that decides whether it may be again."""
+        self._masker.remember(request.secrets)
+        now_ms = round(self._clock().utc * 1000)
+        if request.idempotent:
+            self._ledger.begin(request.item, request.key, attempt, now_ms)
+        else:
+            await self._ledger.begin_durably(request.item, request.key, attempt, now_ms)
+
+    def on_answer(self, request: Request, answer: Answer, outcome: Outcome, decision: Decision) -> Decision:
+        """Let the engine judge: a server that is down is not the item's fault."""
+        for observer in self._observers:
+            observer.attempt(request, answer)
+        return self._engine.judged(request, outcome, decision)
+
+    def on_retry(self, request: Request, outcome: Outcome, delay_s: float) -> None:
+        """Note why an item is sent again; one that must not be sent twice is not in flight until then."""
+        if not request.idempotent:
+            self._ledger.withdraw(request.item)
+        self._journal.event(
+            "item.retry",
+            level="debug" if outcome.throttled else "info",
+            throttled=outcome.throttled,
+            item=request.item,
+            key=request.key,
+            cause=outcome.error.message if outcome.error is not None else None,
+            delay_s=round(delay_s, 3),
+        )
+        self._engine.retried(outcome)

@@ -1,6 +1,6 @@
 """One command's run: takes the job's lock, finds the unfinished run or makes a folder, asks, and runs it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
@@ -8,12 +8,13 @@ from urllib.parse import urlsplit
 
 from migrator.errors import FolderError, LedgerError, MigratorError, NotConfirmedError
 from migrator.options import RunOptions
+from migrator.report.observer import Observer
 from migrator.report.summary import Summary, summary_json, summary_text
 from migrator.results import Exit
-from migrator.run.runner import Invocation
+from migrator.run.runner import Runner
 from migrator.run.stages import Ask
 from migrator.run.stopper import Stopper
-from migrator.run.work_list import Work
+from migrator.run.work_list import WorkFacts, WorkList
 from migrator.store import files, state_folder
 from migrator.store.ledger_reader import is_begun, read_ledger
 from migrator.store.lock import lock_job
@@ -59,15 +60,17 @@ class Caller:
         ask: asks after a stage whether to go on; None where there is no one to ask.
         tell: shows the user a sentence.
         stopper: stops the run from outside.
+        observers: watch the run.
     """
 
     confirm: Callable[[str], bool] | None = None
     ask: Ask | None = None
     tell: Callable[[str], None] = silent
     stopper: Stopper = field(default_factory=Stopper)
+    observers: Sequence[Observer] = ()
 
 
-async def migrate(work: Work, options: RunOptions, caller: Caller) -> Ending:
+async def migrate(work: WorkList, options: RunOptions, caller: Caller) -> Ending:
     """Do a work until it is finished or stopped.
 
     Args:
@@ -78,30 +81,39 @@ async def migrate(work: Work, options: RunOptions, caller: Caller) -> Ending:
     Raises:
         MigratorError: it cannot be done, or was not confirmed.
     """
-    if options.stages and work.gate and not options.allow_commands:
+    facts = work.facts
+    if options.stages and facts.gate and not options.allow_commands:
         raise MigratorError("the job file's gate is a command, and commands need --allow-commands")
     state = files.private_folder(Path(options.state))
-    async with lock_job(state, work.job, options.if_running, tell=caller.tell) as holder:
+    async with lock_job(state, facts.job, options.if_running, tell=caller.tell) as holder:
         if holder is not None:
             return Ending(Exit.OK, None, holder)
         for name in ("runs", "apis"):
             files.private_folder(state / name)
-        unfinished = None if options.fresh or options.dry_run else _unfinished(state, work)
+        unfinished = None if options.fresh or options.dry_run else _unfinished(state, facts)
         if caller.confirm is not None and not (options.yes or options.dry_run):
-            _confirm(work, caller.confirm, resumed=unfinished is not None)
-        if work.preflight is not None and unfinished is None:
-            for notice in await work.preflight():
+            _confirm(facts, caller.confirm, resumed=unfinished is not None)
+        if unfinished is None:
+            for notice in await work.before():
                 caller.tell(notice)
-        place = files.private_folder(unfinished or state / "runs" / state_folder.new_run_id(work.job, time()))
-        invocation = Invocation(work, options, state=state, place=place, ask=caller.ask, stopper=caller.stopper)
+        place = files.private_folder(unfinished or state / "runs" / state_folder.new_run_id(facts.job, time()))
+        runner = Runner(
+            work,
+            options,
+            state=state,
+            place=place,
+            observers=caller.observers,
+            ask=caller.ask,
+            stopper=caller.stopper,
+        )
         try:
-            summary = await invocation.run()
+            summary = await runner.run()
         except FolderError as error:
             raise FolderError(str(error), Exit.STOPPED) from None
     return Ending(Exit(summary["exit_code"]), summary)
 
 
-def _unfinished(state: Path, work: Work) -> Path | None:
+def _unfinished(state: Path, work: WorkFacts) -> Path | None:
     """Return the latest run of the job on this server, if it has not come to its end."""
     for place in reversed(state_folder.runs(state)):
         if state_folder.job_of(place) != state_folder.job_name_in_id(work.job):
@@ -118,7 +130,7 @@ def _unfinished(state: Path, work: Work) -> Path | None:
     return None
 
 
-def _goes_on(meta: Mapping[str, str], work: Work, name: str) -> bool:
+def _goes_on(meta: Mapping[str, str], work: WorkFacts, name: str) -> bool:
     """Tell whether a work goes on with an unfinished run; one that would only confuse it is refused."""
     kind, items_digest = meta.get("kind", "run"), meta.get("items_digest")
     if kind == "run" != work.kind:
@@ -134,7 +146,7 @@ def _goes_on(meta: Mapping[str, str], work: Work, name: str) -> bool:
     return True
 
 
-def _confirm(work: Work, confirm: Callable[[str], bool], *, resumed: bool) -> None:
+def _confirm(work: WorkFacts, confirm: Callable[[str], bool], *, resumed: bool) -> None:
     what = "items, going on with an unfinished run," if resumed else "items"
     if work.kind != "run":
         what = f"items ({work.kind}), going on," if resumed else f"items ({work.kind})"

@@ -1,4 +1,4 @@
-"""What is looked at before an item is written: whether it needs to be, has changed since the plan, and how it was."""
+"""Preconditions: whether an item needs to be written, is still as planned, and what it held before."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
@@ -29,30 +29,30 @@ from migrator.store.plan_file import PlannedItem, read_plan
 from migrator.store.state_folder import read_key
 from migrator.store.vault import SALT_BYTES, Vault, read_passphrase
 
-__all__ = ["Beforehand", "Look", "Wishes", "open_beforehand", "state_digest", "states", "wishes"]
+__all__ = ["Needs", "Precondition", "Preconditions", "needs_of", "open_preconditions", "state_digest", "states"]
 
 LIST_FROM: Final = 10
 """Items from which on the collection is read page by page, in place of each record by itself."""
 
 
-class Look(Protocol):
+class Precondition(Protocol):
     """Looks at an item before it is written."""
 
-    async def look(self, request: Request) -> Outcome | Request:
-        """Return the end of an item that is not to be written, or the request to send.
+    async def check(self, request: Request) -> Outcome | Request:
+        """Return the outcome of an item that is not to be written, or the request to send.
 
         Raises:
             ReadingError: nothing can be read, of no item.
             WaitTooLong: the quota makes us wait for longer than the user allows.
-            LedgerError: what was there before cannot be kept.
+            LedgerError: the before-image cannot be kept.
         """
 
     def succeeded(self, request: Request) -> None:
         """Note that an item was written."""
 
 
-class Beforehand:
-    """Decides before each write whether it goes out.
+class Preconditions:
+    """Decide before each write whether the item is sent.
 
     Args:
         reader: reads one record.
@@ -98,8 +98,8 @@ class Beforehand:
         if self._sent is not None:
             self._sent.note(request)
 
-    async def look(self, request: Request) -> Outcome | Request:
-        """Return the end of an item that is not to be written, or the request to send.
+    async def check(self, request: Request) -> Outcome | Request:
+        """Return the outcome of an item that is not to be written, or the request to send.
 
         Raises:
             ReadingError: nothing can be read, of no item.
@@ -109,8 +109,8 @@ class Beforehand:
         if self._sent is not None and self._sent.holds(request):
             return Outcome(status=Status.UNCHANGED)
         planned = None if self._planned is None else self._planned.get(request.item)
-        if self._planned is not None and (end := _as_planned(planned)) is not None:
-            return end
+        if self._planned is not None and (outcome := _as_planned(planned)) is not None:
+            return outcome
         if self._planned is None and self._vault is None and not self._only_changed and not request.needs_record:
             return request
         record = await self._record(request)
@@ -167,7 +167,7 @@ class Beforehand:
 
 
 def _as_planned(planned: PlannedItem | None) -> Outcome | None:
-    """Return the end of an item that a plan does not have written."""
+    """Return the outcome of an item that a plan does not write."""
     if planned is None:
         return _failed(ErrorKind.CONFLICT, "the plan does not have this item; make a new one")
     if planned.action == "unchanged":
@@ -188,14 +188,14 @@ def _failed(kind: ErrorKind, message: str) -> Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """What is to be looked at before writing, checked before anything is begun.
+class Needs:
+    """What is to be looked at before writing; it is checked before the run starts.
 
     Attributes:
         job: the job.
         passphrase: for the images that are kept; None where none are.
         planned: what a plan says, by item; None without one.
-        only_changed: whether an item that is as wanted is left alone.
+        only_changed: whether an item that is as needs is left alone.
         since_last: the file of what was last sent with success; None where that is not looked at.
         total: items of the run.
     """
@@ -208,8 +208,8 @@ class Wishes:
     total: int
 
 
-def wishes(job: Job, options: RunOptions, *, base_url: str, total: int, items_digest: str) -> Wishes | None:
-    """Return what the options ask to be looked at, or None where that is nothing.
+def needs_of(job: Job, options: RunOptions, *, base_url: str, total: int, items_digest: str) -> Needs | None:
+    """Return what the options ask to be looked at; None where they ask for nothing.
 
     Raises:
         MigratorError: the API's profile has no read request, there is no key, or the plan does not fit.
@@ -239,7 +239,7 @@ def wishes(job: Job, options: RunOptions, *, base_url: str, total: int, items_di
     if options.since_last:
         host = urlsplit(base_url).netloc.replace(":", "_")
         since_last = private_folder(state / "jobs") / f"{job.name}-{host}.db"
-    return Wishes(
+    return Needs(
         job=job,
         passphrase=read_passphrase(options) if keeps else None,
         planned=planned,
@@ -250,9 +250,9 @@ def wishes(job: Job, options: RunOptions, *, base_url: str, total: int, items_di
 
 
 @asynccontextmanager
-async def open_beforehand(
-    wishes: Wishes, session: Session, ledger: Ledger, reader: LedgerReader, *, warn: Callable[[str], None]
-) -> AsyncIterator["Beforehand"]:
+async def open_preconditions(
+    needs: Needs, session: Session, ledger: Ledger, reader: LedgerReader, *, warn: Callable[[str], None]
+) -> AsyncIterator["Preconditions"]:
     """Open what looks at items before they are written.
 
     Raises:
@@ -260,24 +260,24 @@ async def open_beforehand(
         WaitTooLong: the quota makes us wait for longer than the user allows.
     """
     vault = None
-    if wishes.passphrase is not None:
+    if needs.passphrase is not None:
         salt = reader.meta().get("salt") or token_bytes(SALT_BYTES).hex()
-        vault = Vault(wishes.passphrase, salt=bytes.fromhex(salt))
+        vault = Vault(needs.passphrase, salt=bytes.fromhex(salt))
         await ledger.put(salt=salt)
     fingerprint = session.masker.fingerprint
-    bulk = wishes.only_changed and vault is None and wishes.planned is None and wishes.total >= LIST_FROM
+    bulk = needs.only_changed and vault is None and needs.planned is None and needs.total >= LIST_FROM
     with ExitStack() as stack:
         sent = None
-        if wishes.since_last is not None:
-            sent = stack.enter_context(SentBefore.open(wishes.since_last, fingerprint))
-        yield Beforehand(
+        if needs.since_last is not None:
+            sent = stack.enter_context(SentBefore.open(needs.since_last, fingerprint))
+        yield Preconditions(
             reader=session.reader,
             ledger=ledger,
-            only_changed=wishes.only_changed,
+            only_changed=needs.only_changed,
             vault=vault,
-            planned=wishes.planned,
+            planned=needs.planned,
             fingerprint=fingerprint,
-            states=await states(wishes.job, session) if bulk else {},
+            states=await states(needs.job, session) if bulk else {},
             sent=sent,
             warn=warn,
             template=Template.compile(wishes.job, base_url=session.base_url),

@@ -1,43 +1,48 @@
-"""One invocation of a run, from its opened ledger to its summary."""
+"""One invocation of a run: opens its files and its session, drives the engine, and ends it."""
 
 import getpass
 import os
 import socket
-import sys
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from random import SystemRandom
+from typing import Final
 
 import anyio
 
 from migrator import __version__
 from migrator.api.session import Session, open_session, system_clock
-from migrator.errors import FolderError, MetricsError, ReadingError, WaitTooLong
-from migrator.messages import Clock, Instant, Sender
-from migrator.options import Progress, RunOptions
-from migrator.report.journal import Journal, open_journal, stderr_subscriber, write_results
-from migrator.report.metrics import write_metrics
-from migrator.report.notify import NOTICE_S, Moment, Target, notify, read_targets
-from migrator.report.summary import LastInvocation, Summary, last_invocation_meta, summarise
-from migrator.report.telemetry import check_telemetry, open_telemetry
-from migrator.report.views import RunFacts, write_all
-from migrator.results import StopKind, StopReason
+from migrator.errors import FolderError, ReadingError, WaitTooLong
+from migrator.messages import Clock, Instant
+from migrator.options import RunOptions
+from migrator.report.journal import Event, Journal, open_journal, write_results
+from migrator.report.observer import Observer, RunStatistics
+from migrator.report.summary import Summary
+from migrator.report.views import RunFacts
+from migrator.results import Status, StopKind, StopReason
 from migrator.run import control
-from migrator.run.engine import Run
+from migrator.run.ending import Ending, last_invocation
+from migrator.run.engine import Engine
+from migrator.run.item import ItemResults, Items
 from migrator.run.stages import Ask, Stages
 from migrator.run.stopper import Stopper, flush, watch_deadline
-from migrator.run.work_list import Work
+from migrator.run.work_list import RunFiles, WorkList
 from migrator.secret import Fingerprinter, Masker
-from migrator.store.ledger_reader import LedgerReader, read_ledger
+from migrator.store.ledger_reader import read_ledger
 from migrator.store.ledger_writer import Ledger
 from migrator.store.state_folder import read_key
 
-__all__ = ["Invocation"]
+__all__ = ["Runner"]
+
+PROGRESS_S: Final = 0.2
+"""Seconds between two looks of the observers at the run: quick enough to look alive, slow enough to cost nothing."""
+
+PROGRESS_EVENT_S: Final = 10.0
+"""Seconds between two progress events."""
 
 
-class Invocation:
+class Runner:
     """Drives a run once.
 
     Args:
@@ -45,276 +50,217 @@ class Invocation:
         options: what the user has set.
         state: the state folder.
         place: the run's folder.
+        observers: watch it.
         ask: asks a person after a stage; None where there is none.
         stopper: stops the run from outside.
-
-    Raises:
-        MigratorError: the job file's notices cannot be used.
     """
 
     def __init__(
-        self, work: Work, options: RunOptions, *, state: Path, place: Path, ask: Ask | None, stopper: Stopper
+        self,
+        work: WorkList,
+        options: RunOptions,
+        *,
+        state: Path,
+        place: Path,
+        observers: Sequence[Observer],
+        ask: Ask | None,
+        stopper: Stopper,
     ) -> None:
-        self._work, self._options = work, options
-        self._ask, self._stopper = ask, stopper
+        self._work, self._facts, self._options = work, work.facts, options
         self._state, self._place = state, place
-        self._name = place.name
-        self._masker = Masker(Fingerprinter(read_key(state)), work.api.credentials())
-        self._targets: tuple[Target, ...] = ()
-        self._note: str | None = None
-        self._traced = not options.dry_run and check_telemetry(os.environ)
-        if work.notices and not options.dry_run:
-            self._targets = read_targets(work.notices, allow_commands=options.allow_commands)
+        self._observers, self._ask, self._stopper = observers, ask, stopper
+        self._masker = Masker(Fingerprinter(read_key(state)), self._facts.api.credentials())
+        self._notes: Sequence[str] = ()
 
     async def run(self) -> Summary:
-        """Open everything, drive the run, sum it up.
+        """Open everything, drive the run, and end it.
 
         Raises:
-            MigratorError: it cannot be begun.
+            MigratorError: it cannot start.
             LedgerError: the ledger cannot be used.
             FolderError: the run's folder cannot be used.
         """
         clock = system_clock()
         started = clock()
-        async with AsyncExitStack() as stack:
-            ledger = await stack.enter_async_context(Ledger.open(self._place / "ledger.db"))
-            reader = stack.enter_context(read_ledger(self._place / "ledger.db"))
-            await self._prepare(ledger, reader, started)
-            journal = stack.enter_context(self._journal(clock))
-            session = await stack.enter_async_context(
-                open_session(
-                    self._work.api,
-                    self._options,
-                    base_url=self._work.base_url,
-                    state=self._state,
-                    masker=self._masker,
-                    clock=clock,
-                    reuse_connections=self._work.idempotent,
+        async with self._opened(clock, started) as files, self._session(clock) as session:
+            with self._stopper.heeded():
+                resent = len(files.reader.in_flight())
+                stages = self._stages(files)
+                engine = self._engine(files, session, stages)
+                items = self._items(files, session, engine)
+                files.journal.event("run.started", items=self._facts.total, server=self._facts.base_url, resent=resent)
+                ending = Ending(self._work, files, self._observers, masker=self._masker)
+                await ending.tell_start()
+                async with self._watched(engine, stages, files, session):
+                    await self._drive(engine, items, files, session)
+                last = last_invocation(
+                    engine, files.reader, session, started=started, now=clock(), resent=resent, notes=self._notes
                 )
-            )
-            telemetry = None
-            if self._traced:
-                telemetry = stack.enter_context(
-                    open_telemetry(run=self._name, job=self._work.job, server=self._work.base_url)
+                return await ending.end(last)
+
+    @asynccontextmanager
+    async def _opened(self, clock: Clock, started: Instant) -> AsyncIterator[RunFiles]:
+        """Open the run's files, and note that it runs."""
+        path = self._place / "ledger.db"
+        async with Ledger.open(path) as ledger:
+            with read_ledger(path) as reader:
+                meta = dict(reader.meta())
+                if meta:
+                    await ledger.reopen()
+                    write_results(self._place / "results.jsonl", reader, run=self._place.name)
+                else:
+                    await ledger.put(**self._identity(started))
+                await ledger.put(
+                    **self._view_facts().meta(meta),
+                    state="running",
+                    items=str(self._facts.total),
+                    invocations=str(int(meta.get("invocations", "0")) + 1),
                 )
-            client = session.client if telemetry is None else telemetry.traced(session.client)
-            self._stages = Stages(
-                self._options,
-                self._work.gate,
-                journal=journal,
-                counts=reader.counts,
-                ask=self._ask,
-            )
-            run = self._run(ledger, reader, journal, session, client)
-            resent = len(reader.in_flight())
-            journal.event("run.started", items=self._work.total, server=self._work.base_url, resent=resent)
-            stack.enter_context(self._stopper.heeded())
-            await self._tell(Moment.START, {"run": self._name, "job": self._work.job}, journal)
-            await self._drive(run, session, ledger, reader, journal)
-            last = self._last(run, reader, session, started=started, now=clock(), resent=resent)
-            summary = await self._finish(ledger, reader, journal, last)
-            journal.event("run.ended", **summary)
-            self._write_metrics(summary, journal)
-            if telemetry is not None:
-                telemetry.ended(summary)
-            await self._tell(Moment.SUCCESS if summary["exit_code"] == 0 else Moment.FAILURE, dict(summary), journal)
-        return summary
+                with open_journal(
+                    self._place, run=self._place.name, masker=self._masker, clock=clock, subscribers=[self._observe]
+                ) as journal:
+                    yield RunFiles(place=self._place, ledger=ledger, reader=reader, journal=journal)
 
-    async def _prepare(self, ledger: Ledger, reader: LedgerReader, started: Instant) -> None:
-        """Note what the run is, or take an unfinished one up again."""
-        meta = reader.meta()
-        if not meta:
-            await ledger.put(
-                **self._work.facts,
-                job=self._work.job,
-                kind=self._work.kind,
-                base_url=self._work.base_url,
-                job_digest=self._work.job_digest,
-                items_digest=self._work.items_digest,
-                items_source=self._work.name,
-                started_ms=str(round(started.utc * 1000)),
-                dry_run="true" if self._options.dry_run else "false",
-                user=_user(),
-                host=socket.gethostname(),
-                version=__version__,
-            )
-        else:
-            await ledger.reopen()
-            write_results(self._place / "results.jsonl", reader, run=self._name)
-        invocations = int(meta.get("invocations", "0")) + 1
-        await ledger.put(
-            **self._facts().meta(meta), state="running", items=str(self._work.total), invocations=str(invocations)
-        )
+    def _observe(self, event: Event) -> None:
+        """Show an event or a result to every observer."""
+        for observer in self._observers:
+            (observer.item if event["event"] == "item" else observer.event)(event)
 
-    def _facts(self) -> RunFacts:
-        work, options = self._work, self._options
-        named = {"run": self._name, "folder": self._place}
+    def _identity(self, started: Instant) -> dict[str, str]:
+        """Return what the ledger keeps of a new run."""
+        facts = self._facts
+        return {
+            **facts.kept,
+            "job": facts.job,
+            "kind": facts.kind,
+            "base_url": facts.base_url,
+            "job_digest": facts.job_digest,
+            "items_digest": facts.items_digest,
+            "items_source": facts.name,
+            "started_ms": str(round(started.utc * 1000)),
+            "dry_run": "true" if self._options.dry_run else "false",
+            "user": _user(),
+            "host": socket.gethostname(),
+            "version": __version__,
+        }
+
+    def _view_facts(self) -> RunFacts:
+        facts, options = self._facts, self._options
+        named = {"run": self._place.name, "folder": self._place}
         return RunFacts(
             redact_files=options.redact_files,
-            secrets=work.secrets,
-            resume_command=work.resume,
-            retry_command=work.again.format(**named),
-            reconcile_command=None if work.reconcile is None else work.reconcile.format(**named),
+            secrets=facts.secrets,
+            resume_command=facts.resume_command,
+            retry_command=facts.retry_command.format(**named),
+            reconcile_command=None if facts.reconcile_command is None else facts.reconcile_command.format(**named),
             settings={"Concurrency": str(options.concurrency or "auto"), "Pace": str(options.pace)},
         )
 
-    @contextmanager
-    def _journal(self, clock: Clock) -> Iterator[Journal]:
-        subscribers = []
-        if self._kind_of_progress() is not Progress.BAR:
-            subscribers.append(stderr_subscriber(self._options.log_format, self._level()))
-        with open_journal(
-            self._place, run=self._name, masker=self._masker, clock=clock, subscribers=subscribers
-        ) as journal:
-            yield journal
-
-    def _level(self) -> str:
-        silent = self._options.quiet or self._options.progress is Progress.NONE
-        return "warning" if silent and self._options.log_level == "info" else self._options.log_level
-
-    def _kind_of_progress(self) -> Progress:
-        if self._options.quiet:
-            return Progress.NONE
-        if self._options.progress is not Progress.AUTO:
-            return self._options.progress
-        return Progress.BAR if sys.stderr.isatty() else Progress.PLAIN
-
-    def _run(
-        self,
-        ledger: Ledger,
-        reader: LedgerReader,
-        journal: Journal,
-        session: Session,
-        client: Sender,
-    ) -> Run:
-        return Run(
-            name=self._name,
-            options=self._options,
-            total=self._work.total,
-            done=reader.counts(),
-            ledger=ledger,
-            journal=journal,
-            throttle=session.throttle,
-            client=client,
+    @asynccontextmanager
+    async def _session(self, clock: Clock) -> AsyncIterator[Session]:
+        async with open_session(
+            self._facts.api,
+            self._options,
+            base_url=self._facts.base_url,
+            state=self._state,
             masker=self._masker,
+            clock=clock,
+            reuse_connections=self._facts.idempotent,
+        ) as session:
+            yield session
+
+    def _stages(self, files: RunFiles) -> Stages:
+        return Stages(self._options, self._facts.gate, journal=files.journal, counts=files.reader.counts, ask=self._ask)
+
+    def _engine(self, files: RunFiles, session: Session, stages: Stages) -> Engine:
+        return Engine(
+            name=self._place.name,
+            options=self._options,
+            total=self._facts.total,
+            done=files.reader.counts(),
+            journal=files.journal,
+            throttle=session.throttle,
             clock=session.clock,
-            rng=SystemRandom(),
-            doubtful=frozenset(one.item for one in reader.in_flight()),
-            secret_path=self._work.secret_path,
-            lookahead=self._work.lookahead,
-            reader=session.reader if self._work.read_back else None,
-            passed=self._stages.passed,
+            lookahead=self._facts.lookahead,
+            next_stage_allowed=stages.passed,
         )
 
-    async def _drive(self, run: Run, session: Session, ledger: Ledger, reader: LedgerReader, journal: Journal) -> None:
-        async with anyio.create_task_group() as helpers:
-            helpers.start_soon(self._stopper.watch, run)
-            helpers.start_soon(flush, journal, run, self._place / "ledger.db")
-            helpers.start_soon(self._show_progress, run, journal)
+    def _items(self, files: RunFiles, session: Session, engine: Engine) -> Items:
+        return Items(
+            engine=engine,
+            session=session,
+            results=ItemResults(masker=self._masker, clock=session.clock, secret_path=self._facts.secret_path),
+            ledger=files.ledger,
+            journal=files.journal,
+            observers=self._observers,
+            doubtful=frozenset(one.item for one in files.reader.in_flight()),
+            verify=self._options.verify,
+        )
+
+    @asynccontextmanager
+    async def _watched(self, engine: Engine, stages: Stages, files: RunFiles, session: Session) -> AsyncIterator[None]:
+        """Let what stops, controls and shows a run do so until the block is left."""
+
+        def statistics() -> RunStatistics:
+            return replace(engine.statistics(), question=stages.question)
+
+        async with anyio.create_task_group() as watchers:
+            watchers.start_soon(self._stopper.watch, engine)
+            watchers.start_soon(flush, files.journal, engine, self._place / "ledger.db")
+            watchers.start_soon(_show, self._observers, statistics)
+            watchers.start_soon(_note_progress, files.journal, statistics)
             if self._options.deadline is not None:
-                helpers.start_soon(watch_deadline, run, self._options.deadline)
-            helpers.start_soon(control.serve, self._place, run, session.throttle, journal)
-            if self._options.dry_run:
-                await run.rehearse(self._work.requests(reader.finished()))
-            else:
-                await self._look_and_drive(run, session, ledger, reader, journal)
-            helpers.cancel_scope.cancel()
+                watchers.start_soon(watch_deadline, engine, self._options.deadline)
+            watchers.start_soon(control.serve, self._place, engine, session.throttle, files.journal)
+            yield
+            watchers.cancel_scope.cancel()
+        for observer in self._observers:
+            observer.progress(statistics())
 
-    async def _look_and_drive(
-        self, run: Run, session: Session, ledger: Ledger, reader: LedgerReader, journal: Journal
-    ) -> None:
+    async def _drive(self, engine: Engine, items: Items, files: RunFiles, session: Session) -> None:
+        if self._options.dry_run:
+            return await engine.drive_at_once(self._work.requests(files.reader.finished()), items.skip)
         try:
-            async with self._work.look(session, ledger, reader, journal) as look:
-                await run.drive(self._work.requests(reader.finished()), look)
-            if run.stopped_by is None and self._work.after is not None:
-                self._note = await self._work.after(self._place, session, reader)
+            async with self._work.precondition(session, files) as precondition:
+                items.precondition = precondition
+                await engine.drive(self._work.requests(files.reader.finished()), items.finish)
+            if engine.stopped_by is None:
+                self._notes = await self._work.after(session, files)
         except FolderError as error:
-            journal.event("file.unwritten", level="warning", message=str(error))
+            files.journal.event("file.unwritten", level="warning", message=str(error))
         except ReadingError as error:
-            run.stop(StopReason(StopKind.UNREADABLE, str(error)))
+            engine.stop(StopReason(StopKind.UNREADABLE, str(error)))
         except WaitTooLong as wait:
-            run.stop(StopReason(StopKind.QUOTA_WAIT, str(wait)))
+            engine.stop(StopReason(StopKind.QUOTA_WAIT, str(wait)))
+        return None
 
-    async def _show_progress(self, run: Run, journal: Journal) -> None:
-        kind = self._kind_of_progress()
-        if kind is Progress.NONE:
-            return
-        # rich takes 60 ms to import, which a cron run need not spend.
-        from migrator.cli import progress  # noqa: PLC0415
 
-        if kind is Progress.BAR:
-            await progress.show_bar(lambda: replace(run.statistics(), question=self._stages.question))
-        else:
-            await progress.show_plain(run.statistics, journal)
+async def _show(observers: Sequence[Observer], statistics: Callable[[], RunStatistics]) -> None:
+    """Show how the run stands, five times a second."""
+    while observers:
+        now = statistics()
+        for observer in observers:
+            observer.progress(now)
+        await anyio.sleep(PROGRESS_S)
 
-    def _last(
-        self, run: Run, reader: LedgerReader, session: Session, *, started: Instant, now: Instant, resent: int
-    ) -> LastInvocation:
-        stands = session.throttle.statistics()
-        return LastInvocation(
-            number=int(reader.meta()["invocations"]),
-            started_ms=round(started.utc * 1000),
-            finished_ms=round(now.utc * 1000),
-            done_before=reader.counts().total() - run.settled,
-            resent=resent,
-            quota={
-                "limit": stands.limit,
-                "remaining": stands.remaining,
-                "requests": stands.requests,
-                "refused": stands.refused,
-                "waited_s": {why: round(seconds, 3) for why, seconds in stands.waited_s.items()},
-            },
-            stopped=run.stopped_by,
-            note=self._note,
+
+async def _note_progress(journal: Journal, statistics: Callable[[], RunStatistics]) -> None:
+    """Write an event each ten seconds that says how the run stands."""
+    while True:
+        await anyio.sleep(PROGRESS_EVENT_S)
+        now = statistics()
+        journal.event(
+            "run.progress",
+            finished=now.finished,
+            total=now.total,
+            failed=now.counts[Status.FAILED] + now.counts[Status.IN_DOUBT],
+            retried=now.retried,
+            rate=round(now.rate, 1),
+            eta_s=None if now.eta_s is None else round(now.eta_s),
+            quota_remaining=now.throttle.remaining,
+            quota_reset_s=None if now.throttle.reset_s is None else round(now.throttle.reset_s, 1),
+            waiting_for=now.throttle.waiting_for,
         )
-
-    async def _finish(self, ledger: Ledger, reader: LedgerReader, journal: Journal, last: LastInvocation) -> Summary:
-        """Record how the invocation ended, write the views, then record how the run stands.
-
-        A disk that takes no more files changes how the run ends, but not what the ledger knows.
-        """
-        writable = last.stopped is None or last.stopped.kind is not StopKind.LEDGER
-        if writable:
-            await ledger.put(**last_invocation_meta(last))
-        changed = last.stopped is not None and last.stopped.kind is StopKind.INPUT_CHANGED
-        journal.flush()
-        try:
-            written = write_all(
-                self._place,
-                reader,
-                masker=self._masker,
-                cells=None if changed else self._work.cells,
-                meta={**reader.meta(), **last_invocation_meta(last)},
-            )
-        except FolderError as error:
-            last = replace(last, stopped=last.stopped or StopReason(StopKind.FILES, str(error)))
-            if writable:
-                await ledger.put(**last_invocation_meta(last))
-            summary = summarise(reader, self._place, meta={**reader.meta(), **last_invocation_meta(last)})
-            summary["resumable"] = True
-        else:
-            summary = written.summary
-            if written.problem is not None:
-                journal.event("file.unwritten", level="warning", message=written.problem)
-        if writable:
-            await ledger.put(
-                state="stopped" if summary["resumable"] else "ended",
-                finished=summary["finished"],
-                exit_code=str(summary["exit_code"]),
-            )
-        return summary
-
-    def _write_metrics(self, summary: Summary, journal: Journal) -> None:
-        if self._options.metrics_file is None or self._options.dry_run:
-            return
-        try:
-            write_metrics(Path(self._options.metrics_file), summary)
-        except MetricsError as error:
-            journal.event("file.unwritten", level="warning", message=str(error))
-
-    async def _tell(self, moment: Moment, summary: dict[str, object], journal: Journal) -> None:
-        for problem in await notify(self._targets, moment, summary, timeout_s=NOTICE_S) if self._targets else ():
-            journal.event("notice.failed", level="warning", message=problem)
 
 
 def _user() -> str:

@@ -1,12 +1,12 @@
-"""What stops a run: a run that goes wrong must end early, with a reason, and can be resumed."""
+"""The rules that stop a run early: with a reason, and so that it can be resumed."""
 
 import math
 from typing import Final
 
 from migrator.options import Threshold
-from migrator.results import ErrorKind, ItemError, Status, StopKind, StopReason
+from migrator.results import ErrorKind, ItemError, ItemResult, Status, StopKind, StopReason
 
-__all__ = ["Brakes", "Breaker", "stop_reason_of"]
+__all__ = ["Breaker", "StopRules", "stop_reason_of"]
 
 DOWN: Final = 10
 """Bad answers in a row that make a server down, if they are of so many items."""
@@ -16,8 +16,8 @@ DOWN_ITEMS: Final = 5
 LONGEST_HOLD_S: Final = 10.0
 
 
-class Brakes:
-    """Watches outcomes, and says when to stop.
+class StopRules:
+    """Count results, and say when to stop.
 
     Args:
         threshold: how many items may fail.
@@ -32,13 +32,18 @@ class Brakes:
         self._finished = 0
         self._failed = 0
 
-    def settled(self, status: Status, error: ItemError | None) -> StopReason | None:
-        """Count an item that has come to its end, and return a reason to stop, if it is one."""
+    @property
+    def in_canary(self) -> bool:
+        """Whether the next item to finish is one of the first."""
+        return self._finished < self._canary
+
+    def check(self, result: ItemResult) -> StopReason | None:
+        """Count a finished item, and return the reason to stop, if it is one."""
         self._finished += 1
-        if status in {Status.SUCCEEDED, Status.UNCHANGED, Status.SKIPPED}:
+        if result.status in {Status.SUCCEEDED, Status.UNCHANGED, Status.SKIPPED}:
             return None
         self._failed += 1
-        said = error.message if error is not None else "no reason given"
+        said = result.error.message if result.error is not None else "no reason given"
         if self._finished <= self._canary:
             return StopReason(StopKind.CANARY, f"one of the first {self._canary} items did not succeed: {said}")
         if self._threshold.reached(failed=self._failed, finished=self._finished):
@@ -48,17 +53,17 @@ class Brakes:
         return None
 
     def __repr__(self) -> str:
-        return f"<brakes: {self._failed} of {self._finished} failed>"
+        return f"<stop rules: {self._failed} of {self._finished} failed>"
 
 
 class Breaker:
-    """Watches for a server that has gone down: holds everything, lets one probe through, and gives up in the end.
+    """Watches for a server that goes down: holds everything, lets one probe through, and gives up in the end.
 
-    A server that was never reached in this invocation is none that has gone down: there the item's own attempts decide.
-    Nor is one that cannot cope with the items that are left, which may be their own fault.
+    A server that was never reached in this invocation did not go down: there the item's own attempts decide. Nor is a
+    server down where all remaining items get bad answers: that may be the items' own fault.
 
     Args:
-        max_outage_s: seconds without a good answer after which it is given up.
+        max_outage_s: seconds without a good answer after which the run is stopped.
 
     Attributes:
         open: whether the server seems to be down.
@@ -73,18 +78,18 @@ class Breaker:
         self._items: set[int] = set()
         self.open = False
 
-    def good(self, now: float) -> None:
+    def record_success(self, now: float) -> None:
         """Note an answer that shows the server at work."""
         self._last_good, self._bad, self._probes, self.open = now, 0, 0, False
         self._items.clear()
 
-    def bad(self, item: int, now: float, *, pending: int) -> float:
+    def record_failure(self, item: int, now: float, *, pending: int) -> float:
         """Note a 5xx, a time-out or a broken connection; return for how long nothing is to be sent, in seconds.
 
         The hold doubles with each probe that fails, up to ten seconds; infinity says to give up.
 
         Args:
-            item: the one that was answered so.
+            item: the one that got the answer.
             now: seconds of the monotonic clock.
             pending: items that are not finished, this one included.
         """
@@ -101,7 +106,7 @@ class Breaker:
 
 
 def stop_reason_of(error: ItemError | None, *, item: int) -> StopReason:
-    """Return the reason to stop that one answer gives, which no other item would escape."""
+    """Return the reason to stop after an answer that every other item would get as well."""
     message = error.message if error is not None else "the server refuses"
     auth = error is not None and error.kind is ErrorKind.AUTH
     return StopReason(StopKind.CREDENTIALS if auth else StopKind.UNREACHABLE, message, item)

@@ -4,20 +4,17 @@ import asyncio
 import io
 import json
 import stat
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from result_rows import failure, result, results
 
 from migrator.messages import Instant
-from migrator.options import LogFormat
-from migrator.report.journal import Event, Journal, open_journal, stderr_subscriber, write_results
+from migrator.report.journal import Event, Journal, open_journal, write_results
 from migrator.report.records import record
 from migrator.results import ErrorKind, ItemError, ItemResult, Status
 from migrator.secret import Fingerprinter, Masker, Secret
@@ -300,64 +297,6 @@ def test_full_disk_ends_the_journal_and_not_the_run() -> None:
 
     assert journal.failure == "No space left on device"
     assert (seen[0], seen[-1], len(seen)) == ("one", "two", 1001)
-
-
-def told(subscriber: Callable[[Event], None], *rows: ItemResult) -> None:
-    """Tell a subscriber of four events, one a level, and of results."""
-    journal = Journal(
-        run=RUN, events=io.BytesIO(), results=io.BytesIO(), masker=MASKER, clock=clock, subscribers=[subscriber]
-    )
-    for level in ("debug", "info", "warning", "error"):
-        journal.event(f"an.event.{level}", level=level, cause="\x1b[2Jcleared")
-    for row in rows:
-        journal.item(row)
-
-
-@pytest.mark.parametrize(
-    ("level", "names"),
-    [
-        ("debug", ["an.event.debug", "an.event.info", "an.event.warning", "an.event.error", "item", "item"]),
-        ("info", ["an.event.info", "an.event.warning", "an.event.error", "item"]),
-        ("warning", ["an.event.warning", "an.event.error", "item"]),
-        ("error", ["an.event.error", "item"]),
-    ],
-)
-def test_standard_error_by_level(capsys: pytest.CaptureFixture[str], level: str, names: list[str]) -> None:
-    """Standard error gets one JSON line an event of the level and above, and of results only what went wrong."""
-    told(stderr_subscriber(LogFormat.JSON, level), result(1), failure(2))
-
-    printed = capsys.readouterr()
-    assert [json.loads(line)["event"] for line in printed.err.splitlines()] == names
-    assert printed.out == ""
-
-
-def test_standard_error_is_json_where_it_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """Left to itself, standard error is for programs where nobody looks at it."""
-    told(stderr_subscriber(LogFormat.AUTO, "info"))
-
-    assert all(msgspec.json.decode(line) for line in capsys.readouterr().err.splitlines())
-
-
-def test_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    """On the console a failure is one short line with its cause, and a server's text cannot steer the terminal."""
-    told(stderr_subscriber(LogFormat.CONSOLE, "info"), failure(2, key="k\x07"))
-
-    printed = capsys.readouterr().err
-    assert "the server answered 422" in printed.splitlines()[-1]
-    assert printed.splitlines()[-1].count("i-") == 0
-    assert "\x1b[2J" not in printed
-    assert "\x07" not in printed
-    assert RUN not in printed
-
-
-def test_closed_standard_error_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When nobody reads standard error any more, the run goes on."""
-    closed = io.StringIO()
-    subscriber = stderr_subscriber(LogFormat.JSON, "info")
-    closed.close()
-    monkeypatch.setattr(sys, "stderr", closed)
-
-    told(subscriber, failure(1))
 
 
 def test_events_never_fill_the_disk(tmp_path: Path) -> None:

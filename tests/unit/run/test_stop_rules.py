@@ -8,35 +8,57 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator.options import Threshold
-from migrator.results import ErrorKind, Exit, ItemError, Status, StopKind, StopReason
-from migrator.run.stop_rules import Brakes, Breaker, stop_reason_of
+from migrator.results import ErrorKind, Exit, ItemError, ItemResult, Status, StopKind, StopReason
+from migrator.run.stop_rules import Breaker, StopRules, stop_reason_of
 
 ERROR = ItemError(kind=ErrorKind.NOT_FOUND, status=404, message="the server answered 404")
 
 
+def result(status: Status, error: ItemError | None) -> ItemResult:
+    """Return an item's result."""
+    return ItemResult(
+        item=1,
+        key="i-1",
+        status=status,
+        method="PATCH",
+        url="",
+        http_status=None,
+        attempts=1,
+        request_id=None,
+        finished_ms=0,
+        duration_ms=0.0,
+        waited_ms=0.0,
+        verified=None,
+        limit=None,
+        remaining=None,
+        reset_s=None,
+        error=error,
+    )
+
+
 def test_canary() -> None:
     """A failure among the first items stops the run; one after them does not."""
-    brakes = Brakes(Threshold(share=0.5), canary=2)
+    rules = StopRules(Threshold(share=0.5), canary=2)
 
-    assert brakes.settled(Status.SUCCEEDED, None) is None
-    reason = brakes.settled(Status.FAILED, ERROR)
+    assert rules.check(result(Status.SUCCEEDED, None)) is None
+    reason = rules.check(result(Status.FAILED, ERROR))
     assert reason is not None
     assert reason.kind is StopKind.CANARY
     assert "404" in reason.message
-    assert brakes.settled(Status.FAILED, ERROR) is None
+    assert rules.check(result(Status.FAILED, ERROR)) is None
 
 
 def test_in_doubt_counts_as_failure() -> None:
     """An item in doubt is no success to a canary."""
-    assert Brakes(Threshold(share=0.5), canary=1).settled(Status.IN_DOUBT, ERROR) is not None
+    assert StopRules(Threshold(share=0.5), canary=1).check(result(Status.IN_DOUBT, ERROR)) is not None
 
 
 @given(st.integers(1, 30))
 def test_a_count_stops_at_that_count(count: int) -> None:
     """A number as threshold lets one failure less pass."""
-    brakes = Brakes(Threshold(count=count), canary=0)
+    rules = StopRules(Threshold(count=count), canary=0)
 
-    reasons = [brakes.settled(Status.FAILED, ERROR) for _ in range(count)]
+    reasons = [rules.check(result(Status.FAILED, ERROR)) for _ in range(count)]
 
     assert [reason is not None for reason in reasons] == [False] * (count - 1) + [True]
 
@@ -77,17 +99,17 @@ def bad_answers(breaker: Breaker, count: int, *, items: int = 5, now: float = 0.
     """Let so many answers be bad, of so many items in turn; return what the last one makes of it."""
     hold_s = 0.0
     for _, item in zip(range(count), cycle(range(items)), strict=False):
-        hold_s = breaker.bad(item, now, pending=pending)
+        hold_s = breaker.record_failure(item, now, pending=pending)
     return hold_s
 
 
 def test_breaker_opens_for_a_server() -> None:
     """Ten bad answers in a row of five items are a server that is down; it is probed, more and more rarely."""
     breaker = Breaker(60.0)
-    breaker.good(0.0)
+    breaker.record_success(0.0)
 
     assert (bad_answers(breaker, 9), breaker.open) == (0.0, False)
-    holds = [breaker.bad(1, 1.0, pending=100) for _ in range(6)]
+    holds = [breaker.record_failure(1, 1.0, pending=100) for _ in range(6)]
     assert holds == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
     assert breaker.open
 
@@ -104,7 +126,7 @@ def test_breaker_stays_closed(known: bool, items: int, pending: int) -> None:
     """It is no outage where the server was never there, or where the items may be to blame."""
     breaker = Breaker(60.0)
     if known:
-        breaker.good(0.0)
+        breaker.record_success(0.0)
 
     assert bad_answers(breaker, 50, items=items, pending=pending, now=1000.0) == 0.0
     assert not breaker.open
@@ -113,12 +135,12 @@ def test_breaker_stays_closed(known: bool, items: int, pending: int) -> None:
 def test_breaker_gives_up_in_time() -> None:
     """The outage is counted from the last good answer, and a good one ends it."""
     breaker = Breaker(60.0)
-    breaker.good(0.0)
+    breaker.record_success(0.0)
     bad_answers(breaker, 10)
 
-    assert breaker.bad(1, 59.9, pending=100) < math.inf
-    assert breaker.bad(1, 60.0, pending=100) == math.inf
-    breaker.good(61.0)
+    assert breaker.record_failure(1, 59.9, pending=100) < math.inf
+    assert breaker.record_failure(1, 60.0, pending=100) == math.inf
+    breaker.record_success(61.0)
     assert not breaker.open
     assert bad_answers(breaker, 9, now=200.0) == 0.0
-    assert breaker.bad(1, 200.0, pending=100) == math.inf
+    assert breaker.record_failure(1, 200.0, pending=100) == math.inf

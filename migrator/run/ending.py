@@ -1,0 +1,129 @@
+"""The ending of an invocation: what it did is recorded, the views are written, the observers are told.
+
+The run's state in the ledger becomes ``ended`` last. An invocation that is killed before that leaves a run that the
+same command finishes: it sends nothing that has a result, and tells no observer twice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from migrator.api.session import Session
+from migrator.errors import FolderError
+from migrator.messages import Instant
+from migrator.report.observer import Observer
+from migrator.report.summary import LastInvocation, Summary, last_invocation_meta, summarise
+from migrator.report.views import write_all
+from migrator.results import StopKind, StopReason
+from migrator.run.engine import Engine
+from migrator.run.work_list import RunFiles, WorkList
+from migrator.secret import Masker
+from migrator.store.ledger_reader import LedgerReader
+
+__all__ = ["Ending", "last_invocation"]
+
+TOLD: Final = "told"
+"""The name of the fact that says for which invocation's ending the observers were told."""
+
+
+class Ending:
+    """Ends an invocation.
+
+    Args:
+        work: what was to be done.
+        files: what the run has open.
+        observers: are told.
+        masker: keeps secrets out of the files.
+    """
+
+    def __init__(self, work: WorkList, files: RunFiles, observers: Sequence[Observer], *, masker: Masker) -> None:
+        self._work = work
+        self._files = files
+        self._observers = observers
+        self._masker = masker
+
+    async def tell_start(self) -> None:
+        """Tell the observers that the run starts."""
+        facts = self._work.facts
+        told = {"run": self._files.place.name, "job": facts.job, "server": facts.base_url}
+        for observer in self._observers:
+            self._note(await observer.started(told))
+
+    async def end(self, last: LastInvocation) -> Summary:
+        """Record what the invocation did, write the views, tell the observers, and record that the run ended.
+
+        A disk that takes no more files changes how the run ends, but not what the ledger knows.
+        """
+        writable = last.stopped is None or last.stopped.kind is not StopKind.LEDGER
+        if writable:
+            await self._files.ledger.put(**last_invocation_meta(last))
+        summary, last = self._views(last)
+        if writable:
+            await self._files.ledger.put(**last_invocation_meta(last))
+        self._files.journal.event("run.ended", **summary)
+        for observer in self._observers:
+            self._note(await observer.ended(summary))
+        if writable:
+            await self._files.ledger.put(
+                state="stopped" if summary["resumable"] else "ended",
+                finished=summary["finished"],
+                exit_code=str(summary["exit_code"]),
+            )
+        return summary
+
+    def _views(self, last: LastInvocation) -> tuple[Summary, LastInvocation]:
+        """Write the views, and return the summary, and what the invocation did."""
+        reader, journal, place = self._files.reader, self._files.journal, self._files.place
+        changed = last.stopped is not None and last.stopped.kind is StopKind.INPUT_CHANGED
+        journal.flush()
+        meta = reader.meta()
+        try:
+            written = write_all(
+                place,
+                reader,
+                masker=self._masker,
+                cells=None if changed else self._work.cells,
+                meta={**meta, **last_invocation_meta(last)},
+            )
+        except FolderError as error:
+            last = replace(last, stopped=last.stopped or StopReason(StopKind.FILES, str(error)))
+            summary = summarise(reader, place, meta={**meta, **last_invocation_meta(last)})
+            summary["resumable"] = True
+            return summary, last
+        if written.problem is not None:
+            journal.event("file.unwritten", level="warning", message=written.problem)
+        return written.summary, last
+
+    def _note(self, problems: Sequence[str]) -> None:
+        for problem in problems:
+            self._files.journal.event("notice.failed", level="warning", message=problem)
+
+
+def last_invocation(
+    engine: Engine,
+    reader: LedgerReader,
+    session: Session,
+    *,
+    started: Instant,
+    now: Instant,
+    resent: int,
+    notes: Sequence[str],
+) -> LastInvocation:
+    """Return what an invocation did, as the ledger keeps it."""
+    stands = session.throttle.statistics()
+    return LastInvocation(
+        number=int(reader.meta()["invocations"]),
+        started_ms=round(started.utc * 1000),
+        finished_ms=round(now.utc * 1000),
+        done_before=reader.counts().total() - engine.finished_here,
+        resent=resent,
+        quota={
+            "limit": stands.limit,
+            "remaining": stands.remaining,
+            "requests": stands.requests,
+            "refused": stands.refused,
+            "waited_s": {why: round(seconds, 3) for why, seconds in stands.waited_s.items()},
+        },
+        stopped=engine.stopped_by,
+        note="; ".join(notes) or None,
+    )
