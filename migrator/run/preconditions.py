@@ -280,7 +280,7 @@ async def open_preconditions(
             states=await states(needs.job, session) if bulk else {},
             sent=sent,
             warn=warn,
-            template=Template.compile(wishes.job, base_url=session.base_url),
+            template=Template.compile(needs.job, base_url=session.base_url),
         )
 
 
