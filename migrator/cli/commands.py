@@ -157,6 +157,25 @@ PRUNE: Final = Command(
     ],
 )
 
+INIT: Final = Command(
+    "init",
+    "job_commands:init",
+    help="""Write a job file and a template of its items, for a request of a built-in profile or of an OpenAPI document.
+
+What the document does not say, such as how a list goes on, is printed. Files that are there are not replaced.""",
+    example="""migrator init confluent-cloud --columns target.kind,target.webhook_url
+migrator init --openapi api.yaml --operation updateThing --columns name,owner.id
+migrator init --example""",
+    parameters=[
+        click.Argument(["api"], metavar="[API]", required=False),
+        Extra("--openapi", metavar="SPEC", help="An OpenAPI 3 or Swagger 2 document, in JSON or YAML."),
+        Extra("--operation", metavar="ID", help="An operationId, or 'METHOD /path'."),
+        Extra("--columns", metavar="A,B.C", help="The members of the body to fill; a dot nests.  [all]"),
+        Extra("--example", is_flag=True, help="Write the example job of a built-in profile.  [confluent-cloud]"),
+        Extra("--force", is_flag=True, help="Replace files that are there."),
+    ],
+)
+
 SCHEMA: Final = Command(
     "schema",
     "job_commands:schema",
@@ -243,6 +262,7 @@ COMMANDS: Final = (
     CTL,
     REPORT,
     PRUNE,
+    INIT,
     SCHEMA,
     SANDBOX,
 )

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 
 from migrator.cli.job_input import checked, commands_allowed, find_job, open_items, refuse_invalid
 from migrator.cli.printing import as_document, ended, say
 from migrator.cli.terminal import calling, coloured, note
 from migrator.commands import export as exporting
+from migrator.commands import init as initialising
 from migrator.commands import plan as planning
 from migrator.commands.join import joined
 from migrator.commands.refusal import refusals_told
@@ -22,7 +24,7 @@ from migrator.options import resolve
 from migrator.run.migrate import migrate
 from migrator.store.plan_file import write_plan
 
-__all__ = ["check", "export", "plan", "run", "schema"]
+__all__ = ["check", "export", "init", "plan", "run", "schema"]
 
 
 async def run(job: str, items: str | None, template: str | None, *, as_json: bool, **typed: Any) -> int:
@@ -98,3 +100,27 @@ async def export(api: str, out: str, where: str | None, *, redact: bool, **typed
 def schema() -> None:
     """Print the JSON Schema of a job file."""
     say(msgspec.json.format(msgspec.json.encode(job_schema()), indent=2).decode())
+
+
+def init(
+    api: str | None,
+    openapi: str | None,
+    operation: str | None,
+    columns: str | None,
+    *,
+    example: bool,
+    force: bool,
+) -> None:
+    """Write a job file and a template of its items."""
+    chosen = [column.strip() for column in (columns or "").split(",") if column.strip()]
+    if example and (openapi or operation or chosen):
+        raise click.UsageError("--example goes with nothing but a profile's name")
+    if example:
+        done = initialising.init_example(api or "confluent-cloud", folder=Path(), force=force)
+    elif openapi is not None and api is None:
+        done = initialising.init_openapi(Path(openapi), operation=operation, columns=chosen, folder=Path(), force=force)
+    elif api is not None and openapi is None:
+        done = initialising.init_profile(api, operation=operation, columns=chosen, folder=Path(), force=force)
+    else:
+        raise click.UsageError("give a built-in profile's name, or --openapi SPEC, or --example")
+    say(done.text())
