@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from sandboxes import KEY, SECRET, SandboxProcess, StartSandbox, sandbox_process
 
 CREDENTIALS = {"CONFLUENT_CLOUD_API_KEY": KEY, "CONFLUENT_CLOUD_API_SECRET": SECRET}
 MIGRATOR = [sys.executable, "-m", "migrator"]
+
+# On a machine with other work, the time that one example takes says nothing.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture
