@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint format shape coverage mutate matrix release-check docs bench bench-throttle crash power-loss model soak fuzz clean
+.PHONY: help install demo test lint format shape coverage mutate matrix release-check docs bench bench-throttle interop-profiles crash power-loss model soak fuzz clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ bench-throttle: install ## compare the throttle with others, on simulated server
 
 soak: install ## repeat faults of every kind, then one large run; writes docs/reliability.md
 	$(BIN)/python tests/soak.py
+
+interop-profiles: install ## hold the built-in profiles against the vendors' OpenAPI documents in $$MIGRATOR_OPENAPI
+	$(BIN)/python tests/interop_profiles.py
 
 crash: install ## kill each command at each of its durable steps, resume, compare; 20 minutes at the most
 	$(BIN)/python tests/crash.py --minutes 20

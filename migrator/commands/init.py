@@ -19,7 +19,15 @@ from migrator.store.files import write_atomically
 
 __all__ = ["EXAMPLES", "Written", "init_example", "init_openapi", "init_profile"]
 
-EXAMPLES: Final = {"confluent-cloud": "rotate-slack-webhooks"}
+EXAMPLES: Final = {
+    "confluent-cloud": "rotate-slack-webhooks",
+    "datadog": "rotate-datadog-webhooks",
+    "github": "rotate-github-webhooks",
+    "jira": "rename-jira-labels",
+    "okta": "move-okta-departments",
+    "pagerduty": "move-pagerduty-escalation-policies",
+    "stripe": "move-stripe-webhook-endpoints",
+}
 """The example job of each built-in profile."""
 
 
@@ -98,12 +106,11 @@ def init_openapi(spec: Path, *, operation: str | None, columns: Sequence[str], f
     except UnicodeDecodeError:
         raise MigratorError(f"{spec}: is not UTF-8") from None
     made = from_document(Document(text, spec.name, _beside(spec)), operation=operation, columns=columns)
-    trusted = False
     for name in built_in_names(templates=False):
         own = _profile(name)
         if host_of(own["base_url"]) == host_of(made.job["api"]["base_url"]):
             made = _with_credentials_of(made, name, own)
-    return _write(made, folder, force=force, trusted=trusted)
+    return _write(made, folder, force=force, trusted=False)
 
 
 def _beside(spec: Path) -> Callable[[str], str]:

@@ -160,6 +160,7 @@ class ProfileReader:
                 return ApiProfile(name=api, base_url="")
             return self._from_text(text, api, self._outside, trusted=False)
         if api in built_in_names(templates=False):
+            self._trusted = True
             return self._given(json.loads(built_in(api) or "{}"))
         own = self._outside.own_profiles
         texts = own.texts()
@@ -223,11 +224,13 @@ class ProfileReader:
         named = {found["name"] for found in VARIABLE.finditer(json.dumps(api))}
         for name in built_in_names(templates=False):
             text = built_in(name) or "{}"
-            own = host_of(json.loads(text)["base_url"])
+            # Some APIs have a server for each customer, which a variable names.
+            own = host_of(VARIABLE.sub(lambda found: self._outside.env.get(found["name"], ""), _base_url(text)))
             if host != own and not is_loopback(host):
                 for variable in sorted(named & {found["name"] for found in VARIABLE.finditer(text)}):
                     self._wrong(
-                        self._place, f"would send {variable} to {host}, but it belongs to {own} (profile {name})"
+                        self._place,
+                        f"would send {variable} to {host}, but it belongs to {own or name} (profile {name})",
                     )
 
     def _collection(self, given: Mapping[str, Any] | None) -> Collection | None:
@@ -308,6 +311,10 @@ class ProfileReader:
             self._wrong((*self._place, "rate_limit", "write_spacing"), "has to be a duration such as 1s or 500ms")
             return 0.0
         return float(found[1]) * (0.001 if found[2] == "ms" else 1.0)
+
+
+def _base_url(profile: str) -> str:
+    return str(json.loads(profile)["base_url"])
 
 
 def _dialect(rate: Mapping[str, str]) -> Dialect:

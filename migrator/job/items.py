@@ -146,10 +146,17 @@ class _Rules:
         ) - self._joined
         self._known = self._named | set(self._properties) | ({job.api.limiter_column or ""} - {""})
         self._open = not (request.has_body or request.has_wanted)
+        self._ignored = job.ignored - self._named
+        self._ignores_all = "*" in job.ignored
+
+    def ignores(self, column: str) -> bool:
+        """Tell whether a column may be there and is not used."""
+        unused = column in self._ignored or (self._ignores_all and column not in self._known)
+        return column.startswith(IGNORED_PREFIX) or unused
 
     def wrong_columns(self, columns: Iterable[str]) -> Iterator[tuple[str, str]]:
         """Yield the columns of a table that are missing, or that nothing is known of, with a message."""
-        present = {column for column in columns if not column.startswith(IGNORED_PREFIX)}
+        present = {column for column in columns if not self.ignores(column)}
         needed = self._needed if self._open else self._named
         for column in sorted(needed - present):
             yield column, "is a column that the job names, and is missing"
@@ -158,7 +165,7 @@ class _Rules:
     def _unknown(self, present: Iterable[str]) -> Iterator[tuple[str, str]]:
         if not self._open:
             for column in present:
-                if column not in self._known and not column.startswith(IGNORED_PREFIX):
+                if column not in self._known and not self.ignores(column):
                     yield column, "is a column that the job does not know" + did_you_mean(column, self._known)
 
     def items(self, rows: Iterator[_Row | Problem]) -> Iterator[Item | Problem]:
@@ -178,10 +185,13 @@ class _Rules:
                 yield Problem(self._name, line, None, join.column, message)
                 continue
             key = values.get(single) if single is not None else self._joined_key(values)
-            if each and (wrong := list(self._unknown(values))):
-                for column, message in wrong:
-                    yield Problem(self._name, line, None, column, message)
-                continue
+            if each:
+                for column in [column for column in values if self.ignores(column)]:
+                    del values[column]
+                if wrong := list(self._unknown(values)):
+                    for column, message in wrong:
+                        yield Problem(self._name, line, None, column, message)
+                    continue
             if type(key) is not str or not is_valid(values) or not key.isprintable() or not key.strip():
                 yield from self._problems(row)
                 continue
@@ -291,7 +301,7 @@ def _csv_rows(source: BinaryIO, name: str, rules: _Rules) -> Iterator[_Row | Pro
         converted = [
             (place, convert) for place, column in enumerate(columns) if (convert := rules.converters.get(column))
         ]
-        ignored = [column for column in columns if column.startswith(IGNORED_PREFIX)]
+        ignored = [column for column in columns if rules.ignores(column)]
         special = bool(converted or ignored)
         for found in table.rows():
             if isinstance(found, Problem):

@@ -112,6 +112,7 @@ class Job:
         request: what an item becomes.
         key: the columns that name an item.
         secrets: columns whose values are never shown.
+        ignored: columns that may be there and are not used; ``*`` stands for all that the job does not name.
         item_schema: JSON Schema of an item.
         empty: what an empty CSV cell becomes.
         items: the items file, relative to the job file, or the items.
@@ -133,6 +134,7 @@ class Job:
     request: RequestTemplate
     key: tuple[str, ...]
     secrets: frozenset[str] = frozenset()
+    ignored: frozenset[str] = frozenset()
     item_schema: Mapping[str, JSON] = field(default_factory=dict)
     empty: Empty = Empty.OMIT
     items: str | tuple[Mapping[str, JSON], ...] | None = None
@@ -239,6 +241,8 @@ class _JobReader:
                 self._wrong(("key",), f"names the secret {column}, but keys are shown; use another column")
         api = self._profiles.profile(document["api"])
         digest = {name: document.get(name) for name in ("api", "request", "key", "item_schema", "empty", "join")}
+        if "ignore_columns" in document:
+            digest["ignore_columns"] = document["ignore_columns"]
         digest["api"] = self._profiles.document or document["api"]
         return Job(
             name=document["name"],
@@ -259,6 +263,7 @@ class _JobReader:
             ),
             key=(key,) if isinstance(key, str) else tuple(key),
             secrets=frozenset(document.get("secrets", ())),
+            ignored=frozenset(document.get("ignore_columns", ())),
             item_schema=document.get("item_schema", {}),
             empty=Empty(document.get("empty", Empty.OMIT)),
             items=tuple(items) if isinstance(items, list) else items,

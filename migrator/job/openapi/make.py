@@ -84,6 +84,10 @@ def from_document(document: Document, *, operation: str | None, columns: Sequenc
     profile = {"name": prefix.lower().replace("_", "-"), **api.profile}
     path_schemas = {one["name"]: _of_parameter(document, one, schemas) for one in chosen.of_kind("path")}
     job = _job(_slug(chosen.name), str(chosen.node.get("summary", "")), profile, chosen.method, chosen.path)
+    encoding = _encoding(chosen.method, body.media_type if body else "", api.profile)
+    if encoding is not None and picked:
+        wanted = _nested({".".join(path): f"{{{'.'.join(path)}}}" for path in picked})
+        job["request"] |= {"encoding": encoding, "wanted": wanted}
     return _made(job, picked, path_schemas, (narrow, schemas.definitions), api)
 
 
@@ -137,6 +141,19 @@ def _prefix(document: Document) -> str:
         flags=re.IGNORECASE,
     )
     return variable(parts[0] if len(parts) > 1 and "{" not in host else " ".join(title.split()[:2]) or "api")
+
+
+def _encoding(method: str, media_type: str, profile: Mapping[str, Any]) -> str | None:
+    """Return how the columns are said; None for JSON as it is.
+
+    A PUT of the columns alone would drop the other members, so that the record is read first where it can be. A record
+    that stands inside one member is left to the user, since its columns name that member.
+    """
+    if media_type == FORM:
+        return "form"
+    if "patch+json" in media_type:
+        return "json-patch" if "json-patch" in media_type else "merge-patch"
+    return "put-merge" if method == "PUT" and profile.get("read") and "record" not in profile else None
 
 
 def _slug(text: str) -> str:
@@ -251,12 +268,8 @@ def _says_nothing_of(
         for one in chosen.of_kind("query")
         if one.get("required") is True
     ]
-    if media_type == FORM:
-        notes.append("The body is a form, not JSON.")
-    elif media_type is None and chosen.method != "DELETE":
+    if media_type is None and chosen.method != "DELETE":
         notes.append("The document names no JSON body for this operation.")
-    if media_type is not None and media_type not in {"application/json", FORM}:
-        notes.append(f"The body is of the type {media_type}.")
     return notes
 
 

@@ -252,3 +252,15 @@ def test_json_round_trip(rows: list[dict[str, Any]], pretty: bool) -> None:
         items, problems = read(data, form, **open_job)
         assert problems == []
         assert [dict(item.values) for item in items] == documents
+
+
+@pytest.mark.parametrize("form", [Form.CSV, Form.JSON])
+@pytest.mark.parametrize(
+    ("ignored", "columns"), [(["extra"], {"id", "a"}), (["*"], {"id", "a"}), (["a"], None), ([], None)]
+)
+def test_ignored_columns(form: Form, ignored: list[str], columns: set[str] | None) -> None:
+    """A column that the job ignores is not in an item; one that the job names cannot be ignored."""
+    text = '[{"id": "1", "a": "x", "extra": "y", "_row": "z"}]' if form is Form.JSON else "id,a,extra,_row\n1,x,y,z\n"
+    items, problems = read(text.encode(), form, ignore_columns=ignored)
+
+    assert ([set(item.values) for item in items], bool(problems)) == ([] if columns is None else [columns], not columns)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from migrator.errors import SourceError
-from migrator.job.api_profile import built_in
+from migrator.job.api_profile import built_in, built_in_names
 from migrator.job.check import check
 from migrator.job.items import Form
 from migrator.job.job_file import Job, load_job
@@ -410,3 +410,35 @@ def test_a_built_in_profile() -> None:
     assert not problems(job_of(found), [{name: str(value) for name, value in found.example.items()}])
     with pytest.raises(SourceError, match=r"(?s)there is no operation GET /x:.*PATCH /notifications"):
         from_profile("confluent-cloud", profile, operation="GET /x", columns=())
+
+
+@pytest.mark.parametrize(
+    ("method", "media_type", "read", "encoding"),
+    [
+        ("patch", "application/json", False, None),
+        ("patch", "application/merge-patch+json", False, "merge-patch"),
+        ("patch", "application/json-patch+json", False, "json-patch"),
+        ("post", "application/x-www-form-urlencoded", False, "form"),
+        ("put", "application/json", False, None),
+        ("put", "application/json", True, "put-merge"),
+    ],
+)
+def test_encodings(method: str, media_type: str, encoding: str | None, *, read: bool) -> None:
+    """The media type says how columns are sent; a PUT keeps what it does not name where the record can be read."""
+    document = api(method, requestBody={"content": {media_type: {"schema": THING}}})
+    if read:
+        answer = {"content": {"application/json": {"schema": THING}}}
+        document["paths"]["/things/{id}"]["get"] = {"responses": {"200": answer}}
+
+    found = made(document)
+
+    assert found.job["request"].get("encoding") == encoding
+    job_of(found)
+
+
+@pytest.mark.parametrize("name", [name for name in built_in_names(templates=False) if name != "confluent-cloud"])
+def test_every_operation_of_a_built_in_profile(name: str) -> None:
+    """Each operation whose limits a profile has becomes a job that loads."""
+    profile = json.loads(built_in(name) or "")
+    for operation in profile["limits"]:
+        job_of(from_profile(name, profile, operation=operation, columns=()))
