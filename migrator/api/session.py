@@ -25,6 +25,7 @@ from migrator.ratelimit.model import PacerMemory, PacerSettings
 from migrator.ratelimit.throttle import Throttle
 from migrator.secret import Masker, Secret
 from migrator.store import files
+from migrator.store.state_folder import StateFolder
 
 __all__ = ["Session", "open_session", "safe_base_url", "system_clock"]
 
@@ -105,7 +106,7 @@ async def open_session(
     options: RunOptions,
     *,
     base_url: str,
-    state: Path,
+    state: StateFolder,
     masker: Masker,
     clock: Clock,
     reuse_connections: bool = True,
@@ -115,7 +116,7 @@ async def open_session(
     Raises:
         FolderError: the state folder cannot be used.
     """
-    learned = files.private_folder(state / "apis") / f"{_host(base_url)}-{_credential(api, masker)}.json"
+    learned = state.learned(_host(base_url), _credential(api, masker))
     async with (
         Throttle(
             settings=PacerSettings(

@@ -24,8 +24,7 @@ from migrator.job.source import Source
 from migrator.options import IfRunning, RunOptions, resolve
 from migrator.run import control
 from migrator.run.migrate import migrate
-from migrator.store.lock import lock_job
-from migrator.store.state_folder import find_run
+from migrator.store.state_folder import StateFolder
 from migrator.times import parse_duration
 
 __all__ = ["ctl", "prune", "reconcile", "report", "retry", "rollback", "status"]
@@ -38,19 +37,19 @@ def status(run: str | None, *, as_json: bool, **typed: Any) -> None:
         found = standing.of_all(place)
         say(as_document(found) if as_json else standing.table(found))
     else:
-        one = standing.of_one(place, find_run(place, run))
+        one = standing.of_one(place, place.find(run))
         say(as_document(one) if as_json else standing.text_of_one(one))
 
 
 def report(run: str, **typed: Any) -> None:
     """Write a run's HTML report again."""
     state = _state(typed, "report")
-    say(str(write_report(state, find_run(state, run))))
+    say(str(write_report(state, state.find(run))))
 
 
 async def retry(run: str, *, as_json: bool, **typed: Any) -> int:
     """Send again what did not succeed."""
-    place = find_run(_state(typed, "retry"), run)
+    place = _state(typed, "retry").find(run)
     job, source, meta = _origin(place, typed)
     chosen = _options(typed, job.run, job.source, meta, command="retry")
     job = await joined(job, source, chosen)
@@ -61,7 +60,7 @@ async def retry(run: str, *, as_json: bool, **typed: Any) -> int:
 
 async def rollback(run: str, *, as_json: bool, **typed: Any) -> int:
     """Put back what a run changed."""
-    place = find_run(_state(typed, "rollback"), run)
+    place = _state(typed, "rollback").find(run)
     job, _, meta = _origin(place, typed)
     chosen = _options(typed, {}, job.source, meta, command="rollback")
     with calling(chosen) as caller:
@@ -72,11 +71,11 @@ async def rollback(run: str, *, as_json: bool, **typed: Any) -> int:
 async def reconcile(run: str, *, as_json: bool, **typed: Any) -> int:
     """Find out what became of items in doubt."""
     state = _state(typed, "reconcile")
-    place = find_run(state, run)
+    place = state.find(run)
     job, source, meta = _origin(place, typed)
     chosen = _options(typed, {}, job.source, meta, command="reconcile")
     job = await joined(job, source, chosen)
-    async with lock_job(state, job.name, IfRunning.FAIL):
+    async with state.lock(job.name, IfRunning.FAIL):
         found = await reconciling.reconcile(place, job, source, meta, chosen)
     if as_json:
         say(as_document(msgspec.to_builtins(found)))
@@ -92,7 +91,7 @@ def ctl(run: str, verb: str, value: str | None, **typed: Any) -> None:
     """Control an active run."""
     if (verb in {"rate", "concurrency"}) != (value is not None):
         raise click.UsageError("rate and concurrency take a value, and the others take none")
-    say(as_document(control.ask(find_run(_state(typed, "ctl"), run), verb, value)))
+    say(as_document(control.ask(_state(typed, "ctl").find(run), verb, value)))
 
 
 def prune(keep_last: int | None, older_than: str | None, *, dry_run: bool, **typed: Any) -> None:
@@ -104,16 +103,18 @@ def prune(keep_last: int | None, older_than: str | None, *, dry_run: bool, **typ
     except ValueError as error:
         raise click.UsageError(f"--older-than takes {error}") from None
     removed = pruning.prune(
-        _state(typed, "prune"), keep_last=keep_last, older_than_s=age_s, now=time(), dry_run=dry_run
+        _state(typed, "prune").path, keep_last=keep_last, older_than_s=age_s, now=time(), dry_run=dry_run
     )
     for place in removed:
         say(str(place))
 
 
-def _state(typed: Mapping[str, Any], command: str) -> Path:
+def _state(typed: Mapping[str, Any], command: str) -> StateFolder:
     """Return the state folder."""
     named = {"state": typed["state"]}
-    return Path(resolve(command_line=named, env=_only_state(os.environ), job_run={}, source="", command=command).state)
+    return StateFolder(
+        Path(resolve(command_line=named, env=_only_state(os.environ), job_run={}, source="", command=command).state)
+    )
 
 
 def _only_state(env: Mapping[str, str]) -> Mapping[str, str]:

@@ -21,8 +21,9 @@ from migrator.job.collection import Collection
 from migrator.job.csv_reader import neutralised
 from migrator.options import RunOptions
 from migrator.results import Exit
-from migrator.secret import Fingerprinter, Masker, Secret, is_mask
-from migrator.store import files, state_folder
+from migrator.secret import Masker, Secret, is_mask
+from migrator.store import files
+from migrator.store.state_folder import StateFolder
 
 __all__ = ["Exported", "export", "git_would_take"]
 
@@ -81,8 +82,8 @@ async def export(api: ApiProfile, options: RunOptions, *, out: Path, where: str 
     except jmespath.exceptions.JMESPathError as error:
         raise MigratorError(f"--where is no valid JMESPath expression: {str(error).splitlines()[0]}") from None
     base_url = safe_base_url(api, options)
-    state = files.private_folder(Path(options.state))
-    masker = Masker(Fingerprinter(state_folder.read_key(state)), api.credentials())
+    state = StateFolder.open(Path(options.state))
+    masker = state.masker(api.credentials())
     writer = _Writer(
         api, collection, masker, out=out, wanted=wanted, redact=redact, question=f"{base_url} {where} {redact}"
     )

@@ -19,8 +19,9 @@ from migrator.job.collection import Collection
 from migrator.job.job_file import Job, Join, Lookup
 from migrator.job.source import Source
 from migrator.options import RunOptions
-from migrator.secret import Fingerprinter, Masker
-from migrator.store import files, state_folder
+from migrator.secret import Fingerprinter
+from migrator.store import files
+from migrator.store.state_folder import StateFolder
 
 __all__ = ["joined"]
 
@@ -42,13 +43,11 @@ async def joined(job: Job, source: Source, options: RunOptions) -> Job:
         return job
     if job.api.collection is None:
         raise MigratorError(f"the profile of {job.api.name} has no collection, which a join needs")
-    state = files.private_folder(Path(options.state))
-    fingerprint = Fingerprinter(state_folder.read_key(state))
+    state = StateFolder.open(Path(options.state))
+    fingerprint = state.fingerprinter()
     digest = check(source.rewound(), form=source.form, job=job, name=source.name, limit=1).digest
     base_url = safe_base_url(job.api, options)
-    kept = (
-        files.private_folder(state / "joins") / f"{fingerprint.digest(f'{job.digest} {digest} {base_url}')[:32]}.json"
-    )
+    kept = state.folder("joins") / f"{fingerprint.digest(f'{job.digest} {digest} {base_url}')[:32]}.json"
     found = None if options.fresh else _kept(kept)
     if found is None:
         found = await _read(job, options, state, fingerprint)
@@ -77,10 +76,10 @@ def _lookup(found: Found, join: Join, fingerprint: Fingerprinter) -> Lookup:
     return lookup
 
 
-async def _read(job: Job, options: RunOptions, state: Path, fingerprint: Fingerprinter) -> Found:
+async def _read(job: Job, options: RunOptions, state: StateFolder, fingerprint: Fingerprinter) -> Found:
     """Read the collection, and return the records by the value of the member that items name."""
     join, collection, base_url = job.join, job.api.collection, safe_base_url(job.api, options)
-    masker = Masker(fingerprint, job.api.credentials())
+    masker = state.masker(job.api.credentials())
     found: Found = {}
     if join is None or collection is None:
         return found

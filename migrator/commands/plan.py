@@ -21,9 +21,9 @@ from migrator.messages import JSON, Request
 from migrator.options import RunOptions
 from migrator.results import ErrorKind, ItemError
 from migrator.run.preconditions import LIST_FROM, state_digest, states
-from migrator.secret import Fingerprinter, Masker, Secret, has_mask
-from migrator.store import files, state_folder
+from migrator.secret import Masker, Secret, has_mask
 from migrator.store.plan_file import Plan, PlannedChange, PlannedItem, key_check
+from migrator.store.state_folder import StateFolder
 from migrator.times import clock_face
 
 __all__ = ["make_plan", "plan_text"]
@@ -51,7 +51,7 @@ async def make_plan(
     if not job.api.readable:
         raise MigratorError(f"the profile of {job.api.name} has no read request ('read': true), which a plan needs")
     base_url = safe_base_url(job.api, options)
-    state = files.private_folder(Path(options.state))
+    state = StateFolder.open(Path(options.state))
     planner = _Planner(job, source, verdict, options, base_url=base_url, state=state, tell=tell)
     return await planner.plan()
 
@@ -65,13 +65,13 @@ class _Planner:
         options: RunOptions,
         *,
         base_url: str,
-        state: Path,
+        state: StateFolder,
         tell: Callable[[str], None],
     ) -> None:
         self._tell = tell
         self._job, self._source, self._verdict, self._options = job, source, verdict, options
         self._base_url, self._state = base_url, state
-        self._masker = Masker(Fingerprinter(state_folder.read_key(state)), job.api.credentials())
+        self._masker = state.masker(job.api.credentials())
         self._items: list[PlannedItem] = []
 
     async def plan(self) -> Plan:

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from migrator.errors import FolderError, LedgerError
 from migrator.store.ledger_reader import read_ledger
-from migrator.store.state_folder import RUN_ID, runs
+from migrator.store.state_folder import RUN_ID, StateFolder
 
 __all__ = ["prune"]
 
@@ -85,7 +85,7 @@ def _refuse_links(state: Path) -> None:
 
 def _by_job(state: Path) -> dict[str, list[_Ended]]:
     found = defaultdict(list)
-    for place in runs(state):
+    for place in StateFolder(state).runs():
         run = _ended(place)
         if run is not None:
             found[run.job].append(run)

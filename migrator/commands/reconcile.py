@@ -19,10 +19,10 @@ from migrator.options import RunOptions
 from migrator.report.csv_files import Cells
 from migrator.report.views import write_all
 from migrator.results import ErrorKind, Exit, ItemError, ItemResult, Status, exit_code
-from migrator.secret import Fingerprinter, Masker
-from migrator.store import state_folder
+from migrator.secret import Masker
 from migrator.store.ledger_reader import read_ledger
 from migrator.store.ledger_writer import Ledger
+from migrator.store.state_folder import StateFolder
 from migrator.store.vault import Vault, read_passphrase
 
 __all__ = ["Reconciled", "reconcile"]
@@ -61,14 +61,15 @@ async def reconcile(place: Path, job: Job, source: Source, meta: Mapping[str, st
     verdict = check_again(place, job, source, meta)
     base_url = safe_base_url(job.api, replace(options, base_url=options.base_url or meta["base_url"]))
     vault = Vault(read_passphrase(options), salt=bytes.fromhex(meta["salt"])) if locked else None
-    masker = Masker(Fingerprinter(state_folder.read_key(Path(options.state))), job.api.credentials())
+    state = StateFolder(Path(options.state))
+    masker = state.masker(job.api.credentials())
     template = Template.compile(job, base_url=base_url)
     requests = requests_of(source, job, template, total=verdict.items, only=doubtful)
     ends: Counter[str] = Counter()
     try:
         async with (
             open_session(
-                job.api, options, base_url=base_url, state=Path(options.state), masker=masker, clock=system_clock()
+                job.api, options, base_url=base_url, state=state, masker=masker, clock=system_clock()
             ) as session,
             Ledger.open(place / "ledger.db", create=False) as ledger,
         ):

@@ -10,8 +10,7 @@ from migrator.errors import LedgerError
 from migrator.results import Status
 from migrator.run.control import live_status
 from migrator.store.ledger_reader import read_ledger
-from migrator.store.lock import is_held
-from migrator.store.state_folder import runs
+from migrator.store.state_folder import StateFolder
 from migrator.times import clock_face, timestamp
 
 __all__ = ["of_all", "of_one", "table", "text_of_one"]
@@ -19,16 +18,16 @@ __all__ = ["of_all", "of_one", "table", "text_of_one"]
 HEAD: Final = ("run", "kind", "state", "items", "done", "failed", "in doubt", "started", "exit")
 
 
-def of_all(state: Path) -> list[dict[str, Any]]:
+def of_all(state: StateFolder) -> list[dict[str, Any]]:
     """Return what is known of each run, the latest first.
 
     Raises:
         FolderError: the state folder cannot be read.
     """
-    return [_recorded(state, place) for place in reversed(runs(state))]
+    return [_recorded(state, place) for place in reversed(state.runs())]
 
 
-def of_one(state: Path, place: Path) -> dict[str, Any]:
+def of_one(state: StateFolder, place: Path) -> dict[str, Any]:
     """Return what is known of a run, with how it stands at this moment as `live`, if it is under way.
 
     Raises:
@@ -41,14 +40,14 @@ def of_one(state: Path, place: Path) -> dict[str, Any]:
     return found | {"live": live, "folder": str(place), "stopped": _stopped(place)}
 
 
-def _recorded(state: Path, place: Path) -> dict[str, Any]:
+def _recorded(state: StateFolder, place: Path) -> dict[str, Any]:
     try:
         with read_ledger(place / "ledger.db") as ledger:
             meta, counts, errors = ledger.meta(), ledger.counts(), ledger.error_counts()
     except LedgerError as error:
         return {"run": place.name, "state": "damaged", "damaged": str(error)}
     stands = meta.get("state", "begun")
-    if stands == "running" and not is_held(state, meta.get("job", "")):
+    if stands == "running" and not state.is_held(meta.get("job", "")):
         stands = "broken off"
     return {
         "run": place.name,

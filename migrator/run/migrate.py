@@ -15,9 +15,9 @@ from migrator.run.runner import Runner
 from migrator.run.stages import Ask
 from migrator.run.stopper import Stopper
 from migrator.run.work_list import WorkFacts, WorkList
-from migrator.store import files, state_folder
+from migrator.store import files
 from migrator.store.ledger_reader import is_begun, read_ledger
-from migrator.store.lock import lock_job
+from migrator.store.state_folder import StateFolder, job_name_in_id, job_of
 
 __all__ = ["Caller", "Ending", "migrate"]
 
@@ -84,19 +84,17 @@ async def migrate(work: WorkList, options: RunOptions, caller: Caller) -> Ending
     facts = work.facts
     if options.stages and facts.gate and not options.allow_commands:
         raise MigratorError("the job file's gate is a command, and commands need --allow-commands")
-    state = files.private_folder(Path(options.state))
-    async with lock_job(state, facts.job, options.if_running, tell=caller.tell) as holder:
+    state = StateFolder.open(Path(options.state))
+    async with state.lock(facts.job, options.if_running, tell=caller.tell) as holder:
         if holder is not None:
             return Ending(Exit.OK, None, holder)
-        for name in ("runs", "apis"):
-            files.private_folder(state / name)
         unfinished = None if options.fresh or options.dry_run else _unfinished(state, facts)
         if caller.confirm is not None and not (options.yes or options.dry_run):
             _confirm(facts, caller.confirm, resumed=unfinished is not None)
         if unfinished is None:
             for notice in await work.before():
                 caller.tell(notice)
-        place = files.private_folder(unfinished or state / "runs" / state_folder.new_run_id(facts.job, time()))
+        place = state.new_run(facts.job, time()) if unfinished is None else files.private_folder(unfinished)
         runner = Runner(
             work,
             options,
@@ -113,10 +111,10 @@ async def migrate(work: WorkList, options: RunOptions, caller: Caller) -> Ending
     return Ending(Exit(summary["exit_code"]), summary)
 
 
-def _unfinished(state: Path, work: WorkFacts) -> Path | None:
+def _unfinished(state: StateFolder, work: WorkFacts) -> Path | None:
     """Return the latest run of the job on this server, if it has not come to its end."""
-    for place in reversed(state_folder.runs(state)):
-        if state_folder.job_of(place) != state_folder.job_name_in_id(work.job):
+    for place in reversed(state.runs()):
+        if job_of(place) != job_name_in_id(work.job):
             continue
         try:
             if not is_begun(place / "ledger.db"):

@@ -21,12 +21,11 @@ from migrator.messages import JSON, Request
 from migrator.options import RunOptions
 from migrator.results import ErrorKind, ItemError, Outcome, Status
 from migrator.secret import Fingerprinter, Secret, has_mask
-from migrator.store.files import private_folder
 from migrator.store.last_sent import SentBefore
 from migrator.store.ledger_reader import LedgerReader
 from migrator.store.ledger_writer import Ledger
 from migrator.store.plan_file import PlannedItem, read_plan
-from migrator.store.state_folder import read_key
+from migrator.store.state_folder import StateFolder
 from migrator.store.vault import SALT_BYTES, Vault, read_passphrase
 
 __all__ = ["Needs", "Precondition", "Preconditions", "needs_of", "open_preconditions", "state_digest", "states"]
@@ -226,19 +225,19 @@ def needs_of(job: Job, options: RunOptions, *, base_url: str, total: int, items_
         raise MigratorError(
             f"the profile of {job.api.name} has no read request ('read': true), which this option or encoding needs"
         )
-    state, planned = private_folder(Path(options.state)), None
+    state, planned = StateFolder.open(Path(options.state)), None
     if options.plan is not None:
         planned = read_plan(
             Path(options.plan),
             job_digest=job.digest,
             items_digest=items_digest,
             server=base_url,
-            fingerprint=Fingerprinter(read_key(state)),
+            fingerprint=state.fingerprinter(),
         )
     since_last = None
     if options.since_last:
         host = urlsplit(base_url).netloc.replace(":", "_")
-        since_last = private_folder(state / "jobs") / f"{job.name}-{host}.db"
+        since_last = state.folder("jobs") / f"{job.name}-{host}.db"
     return Needs(
         job=job,
         passphrase=read_passphrase(options) if keeps else None,

@@ -28,10 +28,9 @@ from migrator.run.item import ItemResults, Items
 from migrator.run.stages import Ask, Stages
 from migrator.run.stopper import Stopper, flush, watch_deadline
 from migrator.run.work_list import RunFiles, WorkList
-from migrator.secret import Fingerprinter, Masker
 from migrator.store.ledger_reader import read_ledger
 from migrator.store.ledger_writer import Ledger
-from migrator.store.state_folder import read_key
+from migrator.store.state_folder import StateFolder
 
 __all__ = ["Runner"]
 
@@ -60,7 +59,7 @@ class Runner:
         work: WorkList,
         options: RunOptions,
         *,
-        state: Path,
+        state: StateFolder,
         place: Path,
         observers: Sequence[Observer],
         ask: Ask | None,
@@ -69,7 +68,7 @@ class Runner:
         self._work, self._facts, self._options = work, work.facts, options
         self._state, self._place = state, place
         self._observers, self._ask, self._stopper = observers, ask, stopper
-        self._masker = Masker(Fingerprinter(read_key(state)), self._facts.api.credentials())
+        self._masker = state.masker(self._facts.api.credentials())
         self._notes: Sequence[str] = ()
 
     async def run(self) -> Summary:

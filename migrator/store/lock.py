@@ -20,19 +20,19 @@ from migrator.options import IfRunning
 from migrator.results import Exit
 from migrator.store.files import private_folder, write_atomically
 
-__all__ = ["holder", "is_held", "lock_job"]
+__all__ = ["holder", "is_held", "lock_job", "silent"]
 
 POLL_S: Final = 0.1
 """Seconds between two attempts to take a lock that another process has."""
 
 
-def _silent(_text: str) -> None:
+def silent(_text: str) -> None:
     """Show nothing."""
 
 
 @asynccontextmanager
 async def lock_job(
-    state: Path, job: str, if_running: IfRunning, *, tell: Callable[[str], None] = _silent
+    state: Path, job: str, if_running: IfRunning, *, tell: Callable[[str], None] = silent
 ) -> AsyncIterator[str | None]:
     """Hold a job's lock; yield None, or who has it where the run is to be skipped.
 

@@ -3,15 +3,20 @@
 import os
 import re
 import secrets
-from contextlib import suppress
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from migrator.errors import FolderError
-from migrator.store.files import ASIDE, open_private, os_error_text
+from migrator.options import IfRunning
+from migrator.secret import Fingerprinter, Masker, Secret
+from migrator.store.files import ASIDE, open_private, os_error_text, private_folder
+from migrator.store.lock import is_held, lock_job, silent
 
-__all__ = ["find_run", "job_name_in_id", "job_of", "new_run_id", "read_key", "runs"]
+__all__ = ["RUN_ID", "StateFolder", "job_name_in_id", "job_of", "new_run_id", "read_key"]
 
 KEY_BYTES: Final = 32
 
@@ -65,34 +70,102 @@ def job_of(place: Path) -> str | None:
     return found["job"] if found else None
 
 
-def runs(state: Path) -> list[Path]:
-    """Return the folders of all runs that have a ledger, the latest last.
+@dataclass(frozen=True, slots=True)
+class StateFolder:
+    """The folder in which runs are kept, with their key, their locks and what was learned of servers.
 
-    Raises:
-        FolderError: the state folder cannot be read.
+    Attributes:
+        path: where it is; `open` makes it, the rest takes it as it is.
     """
-    try:
-        found = [path for path in (state / "runs").iterdir() if RUN_ID.fullmatch(path.name) and _is_run(path)]
-        return sorted(found, key=_started)
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise FolderError(f"{state / 'runs'}: {os_error_text(error)}") from None
 
+    path: Path
 
-def find_run(state: Path, run: str) -> Path:
-    """Return the folder of the run that is named by its id, its folder, or ``last``.
+    @classmethod
+    def open(cls, path: Path) -> "StateFolder":
+        """Make the folder with mode 0700, or make sure that an existing one is ours.
 
-    Raises:
-        FolderError: there is no such run.
-    """
-    known = runs(state)
-    if run == "last" and known:
-        return known[-1]
-    for path in (state / "runs" / run, Path(run)):
-        if _is_run(path):
-            return path
-    raise FolderError(f"there is no run {run!r} in {state}; migrator status lists the runs")
+        Raises:
+            FolderError: it cannot be made, is a link, or is open to other users.
+        """
+        return cls(private_folder(path))
+
+    def folder(self, name: str) -> Path:
+        """Return a folder in it, which is made with mode 0700.
+
+        Raises:
+            FolderError: it cannot be made, is a link, or is open to other users.
+        """
+        return private_folder(self.path / name)
+
+    def fingerprinter(self) -> Fingerprinter:
+        """Return what makes fingerprints under the folder's key, which is made with the first run.
+
+        Raises:
+            FolderError: the key cannot be read or made.
+        """
+        return Fingerprinter(read_key(self.path))
+
+    def masker(self, credentials: Iterable[Secret] = ()) -> Masker:
+        """Return what masks secrets, with an API's credentials everywhere.
+
+        Raises:
+            FolderError: the key cannot be read or made.
+        """
+        return Masker(self.fingerprinter(), credentials)
+
+    def learned(self, host: str, credential: str) -> Path:
+        """Return the file of what was learned of a server's limit for a credential.
+
+        Raises:
+            FolderError: its folder cannot be made.
+        """
+        return self.folder("apis") / f"{host}-{credential}.json"
+
+    def new_run(self, job_name: str, utc: float) -> Path:
+        """Make the folder of a new run.
+
+        Raises:
+            FolderError: it cannot be made.
+        """
+        return private_folder(self.folder("runs") / new_run_id(job_name, utc))
+
+    def lock(
+        self, job: str, if_running: IfRunning, *, tell: Callable[[str], None] = silent
+    ) -> AbstractAsyncContextManager[str | None]:
+        """Hold a job's lock; see `lock_job`."""
+        return lock_job(self.path, job, if_running, tell=tell)
+
+    def is_held(self, job: str) -> bool:
+        """Return whether a process holds a job's lock."""
+        return is_held(self.path, job)
+
+    def runs(self) -> list[Path]:
+        """Return the folders of all runs that have a ledger, the latest last.
+
+        Raises:
+            FolderError: the state folder cannot be read.
+        """
+        folder = self.path / "runs"
+        try:
+            found = [path for path in folder.iterdir() if RUN_ID.fullmatch(path.name) and _is_run(path)]
+            return sorted(found, key=_started)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise FolderError(f"{folder}: {os_error_text(error)}") from None
+
+    def find(self, run: str) -> Path:
+        """Return the folder of the run that is named by its id, its folder, or ``last``.
+
+        Raises:
+            FolderError: there is no such run.
+        """
+        if run == "last" and (known := self.runs()):
+            return known[-1]
+        for path in (self.path / "runs" / run, Path(run)):
+            if _is_run(path):
+                return path
+        raise FolderError(f"there is no run {run!r} in {self.path}; migrator status lists the runs")
 
 
 def _is_run(path: Path) -> bool:

@@ -13,7 +13,7 @@ from migrator.commands.prune import prune
 from migrator.errors import FolderError
 from migrator.store.files import private_folder
 from migrator.store.ledger_writer import Ledger
-from migrator.store.state_folder import runs
+from migrator.store.state_folder import StateFolder
 from migrator.times import timestamp
 
 NOON = 1_795_435_200.0
@@ -94,7 +94,7 @@ def test_dry_run_only_looks(state: Path) -> None:
     kept, would_go = make_run(state, 1), make_run(state, 2)
 
     assert prune(state, keep_last=1, older_than_s=None, now=NOON, dry_run=True) == [would_go]
-    assert runs(state) == [would_go, kept]
+    assert StateFolder(state).runs() == [would_go, kept]
     assert (would_go / "summary.json").exists()
 
 
@@ -198,7 +198,7 @@ def test_removal_that_was_killed_is_finished(state: Path) -> None:
     half.rename(half.with_name(half.name + ".removed"))
     private_folder(state / "runs" / "mine.removed")
 
-    assert runs(state) == [kept]
+    assert StateFolder(state).runs() == [kept]
     assert prune(state, keep_last=1, older_than_s=None, now=NOON, dry_run=False) == []
     assert left(state) == sorted([kept.name, "mine.removed"])
 

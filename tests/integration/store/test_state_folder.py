@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from migrator.errors import FolderError
+from migrator.secret import Secret
 from migrator.store.files import open_private, private_folder, remove_leftovers, write_atomically
-from migrator.store.state_folder import RUN_ID, find_run, new_run_id, read_key, runs
+from migrator.store.state_folder import RUN_ID, StateFolder, new_run_id, read_key
 
 NOON = 1_795_435_200.9
 
@@ -187,27 +188,40 @@ def state(tmp_path: Path) -> Path:
 
 def test_runs_in_order(state: Path) -> None:
     """Runs come in the order of their beginning, whatever their names; what has no ledger, or is a link, is no run."""
-    assert [path.name for path in runs(state)] == ["b-20261123T120000Z-0001", "a-20261123T120001Z-0002"]
+    assert [path.name for path in StateFolder(state).runs()] == ["b-20261123T120000Z-0001", "a-20261123T120001Z-0002"]
 
 
 def test_find_run(state: Path) -> None:
     """A run is found by its id, its folder, or as the last one."""
-    first, last = runs(state)
+    first, last = StateFolder(state).runs()
 
-    assert find_run(state, first.name) == first
-    assert find_run(state, str(first)) == first
-    assert find_run(state, "last") == last
+    assert StateFolder(state).find(first.name) == first
+    assert StateFolder(state).find(str(first)) == first
+    assert StateFolder(state).find("last") == last
 
 
 @pytest.mark.parametrize("name", ["nothing", "", "c-20261123T120002Z-0003", "../runs"])
 def test_unknown_run(state: Path, name: str) -> None:
     """A run that is not there is told, with where one sees what there is."""
     with pytest.raises(FolderError, match="migrator status"):
-        find_run(state, name)
+        StateFolder(state).find(name)
 
 
 def test_no_runs_yet(tmp_path: Path) -> None:
     """Before the first run there is none, and no last one."""
-    assert runs(tmp_path) == []
+    assert StateFolder(tmp_path).runs() == []
     with pytest.raises(FolderError, match="no run 'last'"):
-        find_run(tmp_path, "last")
+        StateFolder(tmp_path).find("last")
+
+
+def test_folder_has_one_key_and_private_folders(tmp_path: Path) -> None:
+    """Two maskers of one state folder show a secret alike; all that is made in it is its owner's."""
+    state = StateFolder.open(tmp_path / "state")
+    secret = Secret("a-webhook-of-somebody")
+
+    run = state.new_run("rotate", NOON)
+    learned = state.learned("api.example", "0a1b")
+
+    assert state.masker().shown(secret) == StateFolder(state.path).masker([Secret("another")]).shown(secret)
+    assert (run.parent, learned) == (state.path / "runs", state.path / "apis" / "api.example-0a1b.json")
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (state.path, run.parent, run, learned.parent)} == {0o700}
