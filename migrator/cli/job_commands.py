@@ -16,10 +16,11 @@ from migrator.commands import export as exporting
 from migrator.commands import init as initialising
 from migrator.commands import plan as planning
 from migrator.commands.join import joined
-from migrator.commands.refusal import refusals_told
+from migrator.commands.refusal import refusals_told, tell_of_job_error
 from migrator.commands.run import JobWork
 from migrator.job import source
 from migrator.job.api_profile import job_schema
+from migrator.job.problems import JobError
 from migrator.options import resolve
 from migrator.run.migrate import migrate
 from migrator.store.plan_file import write_plan
@@ -29,7 +30,11 @@ __all__ = ["check", "export", "init", "plan", "run", "schema"]
 
 async def run(job: str, items: str | None, template: str | None, *, as_json: bool, **typed: Any) -> int:
     """Check every row, then send."""
-    found = find_job(job, items, template, typed)
+    try:
+        found = find_job(job, items, template, typed)
+    except JobError as error:
+        await tell_of_job_error(error, allow_commands=commands_allowed(typed), tell=note)
+        raise
     chosen = resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source)
     async with refusals_told(found, chosen, tell=note):
         origin = open_items(found, job, items, template)

@@ -210,7 +210,12 @@ def load_job(text: str, *, source: str, outside: Outside) -> Job:
             findings.wrong(("run", name), message)
     _refuse(findings)
     job = _JobReader(findings, outside).job(document, source)
-    _refuse(findings)
+    if findings.problems:
+        wrong = {problem.field for problem in findings.problems}
+        sound = tuple(
+            one for place, one in enumerate(job.notify) if not any(f"notify.{place}.{name}" in wrong for name in one)
+        )
+        raise JobError(tuple(findings.problems), name=job.name, notify=sound)
     return job
 
 

@@ -241,8 +241,14 @@ class JobError(MigratorError):
 
     Attributes:
         problems: everything that is wrong with it, in the order of the file.
+        name: the job's, where it could be read.
+        notify: the targets of notices that nothing is wrong with, so that they can be told of the rest.
     """
 
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
+    def __init__(
+        self, problems: tuple[Problem, ...], *, name: str = "", notify: tuple[Mapping[str, Any], ...] = ()
+    ) -> None:
         super().__init__("; ".join(str(problem) for problem in problems))
         self.problems = problems
+        self.name = name
+        self.notify = notify

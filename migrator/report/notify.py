@@ -34,7 +34,7 @@ from migrator.report.observer import Observer
 from migrator.report.summary import Summary, summary_text
 from migrator.secret import Secret
 
-__all__ = ["NOTICE_S", "Kind", "Moment", "Notices", "Target", "notify", "read_targets"]
+__all__ = ["NOTICE_S", "Kind", "Moment", "Notices", "Target", "notify", "read_targets", "usable_targets"]
 
 ATTEMPTS: Final = 3
 """A false alarm for one lost packet wakes somebody; the time limit holds for all attempts together."""
@@ -108,7 +108,7 @@ class _Problem(Exception):  # noqa: N818  it never leaves this module
 def read_targets(given: Sequence[Mapping[str, Any]], *, allow_commands: bool) -> tuple[Target, ...]:
     """Return the targets of a job file's `notify`, which its schema has found valid.
 
-    A ping is for every moment and the rest for a run's end, where `on` does not say otherwise.
+    A ping is told of every moment and the others of a run's end, where `on` does not say otherwise.
 
     Args:
         given: the array, its URLs as secrets.
@@ -116,9 +116,30 @@ def read_targets(given: Sequence[Mapping[str, Any]], *, allow_commands: bool) ->
 
     Raises:
         NoticeError: a URL is plain HTTP to another machine or none at all, commands are not allowed, or the package
-            that Apprise's URLs need is not there.
+            that Apprise's URLs need is not there. It names every such target.
     """
-    return tuple(_read(place, entry, allow_commands=allow_commands) for place, entry in enumerate(given))
+    targets, problems = usable_targets(given, allow_commands=allow_commands)
+    if problems:
+        raise NoticeError("; ".join(problems))
+    return targets
+
+
+def usable_targets(
+    given: Sequence[Mapping[str, Any]], *, allow_commands: bool
+) -> tuple[tuple[Target, ...], tuple[str, ...]]:
+    """Return the targets that can be told, and what is wrong with each of the others.
+
+    Args:
+        given: the array, its URLs as secrets.
+        allow_commands: whether commands may be run.
+    """
+    targets, problems = [], []
+    for place, entry in enumerate(given):
+        try:
+            targets.append(_read(place, entry, allow_commands=allow_commands))
+        except NoticeError as error:
+            problems.append(str(error))
+    return tuple(targets), tuple(problems)
 
 
 def _read(place: int, entry: Mapping[str, Any], *, allow_commands: bool) -> Target:

@@ -454,6 +454,23 @@ def test_others_are_told_of_a_run_that_is_not_begun(
     assert "new-secret" not in heard.read_text()
 
 
+def test_others_are_told_of_a_missing_variable(workplace: Workplace, sandbox: SandboxProcess) -> None:
+    """A variable that is not set, of the API or of one target, is told to the targets with which nothing is wrong."""
+    heard = workplace.folder / "heard"
+    job = Clockwork(workplace, sandbox, 3)
+    with notices(heard) as url:
+        document = json.loads((workplace.folder / "job.json").read_text())
+        document["notify"] = [{"ping": "https://hc.example/${CONFLUENT_CLOUD_PING}"}, {"webhook": f"{url}/hook"}]
+        (workplace.folder / "job.json").write_text(json.dumps(document))
+
+        done = job.run(*QUIET)
+
+    assert (done.code, sandbox.stats()["requests"]) == (2, 0)
+    ((path, body),) = [json.loads(line) for line in heard.read_text().splitlines()]
+    assert (path, json.loads(body)["event"], json.loads(body)["job"]) == ("/hook", "failure", "rotate")
+    assert "CONFLUENT_CLOUD_PING" in json.loads(body)["message"]
+
+
 def test_others_are_told(workplace: Workplace, sandbox: SandboxProcess) -> None:
     """A check is pinged at the start and at the end, a webhook and a command get the summary, and never a secret."""
     heard, told = workplace.folder / "heard", workplace.folder / "told"
@@ -470,9 +487,12 @@ def test_others_are_told(workplace: Workplace, sandbox: SandboxProcess) -> None:
         (workplace.folder / "job.json").write_text(json.dumps(document))
 
         refused = job.run(*QUIET)
+        told_of_refusal = {path for path, _ in map(json.loads, heard.read_text().splitlines())}
+        heard.unlink()
         done = job.run("--allow-commands", "--max-failures", "50%", *QUIET)
 
     assert (refused.code, "--allow-commands" in refused.err) == (2, True)
+    assert told_of_refusal == {"/check-secret/fail", "/hook-secret"}  # the others, whatever is wrong with the command
     assert done.code == 1
     calls = [json.loads(line) for line in heard.read_text().splitlines()]
     assert calls[0][0] == "/check-secret/start"
