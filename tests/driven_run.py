@@ -26,6 +26,7 @@ from migrator.run.engine import Engine
 from migrator.run.item import ItemResults, Items
 from migrator.run.preconditions import Precondition
 from migrator.secret import Fingerprinter, Masker
+from migrator.store.item_record import encoded, record
 
 __all__ = ["Driven", "Server", "drive", "error", "later", "ok", "requests", "unreachable"]
 
@@ -131,10 +132,11 @@ class Records:
         """Note that an attempt had no effect."""
         self.begun.pop(item, None)
 
-    async def settle(self, row: ItemResult) -> None:
+    async def settle(self, row: ItemResult) -> bytes:
         """Keep a result."""
         self.begun.pop(row.item, None)
         self.results[row.item] = row
+        return encoded(record(row, run="run"))
 
 
 async def always(_number: int, _end: int) -> None:

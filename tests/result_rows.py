@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from migrator.results import ErrorKind, ItemError, ItemResult, Status
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-DURATIONS = st.floats(0, 1e9, allow_nan=False) | st.integers(0, 10**9)
+DURATIONS = (st.floats(0, 1e9, allow_nan=False) | st.integers(0, 10**9)).map(lambda value: round(float(value), 1) + 0.0)
 COUNTS = st.integers(0, 10**9)
 
 ERRORS = st.builds(

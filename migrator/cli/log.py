@@ -10,7 +10,6 @@ import structlog
 
 from migrator.options import LogFormat
 from migrator.report.observer import Observer
-from migrator.results import ItemError
 
 __all__ = ["Log"]
 
@@ -56,7 +55,8 @@ def _for_people(event: Mapping[str, Any]) -> dict[str, Any]:
     if event["event"] == "item":
         names = ("timestamp", "event", "level", "item", "key", "status", "http_status", "error")
         event = {name: event[name] for name in names}
-    shown = {name: value.message if isinstance(value, ItemError) else value for name, value in event.items()}
+    error = event.get("error")
+    shown = dict(event) | ({"error": error["message"]} if isinstance(error, Mapping) else {})
     shown.pop("run", None)
     return {name: _printable(value) if isinstance(value, str) else value for name, value in shown.items()}
 

@@ -1,8 +1,8 @@
-"""The journal: what is written while it happens. Events and results are structlog events on one conveyor.
+"""The journal: what is written while a run goes on.
 
-An event goes to `events.jsonl`, an item's result to `results.jsonl`, and both to whoever has subscribed, such as
-standard error. Events are masked in one place, the last step before they are rendered. Results are written as the
-ledger has them, where nothing secret ever comes: so a line that is written again after a crash is the same bytes.
+An event is a structlog event and goes to `events.jsonl`; it is masked in one place, the last step before it is
+rendered. An item's record goes to `results.jsonl` as the bytes that the ledger has, where nothing secret comes: a line
+that is written again after a crash is the same bytes. Subscribers, such as standard error, are told of both.
 
 The journal is a view of the ledger. A disk that takes no more of it ends the journal and not the run.
 """
@@ -17,10 +17,10 @@ import structlog
 from structlog.typing import Processor
 
 from migrator.messages import Clock
-from migrator.report.records import record
 from migrator.results import ItemResult
 from migrator.secret import Masker, Secret
 from migrator.store.files import open_private, remove_leftovers, write_atomically
+from migrator.store.item_record import record
 from migrator.store.ledger_reader import LedgerReader
 from migrator.times import timestamp
 
@@ -121,7 +121,6 @@ class Journal:
         # structlog puts an event's name last where it is not bound before (its `_process_event`).
         first = {"timestamp": "", "event": "", "level": "info", "run": run}
         self._event = self._events.logger([self._date, self._mask, self._tell, _render], **first)
-        self._item = self._results.logger([self._tell, _render], **first)
 
     @property
     def failure(self) -> str | None:
@@ -137,9 +136,13 @@ class Journal:
         self._event.msg(event, level=level, **fields)
         self.flush()
 
-    def item(self, row: ItemResult) -> None:
-        """Write an item's result, which has to be durable in the ledger already."""
-        self._item.msg(**record(row, run=self._run))
+    def item(self, row: ItemResult, line: bytes) -> None:
+        """Write an item's record as the ledger has it, where it has to be durable already."""
+        self._results.msg(line)
+        if self._subscribers:
+            told = msgspec.to_builtins(record(row, run=self._run))
+            for subscriber in self._subscribers:
+                subscriber(told)
         if abs(row.finished_ms - self._flushed_ms) >= FLUSH_MS:
             self._flushed_ms = row.finished_ms
             self._results.flush()
@@ -222,7 +225,7 @@ def open_journal(
         yield journal
 
 
-def write_results(path: Path, ledger: LedgerReader, *, run: str) -> bool:
+def write_results(path: Path, ledger: LedgerReader) -> bool:
     """Make `results.jsonl` what the ledger says, and return whether it was not.
 
     After a crash its last lines may be cut off or missing, and a result that was taken back is superfluous. A file that
@@ -231,16 +234,11 @@ def write_results(path: Path, ledger: LedgerReader, *, run: str) -> bool:
     Raises:
         FolderError: it cannot be written.
     """
-    if _is_same(path, _lines(ledger, run)):
+    if _is_same(path, ledger.lines_as_finished()):
         return False
     with write_atomically(path) as file:
-        file.writelines(_lines(ledger, run))
+        file.writelines(ledger.lines_as_finished())
     return True
-
-
-def _lines(ledger: LedgerReader, run: str) -> Iterator[bytes]:
-    for row in ledger.rows_as_finished():
-        yield _encoder.encode(record(row, run=run)) + b"\n"
 
 
 def _is_same(path: Path, lines: Iterable[bytes]) -> bool:

@@ -91,7 +91,7 @@ def write_all(
         FolderError: a file cannot be written; the one of before is left as it was.
     """
     meta = ledger.meta() if meta is None else meta
-    write_results(folder / "results.jsonl", ledger, run=folder.name)
+    write_results(folder / "results.jsonl", ledger)
     if cells is not None:
         columns, rows = cells()
         write_result_files(folder, columns=columns, cells=rows, rows=ledger.rows(), mask=_mask(meta, masker))

@@ -5,8 +5,9 @@ same command finishes: it sends nothing that has a result, and tells no observer
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
+
+import msgspec
 
 from migrator.api.session import Session
 from migrator.errors import FolderError
@@ -86,7 +87,7 @@ class Ending:
                 meta={**meta, **last_invocation_meta(last)},
             )
         except FolderError as error:
-            last = replace(last, stopped=last.stopped or StopReason(StopKind.FILES, str(error)))
+            last = msgspec.structs.replace(last, stopped=last.stopped or StopReason(StopKind.FILES, str(error)))
             summary = summarise(reader, place, meta={**meta, **last_invocation_meta(last)})
             summary["resumable"] = True
             return summary, last

@@ -155,9 +155,9 @@ class Engine:
         """Whether the next item to finish is one of the first, of which each has to succeed."""
         return self._rules.in_canary
 
-    def finished(self, result: ItemResult, *, stop: StopReason | None = None) -> None:
+    def finished(self, result: ItemResult, line: bytes, *, stop: StopReason | None = None) -> None:
         """Count an item whose result is durable; it may be the one that stops the run."""
-        self._journal.item(result)
+        self._journal.item(result, line)
         self._counts[result.status] += 1
         self.finished_here += 1
         now = self._progressed = self._clock().mono

@@ -105,7 +105,7 @@ class Records(Protocol):
     def withdraw(self, item: int) -> None:
         """Note that an attempt is known to have had no effect."""
 
-    async def settle(self, row: ItemResult) -> None:
+    async def settle(self, row: ItemResult) -> bytes:
         """Record an item's result, and return once it is durable."""
 
 
@@ -161,27 +161,27 @@ class Items(Hooks):
         prepared = await self._prepared(request)
         if isinstance(prepared, ItemResult):
             result = prepared
-            await self._ledger.settle(result)
+            line = await self._ledger.settle(result)
         else:
             async with self._attempts.until_done(prepared) as answered:
                 if answered is None:
                     return
                 result = self._results.answered(prepared, answered)
-                await self._ledger.settle(result)
+                line = await self._ledger.settle(result)
             if answered.stops:
                 stop = stop_reason_of(answered.outcome.error, item=request.item)
             elif self._verifier is not None and result.status is Status.SUCCEEDED:
                 result = await self._read_back(self._verifier, prepared, result)
-                await self._ledger.settle(result)
+                line = await self._ledger.settle(result)
             if self.precondition is not None and result.status is Status.SUCCEEDED:
                 self.precondition.succeeded(prepared)
-        self._engine.finished(result, stop=stop)
+        self._engine.finished(result, line, stop=stop)
 
     async def skip(self, request: Request) -> None:
         """Record that a rehearsal sends nothing."""
         result = self._results.unsent(request, Status.SKIPPED, None)
-        await self._ledger.settle(result)
-        self._engine.finished(result)
+        line = await self._ledger.settle(result)
+        self._engine.finished(result, line)
 
     async def _prepared(self, request: Request) -> ItemResult | Request:
         """Return the result of an item that is not to be sent, or the request to send."""

@@ -106,7 +106,7 @@ class Runner:
                 meta = dict(reader.meta())
                 if meta:
                     await ledger.reopen()
-                    write_results(self._place / "results.jsonl", reader, run=self._place.name)
+                    write_results(self._place / "results.jsonl", reader)
                 else:
                     await ledger.put(**self._identity(started))
                 await ledger.put(

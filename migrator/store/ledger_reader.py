@@ -10,11 +10,16 @@ from typing import Any, Final
 
 from migrator.errors import LedgerError
 from migrator.results import ErrorKind, ItemResult, Status
-from migrator.store.ledger_schema import BUSY_S, COLUMNS, decoded, explained, is_ledger
+from migrator.store.item_record import decoded, encoded, record
+from migrator.store.ledger_schema import BUSY_S, SCHEMA_VERSION, explained, is_ledger
+from migrator.store.ledger_upgrade import FIRST_COLUMNS, FIRST_VERSION, decoded_first
 
 __all__ = ["Image", "InFlight", "LedgerReader", "is_begun", "read_ledger"]
 
-SELECT: Final = f"SELECT {COLUMNS}, sequence FROM item WHERE status IS NOT NULL"  # noqa: S608  constants alone
+SELECT: Final = {
+    FIRST_VERSION: f"SELECT {FIRST_COLUMNS}, sequence FROM item WHERE status IS NOT NULL",  # noqa: S608  constants only
+    SCHEMA_VERSION: "SELECT item, line, provisional, sequence FROM item WHERE status IS NOT NULL",
+}
 
 CHUNK: Final = 1000
 """Rows that are read at a time."""
@@ -47,8 +52,10 @@ class Image:
 class LedgerReader:
     """The reading side: any number of them, while a run goes on or after it; made by `read_ledger`."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, run: str = "") -> None:
         self._connection = connection
+        self._run = run
+        (self._version,) = connection.execute("PRAGMA user_version").fetchone()
 
     def meta(self) -> Mapping[str, str]:
         """Return the facts about the run."""
@@ -67,9 +74,9 @@ class LedgerReader:
     def last_finished_ms(self) -> int | None:
         """Return when the last item finished, in milliseconds since the epoch; None where there is no result."""
         row = self._connection.execute(
-            "SELECT finished_ms FROM item WHERE sequence IS NOT NULL ORDER BY sequence DESC LIMIT 1"
+            f"{SELECT[self._version]} AND sequence IS NOT NULL ORDER BY sequence DESC LIMIT 1"
         ).fetchone()
-        return None if row is None else int(row[0])
+        return None if row is None else self._result(row).finished_ms
 
     def finished(self) -> Iterator[int]:
         """Yield the numbers of the finished items in ascending order, so that a resume is a merge."""
@@ -85,13 +92,28 @@ class LedgerReader:
 
     def rows(self) -> Iterator[ItemResult]:
         """Yield every result in the input's order."""
-        for row in self._chunks(SELECT, by="item", place=0):
-            yield decoded(row)
+        for row in self._chunks(SELECT[self._version], by="item", place=0):
+            yield self._result(row)
 
     def rows_as_finished(self) -> Iterator[ItemResult]:
         """Yield every result in the order in which the items came to their end."""
-        for row in self._chunks(SELECT, by="sequence", place=-1):
-            yield decoded(row)
+        for row in self._chunks(SELECT[self._version], by="sequence", place=-1):
+            yield self._result(row)
+
+    def lines_as_finished(self) -> Iterator[bytes]:
+        """Yield every record's line, in the order in which the items finished: the bytes of `results.jsonl`."""
+        if self._version == FIRST_VERSION:
+            for result in self.rows_as_finished():
+                yield encoded(record(result, run=self._run))
+            return
+        for row in self._chunks(SELECT[self._version], by="sequence", place=-1):
+            yield row[1]
+
+    def _result(self, row: tuple[Any, ...]) -> ItemResult:
+        if self._version == FIRST_VERSION:
+            return decoded_first(row[:-1])
+        _, line, provisional, _ = row
+        return decoded(line, provisional=bool(provisional))
 
     def images(self) -> Iterator[Image]:
         """Yield the images of the items that the run has changed, or may have."""
@@ -145,4 +167,4 @@ def read_ledger(path: Path) -> Iterator[LedgerReader]:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)) as connection:
             if not is_ledger(connection, path):
                 raise LedgerError(f"{path}: the ledger is empty: the process ended before the run began")
-            yield LedgerReader(connection)
+            yield LedgerReader(connection, run=path.parent.name)

@@ -3,29 +3,24 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from migrator.errors import LedgerError
-from migrator.results import ItemError, ItemResult, Status
 
 __all__ = [
     "APPLICATION_ID",
     "BUSY_S",
-    "COLUMNS",
+    "ITEM_INDEX",
+    "ITEM_TABLE",
     "SCHEMA",
     "SCHEMA_VERSION",
-    "decoded",
-    "encoded",
     "explained",
     "explanation",
     "is_ledger",
 ]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 APPLICATION_ID: Final = int.from_bytes(b"migr", "big")
 """What `file(1)` and we know a ledger by (sqlite.org/pragma.html#pragma_application_id)."""
@@ -33,62 +28,36 @@ APPLICATION_ID: Final = int.from_bytes(b"migr", "big")
 STRICT: Final = ", STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
 """Column types are enforced where SQLite knows how: the Python 3.11 of RHEL 9 is built on 3.34."""
 
-SCHEMA: Final = f"""
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID{STRICT};
+END: Final = STRICT.replace(",", "")
+
+ITEM_TABLE: Final = f"""
 CREATE TABLE item (
     item INTEGER PRIMARY KEY,
     key TEXT NOT NULL,
     attempt INTEGER NOT NULL,
     begun_ms INTEGER,
     status TEXT,
-    method TEXT,
-    url TEXT,
-    http_status INTEGER,
-    request_id TEXT,
-    finished_ms INTEGER,
-    duration_ms REAL,
-    waited_ms REAL,
-    verified INTEGER,
-    quota_limit INTEGER,
-    quota_remaining INTEGER,
-    quota_reset_s REAL,
     error_kind TEXT,
+    verified INTEGER,
     provisional INTEGER,
-    error TEXT,
+    line BLOB,
     sequence INTEGER,
     CHECK (item > 0)
-){STRICT.replace(",", "")};
-CREATE TABLE before (item INTEGER PRIMARY KEY, url TEXT NOT NULL, image BLOB NOT NULL){STRICT.replace(",", "")};
-CREATE INDEX item_sequence ON item (sequence) WHERE sequence IS NOT NULL;
+){END}
 """
+"""What is queried of an item, beside its record: `line` is the line of `results.jsonl`."""
 
-COLUMNS: Final = (
-    "item, key, status, method, url, http_status, attempt, request_id, finished_ms, duration_ms, waited_ms, "
-    "verified, quota_limit, quota_remaining, quota_reset_s, provisional, error"
-)
-"""In the order of the fields of `Row`."""
+ITEM_INDEX: Final = "CREATE INDEX item_sequence ON item (sequence) WHERE sequence IS NOT NULL"
+
+SCHEMA: Final = f"""
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID{STRICT};
+{ITEM_TABLE};
+CREATE TABLE before (item INTEGER PRIMARY KEY, url TEXT NOT NULL, image BLOB NOT NULL){END};
+{ITEM_INDEX};
+"""
 
 BUSY_S: Final = 5.0
 """Seconds to wait for a lock; only a backup tool or a curious reader could hold one."""
-
-
-ROW_FIELDS: Final = tuple(field.name for field in fields(ItemResult))
-
-
-def encoded(row: ItemResult) -> tuple[Any, ...]:
-    """Return a row's values in the order of `COLUMNS`."""
-    *values, error = (getattr(row, name) for name in ROW_FIELDS)
-    return (*values, None if error is None else msgspec.json.encode(error).decode())
-
-
-def decoded(values: tuple[Any, ...]) -> ItemResult:
-    """Return the row of such values, to which its sequence is added."""
-    named = dict(zip(ROW_FIELDS, values[:-1], strict=True))
-    named["status"] = Status(named["status"])
-    named["verified"] = None if named["verified"] is None else bool(named["verified"])
-    named["provisional"] = bool(named["provisional"])
-    named["error"] = None if named["error"] is None else msgspec.json.decode(named["error"], type=ItemError)
-    return ItemResult(**named)
 
 
 def is_ledger(connection: sqlite3.Connection, path: Path) -> bool:

@@ -26,29 +26,32 @@ import msgspec
 from migrator.errors import FolderError, LedgerError
 from migrator.results import ItemResult
 from migrator.store.files import open_private
+from migrator.store.item_record import encoded, record
 from migrator.store.ledger_schema import (
     APPLICATION_ID,
     BUSY_S,
-    COLUMNS,
     SCHEMA,
     SCHEMA_VERSION,
-    encoded,
     explained,
     explanation,
     is_ledger,
 )
+from migrator.store.ledger_upgrade import FIRST_VERSION, upgrade
 
 __all__ = ["Ledger"]
 
-RECORD: Final = f"INSERT OR REPLACE INTO item ({COLUMNS}, error_kind, sequence, begun_ms) VALUES {{rows}}"  # noqa: S608  constants alone
+RECORD: Final = (
+    "INSERT OR REPLACE INTO item "
+    "(item, key, status, attempt, begun_ms, error_kind, verified, provisional, line, sequence) VALUES {rows}"
+)
 WITHDRAW: Final = "DELETE FROM item WHERE status IS NULL AND item IN ({rows})"
 REOPEN: Final = "DELETE FROM item WHERE provisional"
 KEEP: Final = "INSERT OR IGNORE INTO before (item, url, image) VALUES (?, ?, ?)"
 PUT: Final = "INSERT OR REPLACE INTO meta SELECT key, value FROM json_each(?)"
 
-ROWS_A_STATEMENT: Final = 48
+ROWS_A_STATEMENT: Final = 96
 """Rows that one statement writes: Python's lock changes hands once for each statement, and not once for each row, which
-would cost the event loop a fifth of its time. SQLite before 3.32 takes 999 parameters, and a row has 20."""
+would cost the event loop a fifth of its time. SQLite before 3.32 takes 999 parameters, and a row has 10."""
 
 NOTE_S: Final = 0.02
 """Seconds that a note for which nobody waits may stay in memory, so that it need not have a commit of its own."""
@@ -63,8 +66,9 @@ class Ledger:
     believed again, so that sending stops at once. What was written is durable in the order in which it was asked for.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, run: str) -> None:
         self._connection = connection
+        self._run = run
         self._pending: list[Operation] = []
         self._committing = False
         self._batches: SimpleQueue[list[Operation] | None] = SimpleQueue()
@@ -88,10 +92,10 @@ class Ledger:
         """
         with explained(path):
             _prepare(path, create=create)
-            connection = _connect(path)
+            connection = _connect(path, run=path.parent.name)
         with closing(connection):
             with explained(path):
-                ledger = cls(connection)
+                ledger = cls(connection, run=path.parent.name)
             ledger._writer.start()
             try:
                 yield ledger
@@ -114,11 +118,14 @@ class Ledger:
         """
         self._enqueue(WITHDRAW, (item,))
 
-    async def settle(self, row: ItemResult) -> None:
-        """Record an item's end, and return once it is durable."""
+    async def settle(self, row: ItemResult) -> bytes:
+        """Record a result, and return its line for `results.jsonl` once it is durable."""
         self._sequence += 1
-        error_kind = None if row.error is None else row.error.kind
-        await self._durably(RECORD, (*encoded(row), error_kind, self._sequence, None))
+        kind = None if row.error is None else row.error.kind
+        line = encoded(record(row, run=self._run))
+        end = (row.status, row.attempts, None, kind, row.verified, row.provisional, line, self._sequence)
+        await self._durably(RECORD, (row.item, row.key, *end))
+        return line
 
     async def reopen(self) -> None:
         """Take back the results by which the run was stopped, so that their items are sent again."""
@@ -230,7 +237,7 @@ def _for_rows(statement: str, rows: int, columns: int) -> str:
 
 
 def _begun(item: int, key: str, attempt: int, at_ms: int) -> tuple[Any, ...]:
-    return (item, key, None, None, None, None, attempt, *[None] * 12, at_ms)
+    return (item, key, None, attempt, at_ms, None, None, None, None, None)
 
 
 def _prepare(path: Path, *, create: bool) -> None:
@@ -248,7 +255,7 @@ def _prepare(path: Path, *, create: bool) -> None:
             raise LedgerError(str(error)) from None
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, *, run: str) -> sqlite3.Connection:
     # isolation_level=None: transactions are begun where they are meant.
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
     try:
@@ -259,6 +266,8 @@ def _connect(path: Path) -> sqlite3.Connection:
                 f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
             )
         connection.execute("PRAGMA synchronous = FULL")
+        if connection.execute("PRAGMA user_version").fetchone() == (FIRST_VERSION,):
+            upgrade(connection, run=run)
     except BaseException:
         connection.close()
         raise

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,9 +16,9 @@ from result_rows import failure, result, results
 
 from migrator.messages import Instant
 from migrator.report.journal import Event, Journal, open_journal, write_results
-from migrator.report.records import record
 from migrator.results import ErrorKind, ItemError, ItemResult, Status
 from migrator.secret import Fingerprinter, Masker, Secret
+from migrator.store.item_record import encoded, record
 from migrator.store.ledger_reader import read_ledger
 from migrator.store.ledger_writer import Ledger
 from migrator.times import timestamp
@@ -45,12 +46,25 @@ def settle(path: Path, *rows: ItemResult) -> None:
     asyncio.run(settled())
 
 
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """Return the folder of a run, from whose name its records have the run's id."""
+    folder = tmp_path / RUN
+    folder.mkdir()
+    return folder
+
+
+def tell(journal: Journal, row: ItemResult) -> None:
+    """Tell a journal of a result, with the line that the ledger has of it."""
+    journal.item(row, encoded(record(row, run=RUN)))
+
+
 def live_lines(*rows: ItemResult) -> bytes:
     """Return what the journal writes of results while they happen."""
     file = io.BytesIO()
     journal = Journal(run=RUN, events=io.BytesIO(), results=file, masker=MASKER, clock=clock)
     for row in rows:
-        journal.item(row)
+        tell(journal, row)
     return file.getvalue()
 
 
@@ -107,7 +121,7 @@ def test_record_of_a_failure() -> None:
 )
 def test_level_tells_good_from_bad(status: Status, level: str) -> None:
     """Somebody who greps for errors finds the items that did not succeed, and no other."""
-    assert record(result(1, status=status), run=RUN)["level"] == level
+    assert record(result(1, status=status), run=RUN).level == level
 
 
 @pytest.mark.parametrize(
@@ -127,11 +141,12 @@ def test_timestamp(utc_ms: int, text: str) -> None:
 @given(rows=st.lists(results(st.integers(1, 10**9)), max_size=12, unique_by=lambda row: row.item))
 def test_line_written_again_is_the_same_bytes(tmp_path_factory: pytest.TempPathFactory, rows: list[ItemResult]) -> None:
     """What is written live and what is written again from the ledger cannot be told apart."""
-    folder = tmp_path_factory.mktemp("run")
+    folder = tmp_path_factory.mktemp("run") / RUN
+    folder.mkdir()
     settle(folder / "ledger.db", *rows)
 
     with read_ledger(folder / "ledger.db") as ledger:
-        write_results(folder / "results.jsonl", ledger, run=RUN)
+        write_results(folder / "results.jsonl", ledger)
 
     assert (folder / "results.jsonl").read_bytes() == live_lines(*rows)
 
@@ -152,31 +167,31 @@ ROWS = (result(3), failure(1), result(2))
         pytest.param(lambda _whole: None, id="no file"),
     ],
 )
-def test_damaged_results_are_mended(tmp_path: Path, damage: Callable[[bytes], bytes | None]) -> None:
+def test_damaged_results_are_mended(run_folder: Path, damage: Callable[[bytes], bytes | None]) -> None:
     """Whatever a crash has done to results.jsonl, it is written again as the ledger has it."""
-    settle(tmp_path / "ledger.db", *ROWS)
+    settle(run_folder / "ledger.db", *ROWS)
     left = damage(live_lines(*ROWS))
     if left is not None:
-        (tmp_path / "results.jsonl").write_bytes(left)
+        (run_folder / "results.jsonl").write_bytes(left)
 
-    with read_ledger(tmp_path / "ledger.db") as ledger:
-        mended = write_results(tmp_path / "results.jsonl", ledger, run=RUN)
+    with read_ledger(run_folder / "ledger.db") as ledger:
+        mended = write_results(run_folder / "results.jsonl", ledger)
 
     assert mended
-    assert (tmp_path / "results.jsonl").read_bytes() == live_lines(*ROWS)
-    assert stat.S_IMODE((tmp_path / "results.jsonl").stat().st_mode) == 0o600
+    assert (run_folder / "results.jsonl").read_bytes() == live_lines(*ROWS)
+    assert stat.S_IMODE((run_folder / "results.jsonl").stat().st_mode) == 0o600
 
 
-def test_sound_results_are_left_alone(tmp_path: Path) -> None:
+def test_sound_results_are_left_alone(run_folder: Path) -> None:
     """A file that is as the ledger has it is only read."""
-    settle(tmp_path / "ledger.db", *ROWS)
-    (tmp_path / "results.jsonl").write_bytes(live_lines(*ROWS))
-    before = (tmp_path / "results.jsonl").stat().st_ino
+    settle(run_folder / "ledger.db", *ROWS)
+    (run_folder / "results.jsonl").write_bytes(live_lines(*ROWS))
+    before = (run_folder / "results.jsonl").stat().st_ino
 
-    with read_ledger(tmp_path / "ledger.db") as ledger:
-        assert not write_results(tmp_path / "results.jsonl", ledger, run=RUN)
+    with read_ledger(run_folder / "ledger.db") as ledger:
+        assert not write_results(run_folder / "results.jsonl", ledger)
 
-    assert (tmp_path / "results.jsonl").stat().st_ino == before
+    assert (run_folder / "results.jsonl").stat().st_ino == before
 
 
 def test_event_is_a_line_of_json_at_once(tmp_path: Path) -> None:
@@ -241,21 +256,21 @@ def test_subscribers_are_told_of_events_and_results(tmp_path: Path) -> None:
         journal.subscribe(lambda event: seen.append(dict(event)))
 
         journal.event("run.started", note=CREDENTIAL.reveal())
-        journal.item(result(1))
+        tell(journal, result(1))
 
     assert [event["event"] for event in seen] == ["run.started", "item"]
     assert seen[0]["note"] == MASKED
-    assert seen[1] == record(result(1), run=RUN)
+    assert seen[1] == msgspec.to_builtins(record(result(1), run=RUN))
 
 
 def test_results_are_visible_before_the_end(tmp_path: Path) -> None:
     """Where results come in slowly each one can be read at once; an event or a flush brings out the rest."""
     with journal_in(tmp_path) as journal:
-        journal.item(result(1, finished_ms=1_000_000))
-        journal.item(result(2, finished_ms=1_001_000))
+        tell(journal, result(1, finished_ms=1_000_000))
+        tell(journal, result(2, finished_ms=1_001_000))
         assert len(lines(tmp_path / "results.jsonl")) == 2
 
-        journal.item(result(3, finished_ms=1_001_001))
+        tell(journal, result(3, finished_ms=1_001_001))
         journal.flush()
         assert len(lines(tmp_path / "results.jsonl")) == 3
 
@@ -266,7 +281,7 @@ def test_journal_is_appended_to(tmp_path: Path) -> None:
     for number in (1, 2):
         with journal_in(tmp_path) as journal:
             journal.event("run.started")
-            journal.item(result(number))
+            tell(journal, result(number))
 
     assert [line["item"] for line in lines(tmp_path / "results.jsonl")] == [1, 2]
     assert len(lines(tmp_path / "events.jsonl")) == 2
@@ -291,7 +306,7 @@ def test_full_disk_ends_the_journal_and_not_the_run() -> None:
 
     journal.event("one")
     for number in range(1, 1000):
-        journal.item(result(number))
+        tell(journal, result(number))
     journal.event("two")
     journal.close()
 
@@ -305,7 +320,7 @@ def test_events_never_fill_the_disk(tmp_path: Path) -> None:
     with journal_in(tmp_path) as journal:
         for number in range(400):
             journal.event("noise", number=number, text=text)
-        journal.item(result(1))
+        tell(journal, result(1))
 
     files = sorted(path.name for path in tmp_path.iterdir())
     assert files == ["events.1.jsonl", "events.jsonl", "results.jsonl"]

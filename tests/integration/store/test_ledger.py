@@ -234,7 +234,7 @@ async def test_value_that_cannot_be_stored_is_told(path: Path) -> None:
     """A value that SQLite does not take ends in an error and not in waiting for ever."""
     async with Ledger.open(path) as ledger:
         with pytest.raises(LedgerError, match="cannot be recorded"):
-            await ledger.settle(result(1, limit=2**70))
+            await ledger.settle(result(1, attempts=2**70))
 
 
 async def test_locked_ledger(path: Path) -> None:

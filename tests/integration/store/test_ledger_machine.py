@@ -62,7 +62,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     async def at_once(self, operations: list[tuple[str, int, object]]) -> None:
         """Ask for operations in one turn of the loop, so that they go together, and wait for them all."""
-        waiting: list[Awaitable[None]] = []
+        waiting: list[Awaitable[object]] = []
         ended: set[int] = set()
         for name, item, value in operations:
             if name == "withdraw" and item in ended:
@@ -83,7 +83,7 @@ class LedgerMachine(RuleBasedStateMachine):
         await self.ledger.put(last="turn")
         self.meta["last"] = "turn"
 
-    def ask(self, name: str, item: int, value: object) -> Awaitable[None] | None:
+    def ask(self, name: str, item: int, value: object) -> Awaitable[object] | None:
         """Ask the ledger and the model for one operation, and return what is to be waited for."""
         match name, value:
             case "begin", int():

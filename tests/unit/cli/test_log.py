@@ -10,8 +10,8 @@ from result_rows import failure, result
 
 from migrator.cli.log import Log
 from migrator.options import LogFormat
-from migrator.report.records import record
 from migrator.results import ItemResult
+from migrator.store.item_record import record
 
 RUN = "job-20261123T120000Z-0a1b"
 
@@ -21,7 +21,7 @@ def told(log: Log, *rows: ItemResult) -> None:
     for level in ("debug", "info", "warning", "error"):
         log.event({"event": f"an.event.{level}", "level": level, "run": RUN, "cause": "\x1b[2Jcleared"})
     for row in rows:
-        log.item(record(row, run=RUN))
+        log.item(msgspec.to_builtins(record(row, run=RUN)))
 
 
 @pytest.mark.parametrize(
