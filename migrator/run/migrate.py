@@ -6,6 +6,7 @@ from pathlib import Path
 from time import time
 from urllib.parse import urlsplit
 
+from migrator import __version__
 from migrator.errors import FolderError, LedgerError, MigratorError, NotConfirmedError
 from migrator.options import RunOptions
 from migrator.report.observer import Observer
@@ -137,6 +138,8 @@ def _goes_on(meta: Mapping[str, str], work: WorkFacts, name: str) -> bool:
     choice = "Put the old one back to go on with it, or give --fresh to start a new run with all items."
     if kind != work.kind or (kind != "run" and items_digest != work.items_digest):
         raise MigratorError(f"the {kind} {name} is unfinished: finish it first, or give --fresh")
+    if (started_by := meta.get("version", __version__)) != __version__:
+        choice = f"migrator {started_by} can finish it. {choice}"
     if items_digest != work.items_digest:
         raise MigratorError(f"{work.name} has changed since the unfinished run {name} began. {choice}")
     if meta.get("job_digest") != work.job_digest:
