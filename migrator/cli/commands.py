@@ -70,6 +70,20 @@ Exit codes: 0 every item can be written; 1 some are missing, forbidden or unread
     ],
 )
 
+VERIFY: Final = Command(
+    "verify",
+    "run_commands:verify",
+    help="""Compare a run's ledger with its files, and mend the files; with --read, with the server too.
+
+Exit codes: 0 all is consistent, or was mended; 1 something is not; 2 wrong use.""",
+    example="migrator verify last\nmigrator verify last --read",
+    parameters=[
+        _run(),
+        Extra("--read", group=SAFETY, is_flag=True, help="Also compare what the server holds of each item."),
+        _json(),
+    ],
+)
+
 EXPORT: Final = Command(
     "export",
     "job_commands:export",
@@ -257,6 +271,7 @@ COMMANDS: Final = (
     RETRY,
     ROLLBACK,
     RECONCILE,
+    VERIFY,
     EXPORT,
     STATUS,
     CTL,

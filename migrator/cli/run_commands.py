@@ -15,10 +15,12 @@ from migrator.cli.terminal import calling
 from migrator.commands import prune as pruning
 from migrator.commands import reconcile as reconciling
 from migrator.commands import status as standing
+from migrator.commands import verify as verifying
 from migrator.commands.join import joined
 from migrator.commands.report import write_report
 from migrator.commands.retry import find_job, retry_work
 from migrator.commands.rollback import RollbackWork
+from migrator.errors import MigratorError
 from migrator.job.job_file import Job
 from migrator.job.source import Source
 from migrator.options import IfRunning, RunOptions, resolve
@@ -27,7 +29,7 @@ from migrator.run.migrate import migrate
 from migrator.store.state_folder import StateFolder
 from migrator.times import parse_duration
 
-__all__ = ["ctl", "prune", "reconcile", "report", "retry", "rollback", "status"]
+__all__ = ["ctl", "prune", "reconcile", "report", "retry", "rollback", "status", "verify"]
 
 
 def status(run: str | None, *, as_json: bool, **typed: Any) -> None:
@@ -84,6 +86,32 @@ async def reconcile(run: str, *, as_json: bool, **typed: Any) -> int:
             f"{place.name}: {found.succeeded} succeeded, {found.not_applied} not applied, "
             f"{found.changed_since} changed since, {found.still_in_doubt} still in doubt"
         )
+    return int(found.exit_code)
+
+
+async def verify(run: str, *, read: bool, as_json: bool, **typed: Any) -> int:
+    """Compare a run's ledger with its files and the server."""
+    state = _state(typed, "verify")
+    place = state.find(run)
+
+    async def origin() -> tuple[Job, Source]:
+        job, source, meta = _origin(place, typed)
+        return await joined(job, source, _options(typed, {}, job.source, meta, command="verify")), source
+
+    async with state.lock(verifying.locked_job(place), IfRunning.SKIP) as holder:
+        if holder is not None:
+            raise MigratorError(f"the run is active ({holder}); verify it when it has ended")
+        found = await verifying.verify(place, state, origin=origin)
+        if read:
+            job, source, meta = _origin(place, typed)
+            chosen = _options(typed, {}, job.source, meta, command="verify")
+            job = await joined(job, source, chosen)
+            masker = state.masker(job.api.credentials())
+            await verifying.verify_server(place, job, source, chosen, masker=masker, found=found)
+    if as_json:
+        say(as_document({"run": place.name, **msgspec.to_builtins(found), "exit_code": int(found.exit_code)}))
+    else:
+        say(found.text(place.name))
     return int(found.exit_code)
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from migrator.errors import LedgerError
 from migrator.results import ErrorKind, ItemResult, Status
 from migrator.store.item_record import decoded, encoded, record
@@ -60,6 +62,26 @@ class LedgerReader:
     def meta(self) -> Mapping[str, str]:
         """Return the facts about the run."""
         return dict(self._connection.execute("SELECT name, value FROM meta"))
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with the ledger itself: the database, and records that are not those of their row."""
+        for (said,) in self._connection.execute("PRAGMA quick_check"):
+            if said != "ok":
+                yield f"the ledger is damaged: {said}"
+                return
+        unfinished = "SELECT count(*) FROM item WHERE (status IS NULL) != (sequence IS NULL)"
+        for (count,) in self._connection.execute(unfinished):
+            if count:
+                yield f"the ledger has {count} results without a place in their order"
+        for row in self._chunks(SELECT[self._version].replace("item,", "item, status,", 1), by="item"):
+            item, status, *rest = row
+            try:
+                found = self._result((item, *rest))
+            except (msgspec.MsgspecError, ValueError, TypeError):
+                yield f"the ledger's record of item {item} cannot be read"
+                continue
+            if (found.item, found.status) != (item, status):
+                yield f"the ledger's record of item {item} says something else than its row"
 
     def counts(self) -> Counter[Status]:
         """Return how many items have come to which end."""

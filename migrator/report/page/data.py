@@ -251,7 +251,9 @@ class Seen:
     def _read_event(self, line: bytes) -> None:
         try:
             event = msgspec.json.decode(line, type=dict[str, Any])
-            name, at = str(event["event"]), str(event["timestamp"])
+            name = str(event["event"])
+            # A run ends when its summary says so: the page is the same, written before this event or after it.
+            at = str(event["finished"] if name == "run.ended" and "finished" in event else event["timestamp"])
             at_ms = milliseconds_of(at)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, ValueError):
             return
