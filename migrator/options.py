@@ -234,6 +234,7 @@ class RunOptions:
         OUTPUT, RUNS, LOG_LEVEL, "info", "The least important events that are shown.", shown="info"
     )
     quiet: bool = _option(OUTPUT, RUNS, FLAG, False, "Print nothing if all is well.")
+    strict: bool = _option(SAFETY, RUN | {"plan", "check"}, FLAG, False, "Take warnings of the check for errors.")
     redact_files: bool = _option(OUTPUT, SENDS, FLAG, False, "Mask secrets in succeeded.csv and failed.csv too.")
     metrics_file: str | None = _option(
         OUTPUT, RUNS, FILE, None, "Write metrics there, for Prometheus' node exporter.", in_job_file=False

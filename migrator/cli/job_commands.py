@@ -39,8 +39,9 @@ async def run(job: str, items: str | None, template: str | None, *, as_json: boo
     async with refusals_told(found, chosen, tell=note):
         origin = open_items(found, job, items, template)
         found = await joined(found, origin, chosen)
-        verdict = checked(found, origin, limit=chosen.limit)
-        refuse_invalid(verdict, origin)
+        server = chosen.base_url or found.api.base_url
+        verdict = checked(found, origin, limit=chosen.limit, server=server, quiet=chosen.quiet)
+        refuse_invalid(verdict, origin, strict=chosen.strict)
         with calling(chosen, found.notify) as caller:
             ending = await migrate(JobWork(found, origin, verdict, chosen), chosen, caller)
     return ended(ending, chosen, as_json=as_json)
@@ -61,11 +62,12 @@ def check(job: str, items: str | None, template: str | None, *, as_json: bool, *
             "items": verdict.items,
             "problem_count": verdict.problem_count,
             "problems": problems,
+            "warnings": verdict.warnings,
         }
         say(msgspec.json.encode(document).decode())
     elif not verdict.problem_count:
         say(f"{origin.name}: {verdict.items} items, no problems")
-    refuse_invalid(verdict, origin)
+    refuse_invalid(verdict, origin, strict=chosen.strict)
 
 
 async def plan(
@@ -76,8 +78,8 @@ async def plan(
     chosen = resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source, command="plan")
     origin = open_items(found, job, items, template)
     found = await joined(found, origin, chosen)
-    verdict = checked(found, origin, limit=chosen.limit)
-    refuse_invalid(verdict, origin)
+    verdict = checked(found, origin, limit=chosen.limit, server=chosen.base_url or found.api.base_url)
+    refuse_invalid(verdict, origin, strict=chosen.strict)
     made = await planning.make_plan(found, origin, verdict, chosen, tell=note)
     if out is not None:
         write_plan(Path(out), made)

@@ -3,14 +3,17 @@
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 
 import click
 
+from migrator.commands.webhooks.hosts import Rules
 from migrator.errors import MigratorError
 from migrator.job import source
 from migrator.job.check import Verdict, check
 from migrator.job.job_file import Job
 from migrator.job.source import Source
+from migrator.messages import host_of, is_loopback
 
 __all__ = ["checked", "commands_allowed", "find_job", "open_items", "refuse_invalid"]
 
@@ -35,23 +38,31 @@ def commands_allowed(typed: Mapping[str, object]) -> bool:
     }
 
 
-def checked(job: Job, origin: Source, *, limit: int | None) -> Verdict:
-    """Check the whole input and print what is wrong with it."""
-    verdict = check(origin.rewound(), form=origin.form, job=job, name=origin.name, limit=limit)
+def checked(job: Job, origin: Source, *, limit: int | None, server: str | None = None, quiet: bool = False) -> Verdict:
+    """Check the whole input and print what is wrong with it; `server` is where it is to be sent."""
+    rules = Rules(job, rehearsal=server is None or is_loopback(host_of(server) or ""))
+    see = rules.see if rules.wanted else None
+    verdict = check(origin.rewound(), form=origin.form, job=job, name=origin.name, limit=limit, see=see)
+    verdict = replace(verdict, warnings=tuple(str(warned) for warned in rules.warnings()))
     for problem in verdict.problems:
         click.echo(str(problem), err=True)
     more = verdict.problem_count - len(verdict.problems)
     if more:
         click.echo(f"… and {more} more", err=True)
+    for warning in () if quiet else verdict.warnings:
+        click.echo(f"{origin.name}: warning: {warning}", err=True)
     return verdict
 
 
-def refuse_invalid(verdict: Verdict, origin: Source) -> None:
+def refuse_invalid(verdict: Verdict, origin: Source, *, strict: bool) -> None:
     """Say how much is wrong with an input, if anything is, and go no further.
 
     Raises:
-        MigratorError: the input is not valid.
+        MigratorError: the input is not valid, or there are warnings, which `strict` takes for errors.
     """
     if verdict.problem_count:
         problems = f"{verdict.problem_count} problem{'s' if verdict.problem_count != 1 else ''}"
         raise MigratorError(f"{origin.name}: {problems}; nothing was sent")
+    if strict and verdict.warnings:
+        count = len(verdict.warnings)
+        raise MigratorError(f"{origin.name}: {count} warning{'s' if count != 1 else ''} (--strict); nothing was sent")

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Final
 
 from migrator.api.session import Session, safe_base_url
-from migrator.commands.webhooks import Verdict as Probe
-from migrator.commands.webhooks import preflight, write_retired
+from migrator.commands.webhooks.probe import Verdict as Probe
+from migrator.commands.webhooks.probe import preflight
+from migrator.commands.webhooks.unused import write_retired
 from migrator.job.check import Verdict
 from migrator.job.items import read_cells
 from migrator.job.job_file import Job

@@ -3,7 +3,7 @@
 import array
 import hashlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, BinaryIO, Final
 
@@ -36,15 +36,25 @@ class Verdict:
         problems: the first hundred.
         problem_count: all of them.
         digest: SHA-256 of the bytes.
+        warnings: what may be wrong, each cause once; nothing of it keeps an item from being sent.
     """
 
     items: int
     problems: tuple[Problem, ...]
     problem_count: int
     digest: str
+    warnings: tuple[str, ...] = ()
 
 
-def check(source: BinaryIO, *, form: Form, job: Job, name: str, limit: int | None = None) -> Verdict:
+def check(
+    source: BinaryIO,
+    *,
+    form: Form,
+    job: Job,
+    name: str,
+    limit: int | None = None,
+    see: Callable[[Item], None] | None = None,
+) -> Verdict:
     """Check every row of an input; what comes behind the limit is not looked at.
 
     Args:
@@ -53,6 +63,7 @@ def check(source: BinaryIO, *, form: Form, job: Job, name: str, limit: int | Non
         job: says what is allowed.
         name: the input's name, for problems.
         limit: rows to look at.
+        see: is told each item that can be sent.
     """
     keys = _Keys()
     rows = 0
@@ -66,6 +77,8 @@ def check(source: BinaryIO, *, form: Form, job: Job, name: str, limit: int | Non
             if isinstance(found, Item) and not wrong:
                 rows += 1
                 add(found.key)
+                if see is not None:
+                    see(found)
                 if not rows % SPILL_EVERY:
                     keys.spill()
                 if rows == limit:

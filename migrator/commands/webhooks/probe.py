@@ -5,14 +5,11 @@ they are not; the words are those that public clients have collected. Only `/ser
 `/workflows/` or `/triggers/` starts what is behind it. The requests carry no credentials and have their own limiter.
 """
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
@@ -21,19 +18,14 @@ from aiolimiter import AsyncLimiter
 from yarl import URL
 
 from migrator import __version__
-from migrator.api.session import Session
 from migrator.errors import MigratorError
-from migrator.job.collection import Collection
 from migrator.job.items import Item, read_items
 from migrator.job.job_file import Job, Preflight
 from migrator.job.problems import Problem
 from migrator.job.source import Source
 from migrator.secret import Secret
-from migrator.store.files import write_atomically
-from migrator.store.ledger_reader import LedgerReader
-from migrator.store.vault import Vault
 
-__all__ = ["Verdict", "preflight", "probe_all", "verdict_of", "write_retired"]
+__all__ = ["Verdict", "preflight", "probe_all", "verdict_of"]
 
 HOSTS: Final = frozenset({"hooks.slack.com", "hooks.slack-gov.com"})
 ALIVE: Final = frozenset({"no_text", "missing_text", "missing_text_or_fallback_or_attachments"})
@@ -178,49 +170,3 @@ async def _probe(session: aiohttp.ClientSession, limiter: AsyncLimiter, target: 
 
 def _pause_s(retry_after: str) -> float:
     return min(LONGEST_PAUSE_S, float(retry_after)) if retry_after.isdecimal() else 1.0
-
-
-NAME: Final = "retired.csv"
-
-
-async def write_retired(
-    place: Path, reader: LedgerReader, session: Session, *, collection: Collection, vault: Vault
-) -> int:
-    """Write `retired.csv`, with a row for each old webhook that nothing uses any more, and return how many there are.
-
-    A webhook is a credential, so its fingerprint stands for it: the one that `export --redact` shows.
-
-    Raises:
-        ReadingError: the collection cannot be read.
-        WaitTooLong: the quota makes us wait for longer than the user allows.
-        FolderError: it cannot be written.
-    """
-    old: dict[str, tuple[int, str]] = {}
-    for kept in reader.images():
-        image: Any = vault.open(kept.item, kept.locked)
-        for url in set(urls_in(image["before"])) - set(urls_in(image["sent"])):
-            old[url] = kept.item, kept.key
-    async for page in session.reader.pages(collection, base_url=session.base_url):
-        for record in page.records:
-            for url in urls_in(record):
-                old.pop(url, None)
-    text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("item", "key", "webhook"))
-    table.writerows((item, key, session.masker.shown(Secret(url))) for url, (item, key) in old.items())
-    with write_atomically(place / NAME) as file:
-        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
-    return len(old)
-
-
-def urls_in(value: Any) -> Iterator[str]:
-    """Yield every URL that is a text in a document."""
-    if isinstance(value, str):
-        if value.startswith(("https://", "http://")):
-            yield value
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from urls_in(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from urls_in(inner)
