@@ -234,6 +234,9 @@ class RunOptions:
         OUTPUT, RUNS, LOG_LEVEL, "info", "The least important events that are shown.", shown="info"
     )
     quiet: bool = _option(OUTPUT, RUNS, FLAG, False, "Print nothing if all is well.")
+    terraform: str | None = _option(
+        SAFETY, RUN | {"plan"}, FILE, None, "Name what Terraform owns, by the output of terraform show -json."
+    )
     strict: bool = _option(SAFETY, RUN | {"plan", "check"}, FLAG, False, "Take warnings of the check for errors.")
     redact_files: bool = _option(OUTPUT, SENDS, FLAG, False, "Mask secrets in succeeded.csv and failed.csv too.")
     metrics_file: str | None = _option(

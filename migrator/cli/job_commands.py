@@ -42,8 +42,11 @@ async def run(job: str, items: str | None, template: str | None, *, as_json: boo
         server = chosen.base_url or found.api.base_url
         verdict = checked(found, origin, limit=chosen.limit, server=server, quiet=chosen.quiet)
         refuse_invalid(verdict, origin, strict=chosen.strict)
+        work = JobWork(found, origin, verdict, chosen)
+        for warning in work.warnings():
+            note(warning)
         with calling(chosen, found.notify) as caller:
-            ending = await migrate(JobWork(found, origin, verdict, chosen), chosen, caller)
+            ending = await migrate(work, chosen, caller)
     return ended(ending, chosen, as_json=as_json)
 
 
@@ -80,6 +83,8 @@ async def plan(
     found = await joined(found, origin, chosen)
     verdict = checked(found, origin, limit=chosen.limit, server=chosen.base_url or found.api.base_url)
     refuse_invalid(verdict, origin, strict=chosen.strict)
+    for warning in JobWork(found, origin, verdict, chosen).warnings() if chosen.terraform else ():
+        note(warning)
     made = await planning.make_plan(found, origin, verdict, chosen, tell=note)
     if out is not None:
         write_plan(Path(out), made)

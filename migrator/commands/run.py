@@ -4,9 +4,12 @@ import shlex
 from collections.abc import AsyncIterator, Container, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from migrator.api.session import Session, safe_base_url
+from migrator.commands.terraform import FILE as TFVARS
+from migrator.commands.terraform import owned_in, read_show, warning_of, write_variables
 from migrator.commands.webhooks.probe import Verdict as Probe
 from migrator.commands.webhooks.probe import preflight
 from migrator.commands.webhooks.unused import write_retired
@@ -18,6 +21,7 @@ from migrator.job.template import Template, requests_of
 from migrator.messages import Request
 from migrator.options import RunOptions
 from migrator.report.csv_files import Cells
+from migrator.results import Status
 from migrator.run.pool import BATCH
 from migrator.run.preconditions import Precondition, needs_of, open_preconditions
 from migrator.run.work_list import RunFiles, WorkFacts
@@ -61,6 +65,8 @@ class JobWork:
     ) -> None:
         self._job, self._source, self._rows = job, source, verdict.items
         self._only = only
+        self._terraform = None if options.terraform is None else Path(options.terraform)
+        self._addresses = {} if self._terraform is None else read_show(self._terraform)
         base_url = safe_base_url(job.api, options)
         self._template = Template.compile(job, base_url=base_url)
         total = verdict.items if only is None else only_count
@@ -100,6 +106,14 @@ class JobWork:
         """Yield the requests of all items but those that are done, whose numbers ascend."""
         return requests_of(self._source, self._job, self._template, total=self._rows, only=self._only, finished=done)
 
+    def warnings(self) -> list[str]:
+        """Return what a user has to know before the run: what Terraform would put back."""
+        if self._terraform is None:
+            return []
+        owned = [address for _, address in owned_in(self.requests(iter(())), self._addresses)]
+        warning = warning_of(owned, total=self.facts.total, path=self._terraform)
+        return [] if warning is None else [warning]
+
     def cells(self) -> Cells:
         """Open the items file again, for the files with its own columns."""
         return read_cells(self._source.rewound(), form=self._source.form, name=self._source.name)
@@ -127,7 +141,18 @@ class JobWork:
         return [f"{count} of the new webhooks {what}" for kind, what in UNPROVEN.items() if (count := found[kind])]
 
     async def after(self, session: Session, files: RunFiles) -> Sequence[str]:
-        """Write the list of the old webhooks that nothing uses any more, where before-images tell them."""
+        """Write what follows from the run: Terraform's new values, and the old webhooks that nothing uses any more."""
+        return [*self._hand_over(files), *await self._retire(session, files)]
+
+    def _hand_over(self, files: RunFiles) -> Sequence[str]:
+        if not self._addresses:
+            return ()
+        owned = owned_in(self.requests(iter(())), self._addresses)
+        written = {row.item for row in files.reader.rows() if row.status in {Status.SUCCEEDED, Status.UNCHANGED}}
+        count = write_variables(files.place, owned, written)
+        return [f"{count} of the items are Terraform's: put the values of {TFVARS} into its variables"] if count else []
+
+    async def _retire(self, session: Session, files: RunFiles) -> Sequence[str]:
         collection = self._job.api.collection
         if self._needs is None or self._needs.passphrase is None or collection is None:
             return ()
