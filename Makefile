@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint format shape coverage mutate matrix release-check docs bench bench-throttle interop-profiles crash power-loss model soak fuzz clean
+.PHONY: help install demo test lint format shape coverage mutate matrix release-check docs bench bench-throttle interop interop-profiles crash power-loss model soak fuzz clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ power-loss: install ## replay the writes of a run as a power loss leaves them (n
 
 model: install ## try made-up histories of runs, kills, signals, retries and rollbacks; some minutes
 	timeout 1200 $(BIN)/python tests/model.py
+
+interop: install ## migrate on real servers that others wrote (Kinto, json-server), with kills; 15 minutes at the most
+	timeout 900 $(BIN)/python tests/interop.py
 
 fuzz: install ## let atheris try the readers of CSV, job files and rate-limit headers, a minute each
 	$(BIN)/pip install --quiet atheris || true

@@ -60,6 +60,7 @@ class AnswerRules:
         error: where a refusal says why (JMESPath); None where that is looked for.
         replaced_whole: members that the API replaces as one value (JSON Pointers, RFC 6901).
         read_only: members that the API alone writes (JSON Pointers); they are not compared and not written.
+        shown_as: by JSON Pointer, what an API shows in place of a value, and the value that is written.
     """
 
     record: str | None = None
@@ -67,6 +68,7 @@ class AnswerRules:
     error: str | None = None
     replaced_whole: frozenset[str] = frozenset()
     read_only: frozenset[str] = frozenset()
+    shown_as: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 NO_RULES: Final = AnswerRules()

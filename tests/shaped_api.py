@@ -91,12 +91,14 @@ class ShapedApi:
         if request.content_type == "application/x-www-form-urlencoded":
             return dict(merge_patch(record, _unbracketed(body.decode())))
         document = json.loads(body)
+        if request.content_type == "application/json-patch+json":
+            whole = {self.wrap: record} if self.wrap_requests and self.wrap is not None else record
+            patched = json_patch(whole, document)
+            return dict(patched[self.wrap]) if self.wrap_requests and self.wrap is not None else patched
         if self.wrap_requests and self.wrap is not None:
             document = document[self.wrap]
         if request.method == "PUT":
             return dict(document)
-        if request.content_type == "application/json-patch+json":
-            return json_patch(record, document)
         return dict(merge_patch(record, document))
 
 

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from migrator.api.error_body import Mask, read_error
 from migrator.api.expressions import search
-from migrator.api.state import changes, record_in, wanted_of
+from migrator.api.state import changes, is_normalised, record_in, wanted_of
 from migrator.job.json_reader import Unreadable, decode
 from migrator.messages import JSON, Answer, Failure, FailureKind, Reply, Request, start_of_body
 from migrator.options import Verify
@@ -86,6 +86,13 @@ KINDS: Final[Mapping[int, ErrorKind]] = {
 
 INVALID_KEY: Final = re.compile(r"invalid api[ -]key|api[ -]key is invalid", re.IGNORECASE)
 """How a 403 says that the credentials themselves are refused (the test of Confluent's own Terraform provider)."""
+NORMALISED: Final = "; it holds another spelling of the same value, so that it seems to normalise what it is sent"
+
+NOT_FINISHED: Final = (
+    "the server accepted the request (202) and has not finished it; what became of it is not known: migrator reconcile "
+    "reads it later"
+)
+
 THROTTLED_CODE: Final = re.compile(r'"code"\s*:\s*"(?:THROTTLED|RATE_?LIMITED)"', re.IGNORECASE)
 """How a GraphQL API says in a 200 that the request was refused for its cost (Shopify's and Linear's references)."""
 
@@ -167,6 +174,8 @@ def _success(request: Request, reply: Reply, verify: Verify, mask: Mask) -> Outc
     """Judge a 2xx answer, whose body must hold what was sent: servers ignore the members that they do not know."""
     if request.rules.success is not None and reply.body and (refused := _refused_in_2xx(request, reply, mask)):
         return refused
+    if reply.status == 202:
+        return _accepted(request, reply, verify)
     if verify is Verify.NONE or request.body is None or (not reply.body and not reply.truncated):
         return Outcome(status=Status.SUCCEEDED)
     got = Unreadable("is longer than what is read of it") if reply.truncated else decode(reply.body)
@@ -194,6 +203,18 @@ def _refused_in_2xx(request: Request, reply: Reply, mask: Mask) -> Outcome | Non
     )
 
 
+def _accepted(request: Request, reply: Reply, verify: Verify) -> Outcome:
+    """Judge a 202, which is accepted and not finished (RFC 9110, section 15.3.3), unless it shows what was wanted."""
+    found = decode(reply.body)
+    if verify is not Verify.NONE and wanted_of(request) and not reply.truncated and not isinstance(found, Unreadable):
+        shown = held(request, record_in(found, request.rules), status=reply.status)
+        if shown.verified:
+            return shown
+    return Outcome(
+        status=Status.IN_DOUBT, error=ItemError(kind=ErrorKind.PROTOCOL, status=reply.status, message=NOT_FINISHED)
+    )
+
+
 def held(request: Request, record: JSON, *, status: int) -> Outcome:
     """Tell whether a server holds what was sent.
 
@@ -206,7 +227,8 @@ def held(request: Request, record: JSON, *, status: int) -> Outcome:
     if wanted is None:
         return Outcome(status=Status.SUCCEEDED)
     found = list(changes(wanted, record, request.rules))
-    missing = [change.pointer for change in found if not change.masked]
+    different = [change for change in found if not change.masked]
+    missing = [change.pointer for change in different]
     if not missing:
         # Where the service shows a mask, what it holds cannot be told.
         return Outcome(status=Status.SUCCEEDED, verified=None if found else True)
@@ -214,7 +236,8 @@ def held(request: Request, record: JSON, *, status: int) -> Outcome:
         kind=ErrorKind.MISMATCH,
         status=status,
         pointer=missing[0],
-        message=f"the server answered {status}, but does not hold what was sent at {', '.join(missing[:5])}",
+        message=f"the server answered {status}, but does not hold what was sent at {', '.join(missing[:5])}"
+        + (NORMALISED if all(map(is_normalised, different)) else ""),
     )
     return Outcome(status=Status.FAILED, error=error, verified=False)
 

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 
 from migrator.api.attempts import Attempts
 from migrator.api.paging import PageSeen, next_page, records_of
-from migrator.api.state import record_in
+from migrator.api.state import as_written, record_in
 from migrator.errors import PagingError, ReadingError
 from migrator.job.collection import Collection
 from migrator.job.json_reader import Unreadable, decode
@@ -167,7 +167,8 @@ class Reader:
                 )
             seen.add(url)
             before += len(records)
-            yield Page(records=[one for one in records if isinstance(one, dict)], next=url)
+            shown = [as_written(one, rules) for one in records]
+            yield Page(records=[one for one in shown if isinstance(one, dict)], next=url)
 
     async def _get(self, request: Request) -> tuple[Outcome, Reply | None]:
         async with self._attempts.until_done(request) as answered:

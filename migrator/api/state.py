@@ -5,9 +5,10 @@ show more members than that, and other writers may change those at any time. Arr
 that replaces an object as one value names it in `replaced_whole`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
+from unicodedata import normalize
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -21,9 +22,11 @@ __all__ = [
     "BeforeImage",
     "Change",
     "Restoration",
+    "as_written",
     "before_image",
     "changes",
     "hidden_members",
+    "is_normalised",
     "kept_image",
     "kept_request",
     "not_the_record",
@@ -74,11 +77,25 @@ def wanted_of(request: Request) -> Mapping[str, JSON] | None:
 
 
 def record_in(document: JSON, rules: AnswerRules) -> JSON:
-    """Return the record that an answer holds; None where it holds none."""
-    if rules.record is None:
-        return document
-    found: JSON = search(rules.record, document)
-    return found
+    """Return the record that an answer holds, in the words that the API takes; None where it holds none."""
+    found: JSON = document if rules.record is None else search(rules.record, document)
+    return as_written(found, rules)
+
+
+def as_written(record: JSON, rules: AnswerRules) -> JSON:
+    """Return a record with the values that are written in place of those that the API shows for them."""
+    for pointer, written in rules.shown_as.items():
+        record = _renamed(record, pointer.split("/")[1:], written)
+    return record
+
+
+def _renamed(value: JSON, path: Sequence[str], written: Mapping[str, str]) -> JSON:
+    if not path:
+        return written.get(value, value) if isinstance(value, str) else value
+    name = path[0].replace("~1", "/").replace("~0", "~")
+    if not isinstance(value, Mapping) or name not in value:
+        return value
+    return {**value, name: _renamed(value[name], path[1:], written)}
 
 
 def changes(wanted: JSON, state: JSON, rules: AnswerRules = NO_RULES, pointer: str = "") -> Iterator[Change]:
@@ -98,6 +115,17 @@ def changes(wanted: JSON, state: JSON, rules: AnswerRules = NO_RULES, pointer: s
                 yield Change(below, ABSENT, value, masked=False)
     elif isinstance(wanted, bool) != isinstance(state, bool) or wanted != state:
         yield Change(pointer or "/", state, wanted, masked=isinstance(wanted, str) and is_mask(state))
+
+
+def is_normalised(change: Change) -> bool:
+    """Tell whether a server holds another spelling of what was sent: case, blanks, Unicode forms, a slash, a number."""
+    return _spelling(change.before) == _spelling(change.after) and change.before is not ABSENT
+
+
+def _spelling(value: Any) -> Any:
+    if isinstance(value, bool | int | float):
+        return str(value).casefold().removesuffix(".0")
+    return normalize("NFKC", value).strip().casefold().rstrip("/") if isinstance(value, str) else value
 
 
 def not_the_record(request: Request, record: Mapping[str, JSON]) -> str | None:

@@ -247,6 +247,7 @@ class ProfileReader:
             error=api.get("error"),
             replaced_whole=frozenset(api.get("replaced_whole", ())),
             read_only=frozenset(api.get("read_only", ())),
+            shown_as=api.get("shown_as", {}),
         )
 
     def _header(self, value: str, path: tuple[str, ...]) -> str | Secret:

@@ -20,6 +20,7 @@ __all__ = [
     "compiled_text",
     "filled",
     "filled_text",
+    "place_of",
     "plain",
     "text_of",
     "without_marks",
@@ -154,6 +155,18 @@ def filled(value: Any, facts: Mapping[str, Any]) -> Any:
         members = {name: filled(member, facts) for name, member in value.items() if name != SPREAD}
         return {**members, **facts["@wanted"]} if SPREAD in value else members
     return [filled(entry, facts) for entry in value] if isinstance(value, list) else value
+
+
+def place_of(name: str, value: Any) -> str:
+    """Return where a rendered value has a mark (JSON Pointer, RFC 6901); the empty pointer where it has none."""
+    if isinstance(value, Mapping):
+        for member, inner in value.items():
+            here = "/" + str(member).replace("~", "~0").replace("/", "~1")
+            if _is_mark(inner) and inner[LATER] == name:
+                return here
+            if below := place_of(name, inner):
+                return here + below
+    return ""
 
 
 def without_marks(value: Any) -> Any:

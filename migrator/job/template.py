@@ -24,6 +24,7 @@ from migrator.job.rendering import (
     compiled_text,
     filled,
     filled_text,
+    place_of,
     plain,
     text_of,
     without_marks,
@@ -148,8 +149,12 @@ class Template:
         known: dict[str, Any] = {"@record": record or {}} | ({} if etag is None else {"@etag": etag})
         state: Mapping[str, Any] = msgspec.json.decode(text) if wanted is None else wanted
         document = patch(self._encoding, state, removed=frozenset(removed), record=record, rules=self._rules)
-        if request.frame is not None and not (other and self._bare):
-            document = filled(msgspec.json.decode(request.frame), {**known, "@wanted": document})
+        frame = None if request.frame is None else msgspec.json.decode(request.frame)
+        if self._encoding is Encoding.JSON_PATCH:
+            # Operations have no envelope; where one is declared, it is where the record stands in the API's document.
+            document = [{**one, "path": place_of("@wanted", frame) + one["path"]} for one in document]
+        elif frame is not None and not (other and self._bare):
+            document = filled(frame, {**known, "@wanted": document})
         if self._encoding is Encoding.GRAPHQL:
             document = {"query": self._query, "variables": document}
         if self._encoding is Encoding.PUT_MERGE and has_mask(document):

@@ -265,6 +265,11 @@ SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     ),
     "merge-patch": ({"encoding": "merge-patch"}, {}, {}),
     "json-patch": ({"encoding": "json-patch"}, {"record": "data"}, {"wrap": "data"}),
+    "json-patch in an envelope": (
+        {"encoding": "json-patch", "body": {"data": "{@wanted}"}},
+        {"record": "data"},
+        {"wrap": "data", "wrap_requests": True},
+    ),
     "scim-patch": ({"encoding": "scim-patch"}, {}, {"answer": scim}),
     "form": ({"encoding": "form", "method": "POST"}, {}, {}),
     "put-merge": ({"encoding": "put-merge", "method": "PUT"}, {}, {"etags": True, "answer": put_whole}),

@@ -1,6 +1,7 @@
 """What each answer means, and what is done about it."""
 
 import json
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator.api.outcome import Retry, RetryPolicy, Settle, Stop, classify, decide
-from migrator.messages import JSON, Failure, FailureKind, Instant, Reply, Request, Stage
+from migrator.messages import JSON, AnswerRules, Failure, FailureKind, Instant, Reply, Request, Stage
 from migrator.options import Verify
 from migrator.ratelimit.headers import Dialect, QuotaReader, RateLimitSignal
 from migrator.results import ErrorKind, Outcome, Status
@@ -290,3 +291,72 @@ def test_a_body_never_hides_the_status(body: bytes, status: int, kind: ErrorKind
     assert found.error is not None
     assert (found.status, found.error.kind, found.error.status) == (Status.FAILED, kind, status)
     found.error.message.encode()
+
+
+def judged(answer: Reply, rules: AnswerRules, verify: Verify = Verify.RESPONSE) -> Outcome:
+    """Classify an answer by an API's own rules."""
+    signal = QuotaReader(Dialect()).signal(answer)
+    return classify(replace(request(), rules=rules), answer, verify=verify, mask=str, signal=signal)
+
+
+@pytest.mark.parametrize("verify", list(Verify))
+@pytest.mark.parametrize("body", [b"", {"task": "7"}])
+def test_what_is_accepted_is_not_finished(body: JSON | bytes, verify: Verify) -> None:
+    """A 202 is no success by itself: the item is in doubt until the server is read."""
+    outcome = judge(reply(202, body), verify=verify)
+
+    assert outcome.status is Status.IN_DOUBT
+    assert outcome.error is not None
+    assert "reconcile" in outcome.error.message
+
+
+def test_an_accepted_write_that_is_shown_is_done() -> None:
+    """A 202 whose body is the record as it was wanted has been finished."""
+    assert judge(reply(202, BODY)) == Outcome(status=Status.SUCCEEDED, verified=True)
+
+
+def test_a_success_without_a_body_is_one() -> None:
+    """A 204 has nothing to compare, and neither has an API's own rule for a body."""
+    assert judged(reply(204), AnswerRules(success="!errors")).status is Status.SUCCEEDED
+
+
+@pytest.mark.parametrize("verify", [Verify.NONE, Verify.RESPONSE])
+def test_a_200_can_say_that_it_failed(verify: Verify) -> None:
+    """The API's own rule decides whether a 2xx answer counts, and its own words are told."""
+    rules = AnswerRules(success="!errors", error="errors[0].message")
+    refused = judged(reply(200, {"data": None, "errors": [{"message": "no such thing"}]}), rules, verify)
+    busy = judged(reply(200, {"errors": [{"message": "wait", "extensions": {"code": "THROTTLED"}}]}), rules, verify)
+
+    assert (refused.status, refused.transient) == (Status.FAILED, False)
+    assert refused.error is not None
+    assert refused.error.message == "the server answered 200: no such thing"
+    assert (busy.status, busy.transient) == (Status.FAILED, True)
+    assert judged(reply(200, b"<html>"), rules, verify).status is Status.FAILED
+
+
+def test_another_spelling_is_told_from_another_value() -> None:
+    """A server that only normalises what it is sent can be told from one that ignores it."""
+    target = {"kind": "Slack", "webhook_url": "https://hooks.slack.example/X/"}
+    normalised, ignored = judge(reply(200, {"target": target})), judge(reply(200, {"target": {"kind": "Slack"}}))
+
+    assert normalised.error is not None
+    assert ignored.error is not None
+    assert "normalise" in normalised.error.message
+    assert "normalise" not in ignored.error.message
+
+
+def test_a_value_that_is_shown_under_another_name_is_the_same() -> None:
+    """What the API shows in place of a value is compared as the value that is written."""
+    rules = AnswerRules(shown_as={"/target/kind": {"SlackTarget": "Slack"}})
+    shown = {"target": {**BODY["target"], "kind": "SlackTarget"}}
+
+    assert judged(reply(200, shown), rules).verified is True
+    assert judge(reply(200, shown)).verified is False
+
+
+def test_an_api_says_where_its_refusals_are_explained() -> None:
+    """The member that the profile names is told, whatever else the body has."""
+    outcome = judged(reply(400, {"status": {"reason": "too long"}}), AnswerRules(error="status.reason"))
+
+    assert outcome.error is not None
+    assert (outcome.error.kind, outcome.error.detail) == (ErrorKind.VALIDATION, "too long")

@@ -197,3 +197,26 @@ def test_limiter_key_by_column() -> None:
     ]
 
     assert keys == ["p@http://127.0.0.1", "q@http://127.0.0.1"]
+
+
+@pytest.mark.parametrize("path", ["/things/{id}", "/things/{thing_id}", "/things/{thing}?notify=false"])
+def test_limits_are_found_by_the_shape_of_the_path(path: str) -> None:
+    """What a path's columns are called does not decide whether the API's limits are checked."""
+    limits = {"PATCH /things/{id}": {"properties": {"title": {"maxLength": 3}}}}
+    column = path.partition("{")[2].partition("}")[0]
+    job = own(
+        {"method": "PATCH", "path": path, "body": {"title": "{title}"}},
+        api={"base_url": "http://127.0.0.1", "limits": limits},
+        key=column,
+    )
+
+    assert verdict(f"{column},title\n1,long\n", job).problem_count == 1
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\rb", "é"])
+def test_a_cell_cannot_break_a_header(value: str) -> None:
+    """A header's value is one line of ASCII, whatever a cell holds."""
+    job = own({"method": "PATCH", "path": "/{id}", "body": {"a": 1}, "headers": {"X-Note": "n {note}"}})
+
+    assert verdict(f'id,note\n1,"{value}"\n', job).problem_count >= 1
+    assert verdict("id,note\n1,fine\n", job).problem_count == 0

@@ -1,12 +1,15 @@
 """Job files become jobs, or every problem that they have, with its place."""
 
 import json
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from migrator.job.api_profile import job_schema
 from migrator.job.auth import AuthKind
 from migrator.job.job_file import builtin_template, load_job
 from migrator.job.json_reader import read_json
@@ -215,3 +218,50 @@ def test_profiles_credentials_stay_with_their_server() -> None:
 def test_base_url_that_is_none(url: str) -> None:
     """What is no URL is one problem of its member."""
     assert all("base_url" in problem for problem in problems(document(api={"base_url": url})))
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        ({"encoding": "json-patch", "body": {}}, "wanted is missing"),
+        ({"encoding": "graphql", "wanted": {"a": "{a}"}}, "query"),
+        ({"encoding": "put-merge", "wanted": {"a": "{a}"}}, "PUT"),
+        ({"wanted": {"a": "{a}"}, "body": {"data": {}}}, "{@wanted}"),
+        ({"wanted": {"a": "{@etag}"}}, "{@etag}"),
+        ({"body": {"a": "{@run}"}}, "{@run}"),
+        ({"body": {}, "headers": {"X-A": "1", "x-a": "2"}}, "twice"),
+    ],
+)
+def test_what_does_not_go_together_in_a_request(request_: dict[str, Any], words: str) -> None:
+    """A request that would not say what is wanted is refused before anything is sent."""
+    document = {
+        "name": "j",
+        "api": {"base_url": "http://127.0.0.1", "read": True},
+        "request": {"method": "PATCH", "path": "/{id}", **request_},
+        "key": "id",
+    }
+
+    with pytest.raises(JobError, match=re.escape(words)):
+        load_job(json.dumps(document), source="job.json", outside=Outside({}, str))
+
+
+def test_every_member_of_the_schema_is_typed_and_described() -> None:
+    """An editor can complete and explain every member of a job file."""
+
+    def untold(schema: Any, place: str) -> Iterator[str]:
+        if not isinstance(schema, dict):
+            return
+        typed = schema.keys() & {"type", "enum", "const", "$ref", "oneOf", "anyOf", "allOf"}
+        if not typed:
+            yield f"{place} has no type"
+        if not schema.keys() & {"description", "$ref", "const"}:
+            yield f"{place} has no description"
+        for name, inner in schema.get("properties", {}).items():
+            yield from untold(inner, f"{place}/{name}")
+        for number, inner in enumerate(schema.get("oneOf", ())):
+            for name, member in inner.get("properties", {}).items():
+                yield from untold(member, f"{place}/{number}/{name}")
+
+    schema = job_schema()
+    parts = [(schema, "job"), *((inner, name) for name, inner in schema["$defs"].items())]
+    assert [one for part, place in parts for one in untold(part, place)] == []
