@@ -19,6 +19,7 @@ __all__ = [
     "Failure",
     "FailureKind",
     "Instant",
+    "Poll",
     "Reply",
     "Request",
     "Sender",
@@ -51,6 +52,27 @@ Clock: TypeAlias = Callable[[], Instant]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Poll:
+    """How it is found out what became of a request that was accepted (202).
+
+    Attributes:
+        url: where the answer names the resource to ask (JMESPath); None for its Location header.
+        state: where that one has its state (JMESPath); None where a status other than 202 says that it is finished.
+        done: the states of success.
+        failed: the states of failure.
+        every_s: seconds between two questions.
+        at_most_s: seconds after which it is given up.
+    """
+
+    url: str | None = None
+    state: str | None = None
+    done: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    every_s: float = 2.0
+    at_most_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerRules:
     """How the answers of an API are read.
 
@@ -60,6 +82,7 @@ class AnswerRules:
         error: where a refusal says why (JMESPath); None where that is looked for.
         replaced_whole: members that the API replaces as one value (JSON Pointers, RFC 6901).
         read_only: members that the API alone writes (JSON Pointers); they are not compared and not written.
+        poll: how a request that was accepted is followed; None where it stays in doubt.
         shown_as: by JSON Pointer, what an API shows in place of a value, and the value that is written.
     """
 
@@ -68,6 +91,7 @@ class AnswerRules:
     error: str | None = None
     replaced_whole: frozenset[str] = frozenset()
     read_only: frozenset[str] = frozenset()
+    poll: Poll | None = None
     shown_as: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 

@@ -174,7 +174,7 @@ def _success(request: Request, reply: Reply, verify: Verify, mask: Mask) -> Outc
     """Judge a 2xx answer, whose body must hold what was sent: servers ignore the members that they do not know."""
     if request.rules.success is not None and reply.body and (refused := _refused_in_2xx(request, reply, mask)):
         return refused
-    if reply.status == 202:
+    if reply.status == 202 and request.method != "GET":
         return _accepted(request, reply, verify)
     if verify is Verify.NONE or request.body is None or (not reply.body and not reply.truncated):
         return Outcome(status=Status.SUCCEEDED)

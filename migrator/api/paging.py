@@ -17,7 +17,7 @@ from migrator.errors import PagingError
 from migrator.job.collection import Collection, Paging, PagingKind
 from migrator.results import Exit
 
-__all__ = ["PageSeen", "next_link", "next_page", "records_of"]
+__all__ = ["PageSeen", "next_link", "next_page", "records_of", "same_origin_url"]
 
 URL_CHARACTERS: Final = "%:/?#[]@!$&'()*+,;="
 """What is left as it is in a URL that a server names: delimiters, and what is encoded already (RFC 3986)."""
@@ -76,7 +76,7 @@ def next_page(collection: Collection, page: PageSeen) -> str | None:
     paging = collection.paging
     url = None if paging is None else _url_by(paging, page)
     if url is not None:
-        url = _absolute(url, at=page.url)
+        url = same_origin_url(url, at=page.url)
         if url == page.url:
             raise PagingError(f"the list at {collection.path}: a page names itself as the next one", Exit.STOPPED)
         return url
@@ -153,16 +153,20 @@ def _with_query(url: str, name: str, value: str) -> str:
     return urlunsplit(parts._replace(query=query))
 
 
-def _absolute(told: str, *, at: str) -> str:
-    """Return the next page's URL; another origin is refused, since credentials go along."""
+def same_origin_url(told: str, *, at: str) -> str:
+    """Return the URL that an answer names; another origin is refused, since credentials go along.
+
+    Raises:
+        PagingError: it is on another server, or no URL.
+    """
     try:
         url = urljoin(at, told)
         if urlsplit(url)[:2] == urlsplit(at)[:2]:
             # A fragment is not sent, and blanks and the like are no part of a URL (RFC 3986, section 2).
             return quote(urldefrag(url).url, safe=URL_CHARACTERS)
     except ValueError:
-        raise PagingError("the next page's address is no URL", Exit.STOPPED) from None
-    raise PagingError("the next page is on another server, to which no credentials are sent", Exit.STOPPED)
+        raise PagingError("the address that the answer names is no URL", Exit.STOPPED) from None
+    raise PagingError("the answer leads to another server, to which no credentials are sent", Exit.STOPPED)
 
 
 def _check_whole(collection: Collection, page: PageSeen) -> None:

@@ -77,6 +77,18 @@ class Reader:
             return Record(error=_no_record(reply, document, request.rules))
         return Record(document=record, etag=reply.headers.get("etag"))
 
+    async def answer(self, request: Request) -> Reply | ItemError:
+        """Return the answer to a GET that counts as a success, or why there is none.
+
+        Raises:
+            ReadingError: credentials are refused, the server cannot be reached, or the throttle was stopped.
+            WaitTooLong: the quota makes us wait for longer than the user allows.
+        """
+        outcome, reply = await self._get(request)
+        if reply is not None:
+            return reply
+        return outcome.error or ItemError(kind=ErrorKind.PROTOCOL, message="there is no answer")
+
     async def pages(
         self,
         collection: Collection,

@@ -16,11 +16,12 @@ from migrator.job.json_reader import StrictJSONError, read_json
 from migrator.job.placeholders import parse
 from migrator.job.problems import Findings, Problem, compile_schema, did_you_mean
 from migrator.job.variables import VARIABLE, Outside
-from migrator.messages import JSON, NO_RULES, AnswerRules, host_of, is_loopback, unsafe_url
+from migrator.messages import JSON, NO_RULES, AnswerRules, Poll, host_of, is_loopback, unsafe_url
 from migrator.options import run_schema
 from migrator.ratelimit.headers import Dialect
 from migrator.ratelimit.reset_time import ResetForm
 from migrator.secret import Secret
+from migrator.times import parse_duration
 
 __all__ = ["ApiProfile", "ProfileReader", "built_in", "built_in_names", "job_schema"]
 
@@ -248,6 +249,27 @@ class ProfileReader:
             replaced_whole=frozenset(api.get("replaced_whole", ())),
             read_only=frozenset(api.get("read_only", ())),
             shown_as=api.get("shown_as", {}),
+            poll=self._poll(api.get("poll")),
+        )
+
+    def _poll(self, given: Mapping[str, Any] | None) -> Poll | None:
+        if given is None:
+            return None
+        for member in ("url", "state"):
+            check_expression(given.get(member), self._wrong, (*self._place, "poll", member))
+        times = {"every": 2.0, "at_most": 600.0}
+        for name in times.keys() & given.keys():
+            try:
+                times[name] = parse_duration(given[name])
+            except ValueError as error:
+                self._wrong((*self._place, "poll", name), f"has to be {error}")
+        return Poll(
+            url=given.get("url"),
+            state=given.get("state"),
+            done=tuple(given.get("done", ())),
+            failed=tuple(given.get("failed", ())),
+            every_s=times["every"],
+            at_most_s=times["at_most"],
         )
 
     def _header(self, value: str, path: tuple[str, ...]) -> str | Secret:

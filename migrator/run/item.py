@@ -6,10 +6,11 @@ from typing import Final, Protocol
 
 from migrator.api.attempts import Answered, Hooks
 from migrator.api.outcome import Decision, held
+from migrator.api.polling import until_finished
 from migrator.api.reader import Reader
 from migrator.api.session import Session
 from migrator.job.template import with_run
-from migrator.messages import Answer, Clock, Reply, Request
+from migrator.messages import Answer, Clock, Poll, Reply, Request
 from migrator.options import Verify
 from migrator.report.journal import Journal
 from migrator.report.observer import Observer
@@ -140,6 +141,7 @@ class Items(Hooks):
     ) -> None:
         self._engine = engine
         self._attempts = session.attempts(self, verify=verify)
+        self._session = session
         self._clock, self._masker = session.clock, session.masker
         self._results = results
         self._ledger = ledger
@@ -168,6 +170,13 @@ class Items(Hooks):
                     return
                 result = self._results.answered(prepared, answered)
                 line = await self._ledger.settle(result)
+            if (
+                result.status is Status.IN_DOUBT
+                and (poll := prepared.rules.poll)
+                and isinstance(answered.answer, Reply)
+            ):
+                result = await self._followed(prepared, answered.answer, poll, result)
+                line = await self._ledger.settle(result)
             if answered.stops:
                 stop = stop_reason_of(answered.outcome.error, item=request.item)
             elif self._verifier is not None and result.status is Status.SUCCEEDED:
@@ -190,6 +199,22 @@ class Items(Hooks):
         request = with_run(request, self._engine.name)
         found = request if self.precondition is None else await self.precondition.check(request)
         return found if isinstance(found, Request) else self._results.unsent(request, found.status, found.error)
+
+    async def _followed(self, request: Request, reply: Reply, poll: Poll, result: ItemResult) -> ItemResult:
+        """Return what became of a request that was accepted; until then its item is recorded as in doubt."""
+        if reply.status != 202:
+            return result
+        reading = replace(request, method="GET", body=None, wanted=None, headers=(), reading=None, idempotent=True)
+        outcome = await until_finished(
+            request,
+            reply,
+            poll,
+            ask=lambda url: self._session.reader.answer(replace(reading, url=url)),
+            clock=self._clock,
+            pause=self._session.throttle.sleep,
+            mask=lambda text: self._masker.server_text(text, request.secrets),
+        )
+        return replace(result, status=outcome.status, error=outcome.error)
 
     async def _read_back(self, reader: Reader, request: Request, result: ItemResult) -> ItemResult:
         """Return what the server holds of what was written, in place of what its answer said."""

@@ -393,3 +393,34 @@ def test_a_version_member_is_sent_back(workplace: Workplace, api: ShapedApi) -> 
     assert done.code == 0, done.err
     sent = {one.path.rpartition("/")[2]: one.json["revision"] for one in api.writes()}
     assert sent == {"t1": 1, "t2": 1, "t3": 7, "t4": 1, "t5": 1}
+
+
+def test_a_write_that_is_accepted_is_followed(workplace: Workplace, api: ShapedApi) -> None:
+    """A 202 is followed to its end through the same throttle; one that fails there has failed."""
+    asked: dict[str, int] = {}
+
+    def answer(api: ShapedApi, request: web.Request, _: bytes) -> web.Response | None:
+        name = request.path.rpartition("/")[2]
+        if request.method == "PATCH":
+            return web.json_response({"task": "t"}, status=202, headers={"Location": f"/tasks/{name}"})
+        if not request.path.startswith("/tasks/"):
+            return None
+        asked[name] = asked.get(name, 0) + 1
+        state = "RUNNING" if asked[name] < 2 else "FAILED" if name == "t2" else "COMPLETED"
+        if state == "COMPLETED":
+            api.records[name]["title"] = f"new {name[1:]}"
+        return web.json_response({"status": state, "message": "no room"})
+
+    api.answer = answer
+    poll = {"state": "status", "done": ["COMPLETED"], "failed": ["FAILED"], "every": "50ms"}
+    write(workplace, api, request={"wanted": WANTED}, rows=3, poll=poll)
+
+    done = workplace.run("run", "job.json", "--max-failures", "50%")
+
+    results = {one["key"]: one for one in workplace.results()}
+    assert done.code == 1, done.err
+    assert {key: one["status"] for key, one in results.items()} == {
+        "t1": "succeeded", "t2": "failed", "t3": "succeeded"
+    }  # fmt: skip
+    assert "no room" in results["t2"]["error"]["message"]
+    assert len(api.writes()) == 3
