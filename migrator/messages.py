@@ -15,6 +15,7 @@ __all__ = [
     "NO_RULES",
     "Answer",
     "AnswerRules",
+    "Batch",
     "Clock",
     "Failure",
     "FailureKind",
@@ -52,6 +53,25 @@ Clock: TypeAlias = Callable[[], Instant]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """How several items share a request.
+
+    Attributes:
+        size: items in one request at the most.
+        body: the request's body, with {@items} in the place of the items' own documents.
+        result: where the answer has the items' results (JMESPath); None where a success is that of every item.
+        match: the member that names an item, in its document and in its result; None where results stand in order.
+        error: what a result has where the item was refused (JMESPath).
+    """
+
+    size: int
+    body: JSON
+    result: str | None = None
+    match: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Poll:
     """How it is found out what became of a request that was accepted (202).
 
@@ -82,6 +102,7 @@ class AnswerRules:
         error: where a refusal says why (JMESPath); None where that is looked for.
         replaced_whole: members that the API replaces as one value (JSON Pointers, RFC 6901).
         read_only: members that the API alone writes (JSON Pointers); they are not compared and not written.
+        batch: how several items share a request; None where each has its own.
         poll: how a request that was accepted is followed; None where it stays in doubt.
         shown_as: by JSON Pointer, what an API shows in place of a value, and the value that is written.
     """
@@ -91,6 +112,7 @@ class AnswerRules:
     error: str | None = None
     replaced_whole: frozenset[str] = frozenset()
     read_only: frozenset[str] = frozenset()
+    batch: Batch | None = None
     poll: Poll | None = None
     shown_as: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -114,6 +136,7 @@ class Request:
         headers: its own, beside those of the session.
         frame: what stands around the document, as JSON with marks for what is filled in later.
         needs_record: whether it is not whole before its record was read.
+        members: the requests that share this one, in a batch.
         reading: the request that reads the record; None where that is a GET of the same URL.
         secrets: the item's secrets, to be masked in all that is written about it.
         limiter_key: the quota that this request draws on.
@@ -131,6 +154,7 @@ class Request:
     frame: bytes | None = field(default=None, repr=False)
     needs_record: bool = False
     reading: "Request | None" = None
+    members: "tuple[Request, ...]" = field(default=(), repr=False)
     secrets: tuple[Secret, ...] = ()
     limiter_key: str = ""
     idempotent: bool = True

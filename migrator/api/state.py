@@ -131,13 +131,13 @@ def _spelling(value: Any) -> Any:
 def not_the_record(request: Request, record: Mapping[str, JSON]) -> str | None:
     """Return why an answer is not taken for the record that a request would write, or None where it is.
 
-    A record shows at least one of the wanted members, or a member that holds the last segment of its own URL, its id.
+    A record shows at least one of the wanted members, or a member with its key or the last segment of its own URL.
     """
     wanted = wanted_of(request) or {}
     if not wanted or wanted.keys() & record.keys():
         return None
-    own = unquote(urlsplit(request.url).path.rpartition("/")[2])
-    if any(isinstance(value, str | int) and str(value) == own for value in record.values()):
+    own = {unquote(urlsplit((request.reading or request).url).path.rpartition("/")[2]), request.key}
+    if any(isinstance(value, str | int) and str(value) in own for value in record.values()):
         return None
     missing = ", ".join(_below("", name) for name in list(wanted)[:5])
     return (

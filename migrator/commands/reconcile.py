@@ -53,7 +53,7 @@ async def reconcile(place: Path, job: Job, source: Source, meta: Mapping[str, st
     """
     if not job.api.readable:
         raise MigratorError(f"the profile of {job.api.name} has no read request ('read': true), which this needs")
-    if job.request.method == "POST":
+    if job.request.creates:
         raise MigratorError("the record that a POST makes has no known address to read; look for it on the server")
     with read_ledger(place / "ledger.db") as reader:
         doubtful = {row.item: row for row in reader.rows() if row.status is Status.IN_DOUBT}

@@ -83,11 +83,12 @@ class JobWork:
             secrets=job.secrets,
             idempotent=job.request.idempotent,
             secret_path=self._template.path_has_secret,
+            batch_size=job.request.batch.size if job.request.batch is not None else 1,
             lookahead=BATCH if job.api.limiter_column is None else LOOKAHEAD,
             gate=job.gate,
             retry_command=_retry_command(source),
             reconcile_command="migrator reconcile {run}"
-            if job.api.readable and job.request.method != "POST" and _is_kept(source)
+            if job.api.readable and not job.request.creates and _is_kept(source)
             else None,
         )
 

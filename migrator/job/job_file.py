@@ -11,12 +11,13 @@ from typing import Any, Final
 import jsonschema_rs
 
 from migrator.job.api_profile import ApiProfile, ProfileReader, built_in, built_in_names, job_schema
+from migrator.job.collection import check_expression
 from migrator.job.encodings import Encoding
 from migrator.job.json_reader import StrictJSONError, read_json
 from migrator.job.placeholders import placeholders_in
 from migrator.job.problems import Findings, JobError, Problem, compile_schema, did_you_mean
 from migrator.job.variables import Outside
-from migrator.messages import JSON, host_of, is_loopback
+from migrator.messages import JSON, Batch, host_of, is_loopback
 from migrator.options import wrong_members
 from migrator.secret import Secret
 
@@ -85,6 +86,7 @@ class RequestTemplate:
         headers: the request's own.
         read: how one record is read.
         query: the text of a GraphQL operation.
+        batch: how several items share a request.
         idempotent: whether it may be sent twice.
     """
 
@@ -98,7 +100,13 @@ class RequestTemplate:
     headers: Mapping[str, str] = field(default_factory=dict)
     read: ReadTemplate | None = None
     query: str | None = None
+    batch: Batch | None = None
     idempotent: bool = True
+
+    @property
+    def creates(self) -> bool:
+        """Whether it makes a record that has no address yet: a POST that names no state and no way to read it."""
+        return self.method == "POST" and not self.has_wanted and self.read is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,6 +272,7 @@ class _JobReader:
                 headers=request.get("headers", {}),
                 read=ReadTemplate(**request["read"]) if "read" in request else None,
                 query=request.get("query"),
+                batch=self._batch(request),
                 idempotent=request.get("idempotent", request["method"] in IDEMPOTENT),
             ),
             key=(key,) if isinstance(key, str) else tuple(key),
@@ -280,6 +289,26 @@ class _JobReader:
             notify=tuple(self._notice(place, one) for place, one in enumerate(document.get("notify", ()))),
             source=source,
             digest=hashlib.sha256(json.dumps(digest, sort_keys=True).encode()).hexdigest(),
+        )
+
+    def _batch(self, request: Mapping[str, Any]) -> Batch | None:
+        given = request.get("batch")
+        if given is None:
+            return None
+        for member in ("result", "error"):
+            check_expression(given.get(member), self._wrong, ("request", "batch", member))
+        body = given.get("body", "{@items}")
+        self._profiles.check_placeholders(body, ("request", "batch", "body"))
+        if list(placeholders_in(body)) != ["@items"]:
+            self._wrong(("request", "batch", "body"), "needs {@items} once, and no column")
+        if Encoding(request.get("encoding", Encoding.JSON)) is not Encoding.JSON:
+            self._wrong(("request", "batch"), "goes with the encoding json alone: items share one JSON document")
+        return Batch(
+            size=given["size"],
+            body=body,
+            result=given.get("result"),
+            match=given.get("match"),
+            error=given.get("error"),
         )
 
     def _check_request(self, request: Mapping[str, Any]) -> None:

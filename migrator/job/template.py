@@ -155,6 +155,11 @@ class Template:
             document = [{**one, "path": place_of("@wanted", frame) + one["path"]} for one in document]
         elif frame is not None and not (other and self._bare):
             document = filled(frame, {**known, "@wanted": document})
+        batch = self._rules.batch
+        if other and self._bare and batch is not None and batch.match is not None:
+            # What names the item among others is sent with every state of it.
+            sent = msgspec.json.decode(text)
+            document = {batch.match: sent.get(batch.match, request.key), **document}
         if self._encoding is Encoding.GRAPHQL:
             document = {"query": self._query, "variables": document}
         if self._encoding is Encoding.PUT_MERGE and has_mask(document):
@@ -256,7 +261,7 @@ class Template:
 
 def rules_of(job: Job) -> AnswerRules:
     """Return how a job's answers are read; GraphQL says in a 200 what went wrong (October 2021, section 7)."""
-    rules = job.api.rules
+    rules = job.api.rules if job.request.batch is None else replace(job.api.rules, batch=job.request.batch)
     if job.request.encoding is not Encoding.GRAPHQL:
         return rules
     return replace(

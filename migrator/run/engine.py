@@ -48,6 +48,7 @@ class Engine:
         journal: what is written while it happens.
         throttle: grants permits.
         clock: reads both clocks.
+        batch_size: items that share a request; so many workers are needed for each.
         lookahead: requests that are read ahead, so that many limiter keys can be served at once.
         next_stage_allowed: decides after each stage.
 
@@ -68,6 +69,7 @@ class Engine:
         journal: Journal,
         throttle: Throttle,
         clock: Clock,
+        batch_size: int = 1,
         lookahead: int = BATCH,
         next_stage_allowed: NextStageAllowed = always,
     ) -> None:
@@ -85,7 +87,7 @@ class Engine:
         self._breaker = Breaker(options.max_outage)
         self._canary = max(0, options.canary - done[Status.SUCCEEDED] - done[Status.UNCHANGED])
         self._rules = StopRules(options.max_failures, canary=self._canary)
-        self._pool = Pool(workers=throttle.lanes, lookahead=lookahead, stop=self.stop)
+        self._pool = Pool(workers=max(throttle.lanes, 2 * batch_size), lookahead=lookahead, stop=self.stop)
         self._workers, self._asking = CancelScope(), CancelScope()
         self._started = self._progressed = clock().mono
         self._finishes: deque[float] = deque(maxlen=RATE_WINDOW)

@@ -1,6 +1,7 @@
 """An item's way from its request to its durable result: precondition, attempts, record, verify."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -15,6 +16,7 @@ from migrator.options import Verify
 from migrator.report.journal import Journal
 from migrator.report.observer import Observer
 from migrator.results import ErrorKind, ItemError, ItemResult, Outcome, Status
+from migrator.run.batches import Batches
 from migrator.run.engine import Engine
 from migrator.run.preconditions import Precondition
 from migrator.run.stop_rules import stop_reason_of
@@ -148,6 +150,8 @@ class Items(Hooks):
         self._journal = journal
         self._doubtful = doubtful
         self._observers = observers
+        self._verify = verify
+        self._batches: Batches | None = None
         self.precondition: Precondition | None = None
         self._verifier: Reader | None = session.reader if verify is Verify.READ else None
 
@@ -160,12 +164,14 @@ class Items(Hooks):
             WaitTooLong: the quota needs a longer wait than the user allows.
         """
         stop = None
-        prepared = await self._prepared(request)
+        batches = self._batches_of(request)
+        with nullcontext() if batches is None else batches.coming():
+            prepared = await self._prepared(request)
         if isinstance(prepared, ItemResult):
             result = prepared
             line = await self._ledger.settle(result)
         else:
-            async with self._attempts.until_done(prepared) as answered:
+            async with (batches or self._attempts).until_done(prepared) as answered:
                 if answered is None:
                     return
                 result = self._results.answered(prepared, answered)
@@ -185,6 +191,12 @@ class Items(Hooks):
             if self.precondition is not None and result.status is Status.SUCCEEDED:
                 self.precondition.succeeded(prepared)
         self._engine.finished(result, line, stop=stop)
+
+    def _batches_of(self, request: Request) -> Batches | None:
+        """Return what items meet in, where several share a request."""
+        if request.rules.batch is not None and self._batches is None:
+            self._batches = Batches(self._attempts, request.rules.batch, verify=self._verify, masker=self._masker)
+        return self._batches
 
     async def skip(self, request: Request) -> None:
         """Record that a rehearsal sends nothing."""
@@ -230,10 +242,14 @@ class Items(Hooks):
         """Note that the item is about to be sent, and wait for the disk where that decides whether it may be again."""
         self._masker.remember(request.secrets)
         now_ms = round(self._clock().utc * 1000)
+        *before, last = request.members or (request,)
+        for one in before:
+            self._ledger.begin(one.item, one.key, attempt, now_ms)
         if request.idempotent:
-            self._ledger.begin(request.item, request.key, attempt, now_ms)
+            self._ledger.begin(last.item, last.key, attempt, now_ms)
         else:
-            await self._ledger.begin_durably(request.item, request.key, attempt, now_ms)
+            # What was written before it is durable with it.
+            await self._ledger.begin_durably(last.item, last.key, attempt, now_ms)
 
     def on_answer(self, request: Request, answer: Answer, outcome: Outcome, decision: Decision) -> Decision:
         """Let the engine judge: a server that is down is not the item's fault."""
@@ -243,8 +259,9 @@ class Items(Hooks):
 
     def on_retry(self, request: Request, outcome: Outcome, delay_s: float) -> None:
         """Note why an item is sent again; one that must not be sent twice is not in flight until then."""
-        if not request.idempotent:
-            self._ledger.withdraw(request.item)
+        for one in request.members or (request,):
+            if not request.idempotent:
+                self._ledger.withdraw(one.item)
         self._journal.event(
             "item.retry",
             level="debug" if outcome.throttled else "info",

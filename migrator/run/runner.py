@@ -180,6 +180,7 @@ class Runner:
             journal=files.journal,
             throttle=session.throttle,
             clock=session.clock,
+            batch_size=self._facts.batch_size,
             lookahead=self._facts.lookahead,
             next_stage_allowed=stages.passed,
         )

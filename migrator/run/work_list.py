@@ -54,6 +54,7 @@ class WorkFacts:
         idempotent: whether requests may be sent twice.
         secret_path: whether a URL's path holds a secret.
         lookahead: requests that are read ahead.
+        batch_size: items that share a request.
         gate: the command that decides after each stage.
         resume_command: how to resume the run, for people.
         retry_command: how to send again what failed, for people; what is in braces is the run's id or folder.
@@ -73,6 +74,7 @@ class WorkFacts:
     idempotent: bool = True
     secret_path: bool = False
     lookahead: int = BATCH
+    batch_size: int = 1
     gate: tuple[str, ...] = ()
     resume_command: str = "give the same command again"
     retry_command: str = "migrator retry {run}, or run it with --items {folder}/failed.csv"
