@@ -4,7 +4,7 @@ import os
 import shutil
 import stat
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +14,7 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from migrator.errors import FolderError, LedgerError
+from migrator.store.files import remove_leftovers_of_the_dead
 from migrator.store.ledger_reader import read_ledger
 from migrator.store.state_folder import RUN_ID, StateFolder
 
@@ -43,7 +44,8 @@ class _Ended:
 def prune(state: Path, *, keep_last: int | None, older_than_s: float | None, now: float, dry_run: bool) -> list[Path]:
     """Remove the folders of ended runs that neither rule keeps, and return them, the oldest first.
 
-    A run is removed with all that it holds, the images of a rollback too. One that was stopped, or whose ledger cannot
+    A run is removed with all that it holds, the images of a rollback too. One on which a run that stays depends, as
+    a retry does on the run that it retries, stays. One that was stopped, or whose ledger cannot
     be read, stays, as does what is no run's folder or is reached through a link. The runs of a job that is under way
     are left for another time, since the last of them may still be writing its summary.
 
@@ -65,11 +67,17 @@ def prune(state: Path, *, keep_last: int | None, older_than_s: float | None, now
         raise ValueError("neither a number of runs nor an age can be negative")
     _refuse_links(state)
     if not dry_run:
+        remove_leftovers_of_the_dead(state)
         _finish_removals(state)
     removed: list[_Ended] = []
-    for job, ended in _by_job(state).items():
+    found, origins = _by_job(state), _origins(state)
+    chosen = {run.place.name for ended in found.values() for run in _superfluous(ended, keep_last, older_than_s, now)}
+    needed = _needed(origins, chosen)
+    for job, ended in found.items():
         with _at_rest(state, job) as at_rest:
             for run in _superfluous(ended, keep_last, older_than_s, now) if at_rest else ():
+                if run.place.name in needed:
+                    continue
                 if not dry_run:
                     _remove(run.place)
                 removed.append(run)
@@ -90,6 +98,27 @@ def _by_job(state: Path) -> dict[str, list[_Ended]]:
         if run is not None:
             found[run.job].append(run)
     return found
+
+
+def _origins(state: Path) -> dict[str, str | None]:
+    """Return each run with the run that it retries or rolls back, if it does."""
+    origins: dict[str, str | None] = {}
+    for place in StateFolder(state).runs():
+        origins[place.name] = None
+        with suppress(LedgerError), read_ledger(place / "ledger.db") as reader:
+            origins[place.name] = reader.meta().get("of")
+    return origins
+
+
+def _needed(origins: Mapping[str, str | None], chosen: Container[str]) -> set[str]:
+    """Return the runs on which one that stays depends: a retry or a rollback reads the run that it is of."""
+    needed: set[str] = set()
+    for run in origins:
+        origin = None if run in chosen else origins[run]
+        while origin is not None and origin not in needed:
+            needed.add(origin)
+            origin = origins.get(origin)
+    return needed
 
 
 def _ended(place: Path) -> _Ended | None:

@@ -1,12 +1,12 @@
-"""What the state folder knows: a table of its runs, or one run, live where it is under way."""
+"""`migrator status`: a table of the runs in the state folder, or one run, live while it is active."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from time import time
 from typing import Any, Final
 
-import msgspec
-
 from migrator.errors import LedgerError
+from migrator.report.summary import Summary, summarise
 from migrator.results import Status
 from migrator.run.control import live_status
 from migrator.store.ledger_reader import read_ledger
@@ -18,58 +18,74 @@ __all__ = ["of_all", "of_one", "table", "text_of_one"]
 HEAD: Final = ("run", "kind", "state", "items", "done", "failed", "in doubt", "started", "exit")
 
 
-def of_all(state: StateFolder) -> list[dict[str, Any]]:
+def of_all(state: StateFolder, *, now: float | None = None) -> list[dict[str, Any]]:
     """Return what is known of each run, the latest first.
+
+    Args:
+        state: the state folder.
+        now: seconds since the epoch; None for the system's clock.
 
     Raises:
         FolderError: the state folder cannot be read.
     """
-    return [_recorded(state, place) for place in reversed(state.runs())]
+    now = time() if now is None else now
+    held: dict[str, bool] = {}
+    return [_recorded(state, place, now, held) for place in reversed(state.runs())]
 
 
 def of_one(state: StateFolder, place: Path) -> dict[str, Any]:
-    """Return what is known of a run, with how it stands at this moment as `live`, if it is under way.
+    """Return what is known of a run, with how it stands at this moment as `live`, if it is active.
 
     Raises:
         LedgerError: its ledger cannot be read.
     """
-    found = _recorded(state, place)
+    found = _recorded(state, place, time(), {})
     if "damaged" in found:
         raise LedgerError(found["damaged"])
-    live = live_status(place)
-    return found | {"live": live, "folder": str(place), "stopped": _stopped(place)}
+    return found | {"live": live_status(place), "folder": str(place)}
 
 
-def _recorded(state: StateFolder, place: Path) -> dict[str, Any]:
+def _recorded(state: StateFolder, place: Path, now: float, held: dict[str, bool]) -> dict[str, Any]:
     try:
         with read_ledger(place / "ledger.db") as ledger:
-            meta, counts, errors = ledger.meta(), ledger.counts(), ledger.error_counts()
+            meta = ledger.meta()
+            summary = summarise(ledger, place, meta=meta)
     except LedgerError as error:
         return {"run": place.name, "state": "damaged", "damaged": str(error)}
-    stands = meta.get("state", "begun")
-    if stands == "running" and not state.is_held(meta.get("job", "")):
-        stands = "broken off"
+    job, stands = meta.get("job", ""), meta.get("state", "starting")
+    if stands == "running":
+        held[job] = held[job] if job in held else state.is_held(job)
+        stands = "running" if held[job] else "interrupted"
+    # An end that an earlier invocation reported is not that of one that has not ended, or was killed.
+    ended = meta.get("state") not in {None, "running"}
+    started_ms = int(meta.get("started_ms", "0"))
     return {
         "run": place.name,
-        "job": meta.get("job"),
+        "job": job,
         "kind": "rehearsal" if meta.get("dry_run") == "true" else meta.get("kind", "run"),
         "state": stands,
         "server": meta.get("base_url"),
-        "items": int(meta.get("items", "0")),
-        "pending": int(meta.get("items", "0")) - counts.total(),
-        "counts": {status.value: counts[status] for status in Status},
-        "errors": {kind.value: count for kind, count in errors.most_common()},
-        "started": timestamp(int(meta.get("started_ms", "0"))),
-        "finished": meta.get("finished") if stands != "running" else None,
-        "exit_code": int(meta["exit_code"]) if "exit_code" in meta and stands != "running" else None,
+        "items": summary["items"],
+        "pending": summary["pending"],
+        "counts": summary["counts"],
+        "errors": summary["errors"],
+        "started": timestamp(started_ms),
+        "age_s": max(0, round(now - started_ms / 1000)),
+        "finished": meta.get("finished") if ended else None,
+        "exit_code": int(meta["exit_code"]) if ended and "exit_code" in meta else None,
+        "stopped": summary["stopped"] if ended else None,
+        "next": None if stands == "running" else _next_command(summary, meta),
     }
 
 
-def _stopped(place: Path) -> Any:
-    try:
-        return msgspec.json.decode((place / "summary.json").read_bytes()).get("stopped")
-    except (OSError, msgspec.MsgspecError, AttributeError):
-        return None
+def _next_command(summary: Summary, meta: Mapping[str, str]) -> str | None:
+    """Return the command that goes on with a run; None where there is nothing to do."""
+    counts = summary["counts"]
+    if summary["resumable"]:
+        return meta.get("resume_command", "give the same command again")
+    if counts[Status.IN_DOUBT] and meta.get("reconcile_command"):
+        return meta["reconcile_command"]
+    return meta.get("retry_command") if counts[Status.FAILED] else None
 
 
 def table(found: list[dict[str, Any]]) -> str:

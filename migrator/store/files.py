@@ -11,7 +11,14 @@ from typing import IO, Final
 
 from migrator.errors import FolderError
 
-__all__ = ["open_private", "private_folder", "remove_leftovers", "write_atomically"]
+__all__ = [
+    "aside_of",
+    "open_private",
+    "private_folder",
+    "remove_leftovers",
+    "remove_leftovers_of_the_dead",
+    "write_atomically",
+]
 
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
@@ -63,7 +70,7 @@ def write_atomically(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         FolderError: it cannot be written; what was there before is left as it was.
     """
-    aside = path.with_name(f"{ASIDE}{path.name}.{secrets.token_hex(4)}")
+    aside = aside_of(path)
     try:
         with open_private(aside, "wb") as file:
             yield file
@@ -83,6 +90,29 @@ def remove_leftovers(folder: Path) -> None:
     """Delete what a process that was killed has left of files it was writing; nobody else may be writing there."""
     for leftover in folder.glob(f"{ASIDE}*"):
         leftover.unlink(missing_ok=True)
+
+
+def aside_of(path: Path) -> Path:
+    """Return a new name for a file while it is unfinished; it names the process that writes it."""
+    return path.with_name(f"{ASIDE}{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+
+
+def remove_leftovers_of_the_dead(folder: Path) -> None:
+    """Delete what processes that were killed have left of files they were writing; others may be writing there."""
+    for leftover in folder.glob(f"{ASIDE}*"):
+        writer = leftover.name.split(".")[-2]
+        if not writer.isdecimal() or int(writer) == os.getpid() or not _is_alive(int(writer)):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def os_error_text(error: OSError) -> str:

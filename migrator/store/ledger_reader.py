@@ -85,12 +85,14 @@ class LedgerReader:
 
     def counts(self) -> Counter[Status]:
         """Return how many items have come to which end."""
-        rows = self._connection.execute("SELECT status, count(*) FROM item WHERE status IS NOT NULL GROUP BY status")
+        rows = self._connection.execute("SELECT status, count(*) FROM item WHERE sequence IS NOT NULL GROUP BY status")
         return Counter({Status(status): count for status, count in rows})
 
     def error_counts(self) -> Counter[ErrorKind]:
         """Return how many items failed for which cause."""
-        rows = self._connection.execute("SELECT error_kind, count(*) FROM item WHERE error_kind IS NOT NULL GROUP BY 1")
+        rows = self._connection.execute(
+            "SELECT error_kind, count(*) FROM item WHERE sequence IS NOT NULL AND error_kind IS NOT NULL GROUP BY 1"
+        )
         return Counter({ErrorKind(kind): count for kind, count in rows})
 
     def last_finished_ms(self) -> int | None:
@@ -166,13 +168,15 @@ class LedgerReader:
 def is_begun(path: Path) -> bool:
     """Tell whether a run was begun in a ledger: a process that ended before the first commit has left nothing.
 
+    It is opened for writing, since a power loss while it was made leaves a journal that has to be rolled back.
+
     Raises:
         LedgerError: it cannot be read.
     """
     with explained(path):
         if path.stat().st_size == 0:
             return False
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)) as connection:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_S)) as connection:
             return is_ledger(connection, path)
 
 

@@ -47,7 +47,8 @@ CREATE TABLE item (
 """
 """What is queried of an item, beside its record: `line` is the line of `results.jsonl`."""
 
-ITEM_INDEX: Final = "CREATE INDEX item_sequence ON item (sequence) WHERE sequence IS NOT NULL"
+ITEM_INDEX: Final = "CREATE INDEX item_sequence ON item (sequence, status, error_kind) WHERE sequence IS NOT NULL"
+"""It holds all that is counted, so that no record is read for a count."""
 
 SCHEMA: Final = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID{STRICT};

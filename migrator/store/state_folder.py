@@ -13,7 +13,7 @@ from typing import Final
 from migrator.errors import FolderError
 from migrator.options import IfRunning
 from migrator.secret import Fingerprinter, Masker, Secret
-from migrator.store.files import ASIDE, open_private, os_error_text, private_folder
+from migrator.store.files import aside_of, open_private, os_error_text, private_folder, remove_leftovers_of_the_dead
 from migrator.store.lock import is_held, lock_job, silent
 
 __all__ = ["RUN_ID", "StateFolder", "job_name_in_id", "job_of", "new_run_id", "read_key"]
@@ -25,6 +25,9 @@ LONGEST_NAME: Final = 100
 
 NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
+WRITTEN: Final = ("apis", "joins", "locks")
+"""Folders in which files are replaced, whatever run is active."""
+
 RUN_ID: Final = re.compile(r"(?P<job>.+)-(?P<started>\d{8}t\d{6}z)-[0-9a-f]{4}", re.IGNORECASE)
 
 
@@ -35,7 +38,7 @@ def read_key(state: Path) -> bytes:
         FolderError: it cannot be read or made.
     """
     path = state / "fingerprint.key"
-    aside = path.with_name(f"{ASIDE}{path.name}.{secrets.token_hex(4)}")
+    aside = aside_of(path)
     try:
         with open_private(aside, "wb") as file:
             file.write(secrets.token_bytes(KEY_BYTES))
@@ -87,7 +90,10 @@ class StateFolder:
         Raises:
             FolderError: it cannot be made, is a link, or is open to other users.
         """
-        return cls(private_folder(path))
+        found = cls(private_folder(path))
+        for folder in (path, *(path / name for name in WRITTEN)):
+            remove_leftovers_of_the_dead(folder)
+        return found
 
     def folder(self, name: str) -> Path:
         """Return a folder in it, which is made with mode 0700.

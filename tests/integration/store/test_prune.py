@@ -218,3 +218,37 @@ def test_rules_that_make_no_sense(state: Path, keep_last: int | None, older_than
         prune(state, keep_last=keep_last, older_than_s=older_than_s, now=NOON, dry_run=False)
 
     assert left(state) == names(made)
+
+
+@pytest.mark.parametrize("stands", ["running", "stopped", "ended"])
+def test_run_that_another_depends_on_stays(state: Path, stands: str) -> None:
+    """A run is kept for as long as a retry of it, or a retry of that, is; both read what it did."""
+    first = make_run(state, 100)
+    second = make_run(state, 90, kind="retry", of=first.name)
+    third = make_run(state, 0, kind="retry", of=second.name, state=stands)
+    other = make_run(state, 80)
+
+    removed = prune(state, keep_last=None, older_than_s=30 * DAY, now=NOON, dry_run=False)
+
+    assert removed == [other]
+    assert left(state) == names(first, second, third)
+
+
+def test_run_goes_with_the_last_that_depends_on_it(state: Path) -> None:
+    """Where the retry goes too, nothing keeps the run that it retried."""
+    first = make_run(state, 100)
+    second = make_run(state, 90, kind="retry", of=first.name)
+
+    assert prune(state, keep_last=0, older_than_s=30 * DAY, now=NOON, dry_run=False) == [first, second]
+
+
+def test_leftovers_of_a_kill_are_removed(state: Path) -> None:
+    """A file that a dead process was writing goes; one of a process that lives stays."""
+    dead = [state / ".new-fingerprint.key.0a1b2c3d", state / f".new-fingerprint.key.{2**22 + 1}.0a1b2c3d"]
+    alive = state / f".new-fingerprint.key.{os.getppid()}.0a1b2c3d"
+    for path in (*dead, alive):
+        path.touch()
+
+    prune(state, keep_last=1, older_than_s=None, now=NOON, dry_run=False)
+
+    assert [path.name for path in state.glob(".new-*")] == [alive.name]
