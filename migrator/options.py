@@ -239,6 +239,7 @@ class RunOptions:
     )
     strict: bool = _option(SAFETY, RUN | {"plan", "check"}, FLAG, False, "Take warnings of the check for errors.")
     redact_files: bool = _option(OUTPUT, SENDS, FLAG, False, "Mask secrets in succeeded.csv and failed.csv too.")
+    live_report: bool = _option(OUTPUT, SENDS, FLAG, False, "Write report.html again while the run is active.")
     metrics_file: str | None = _option(
         OUTPUT, RUNS, FILE, None, "Write metrics there, for Prometheus' node exporter.", in_job_file=False
     )

@@ -24,7 +24,7 @@ def write_report(state: StateFolder, place: Path) -> Path:
     with read_ledger(place / "ledger.db") as reader:
         meta = reader.meta()
         if meta.get("state") == "running" and state.is_held(meta.get("job", "")):
-            write_page(place, reader, summarise(reader, place))
+            write_page(place, reader, summarise(reader, place), live=True)
         else:
             written = write_all(place, reader, masker=state.masker(), cells=None)
             if written.problem is not None:

@@ -13,9 +13,9 @@ from migrator.report.journal import write_results
 from migrator.report.page.render import write_page
 from migrator.report.summary import Summary, summarise, write_summary
 from migrator.secret import Masker
-from migrator.store.ledger_reader import LedgerReader
+from migrator.store.ledger_reader import LedgerReader, read_ledger
 
-__all__ = ["RunFacts", "Written", "write_all"]
+__all__ = ["RunFacts", "Written", "write_all", "write_live_page"]
 
 TRUE: Final = "true"
 
@@ -103,6 +103,17 @@ def write_all(
         problem = str(error)
     write_summary(folder, summary)
     return Written(summary, problem)
+
+
+def write_live_page(folder: Path) -> None:
+    """Write `report.html` of an active run, which writes all views at its end.
+
+    Raises:
+        LedgerError: the ledger cannot be read.
+        FolderError: the page cannot be written.
+    """
+    with read_ledger(folder / "ledger.db") as ledger:
+        write_page(folder, ledger, summarise(ledger, folder), live=True)
 
 
 def _mask(meta: Mapping[str, str], masker: Masker) -> Callable[[str, str], str] | None:

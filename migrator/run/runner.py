@@ -13,13 +13,13 @@ import anyio
 
 from migrator import __version__
 from migrator.api.session import Session, open_session, system_clock
-from migrator.errors import FolderError, ReadingError, WaitTooLong
+from migrator.errors import FolderError, LedgerError, ReadingError, WaitTooLong
 from migrator.messages import Clock, Instant
 from migrator.options import RunOptions
 from migrator.report.journal import Event, Journal, open_journal, write_results
 from migrator.report.observer import Observer, RunStatistics
 from migrator.report.summary import Summary
-from migrator.report.views import RunFacts
+from migrator.report.views import RunFacts, write_live_page
 from migrator.results import Status, StopKind, StopReason
 from migrator.run import control
 from migrator.run.ending import Ending, last_invocation
@@ -36,6 +36,9 @@ __all__ = ["Runner"]
 
 PROGRESS_S: Final = 0.2
 """Seconds between two looks of the observers at the run: quick enough to look alive, slow enough to cost nothing."""
+
+LIVE_PAGE_S: Final = 3.0
+"""Seconds between two writes of the live page, at the least."""
 
 PROGRESS_EVENT_S: Final = 10.0
 """Seconds between two progress events."""
@@ -211,6 +214,8 @@ class Runner:
             watchers.start_soon(_note_progress, files.journal, statistics)
             if self._options.deadline is not None:
                 watchers.start_soon(watch_deadline, engine, self._options.deadline)
+            if self._options.live_report:
+                watchers.start_soon(_show_live_page, self._place, files.journal)
             watchers.start_soon(control.serve, self._place, engine, session.throttle, files.journal)
             yield
             watchers.cancel_scope.cancel()
@@ -242,6 +247,17 @@ async def _show(observers: Sequence[Observer], statistics: Callable[[], RunStati
         for observer in observers:
             observer.progress(now)
         await anyio.sleep(PROGRESS_S)
+
+
+async def _show_live_page(place: Path, journal: Journal) -> None:
+    """Write the page again every few seconds, in a thread; a large one seldom, so that it takes a tenth of the time."""
+    while True:
+        started = anyio.current_time()
+        try:
+            await anyio.to_thread.run_sync(write_live_page, place)
+        except (FolderError, LedgerError) as error:
+            journal.event("file.unwritten", level="warning", message=str(error))
+        await anyio.sleep(max(LIVE_PAGE_S, 10 * (anyio.current_time() - started)))
 
 
 async def _note_progress(journal: Journal, statistics: Callable[[], RunStatistics]) -> None:

@@ -54,11 +54,16 @@ PRINTED: Final = 500
 
 CAUSES_SHOWN: Final = 12
 
+REFRESH: Final = '<meta http-equiv="refresh" content="5">'
+"""Loads the page again from where it is, with neither a script nor the network."""
+
 
 def write_page(
     folder: Path,
     ledger: LedgerReader,
     summary: Summary,
+    *,
+    live: bool = False,
 ) -> None:
     """Write `report.html`, from the ledger, the summary and the folder's `events.jsonl`.
 
@@ -66,6 +71,7 @@ def write_page(
         folder: the run's.
         ledger: the run's; counts are taken from it, since it may know more than a summary of before.
         summary: the run's, as it stands.
+        live: the run is active: the page says so, and a browser loads it again after a while.
 
     Raises:
         FolderError: it cannot be written; the one of before is left as it was.
@@ -75,7 +81,7 @@ def write_page(
     seen.read_events(folder / "events.jsonl")
     seen.read_rows(ledger)
     meta = ledger.meta()
-    page = _Page(summary, seen, meta, in_flight=len(ledger.in_flight()))
+    page = _Page(summary, seen, meta, in_flight=len(ledger.in_flight()), live=live)
     with write_atomically(folder / NAME) as file:
         # What the name of a folder holds that is no text must not keep the page from being written.
         text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="\n")
@@ -114,7 +120,9 @@ class _Page:
         meta: Mapping[str, str],
         *,
         in_flight: int,
+        live: bool,
     ) -> None:
+        self._live = live
         self._summary, self._seen, self._meta, self._in_flight = summary, seen, meta, in_flight
         self._items = summary["items"]
         self._dry = meta.get("dry_run") == "true"
@@ -138,6 +146,7 @@ class _Page:
             "version": [escaped(self._meta.get("version", __version__))],
             "title": [f"{escaped(summary['job'])}: {escaped(verdict)}"],
             "tone": [tone],
+            "refresh": [REFRESH] if self._live else [],
             "kicker": [f"<b>{escaped(summary['job'])}</b> on {escaped(server)} · {self._when()}"],
             # A number and its unit stay in one line.
             "verdict": [re.sub(r"(?<=\d) (?=(?:s|min|h|d)\b)", "&nbsp;", escaped(verdict))],
@@ -156,6 +165,8 @@ class _Page:
         counts, items, took = self._counts, self._items, self._took()
         good = counts[Status.SUCCEEDED] + counts[Status.UNCHANGED]
         of = f"of {item_count(items)}"
+        if self._live:
+            return "good", f"The run is active: {items - self._pending:,} {of} have a result so far."
         if self._seen.broken_off:
             return "doubt", f"The run has not finished: {items - self._pending:,} {of} have a result so far."
         if self._dry:
@@ -195,6 +206,9 @@ class _Page:
 
     def _why(self) -> Iterator[str]:
         code, stopped = self._summary["exit_code"], self._summary["stopped"]
+        if self._live:
+            yield '<p class="why soft">This page is written again while the run is active, and loads itself again.</p>'
+            return
         if self._seen.broken_off:
             yield (
                 '<p class="why">It was taken up again after its last summary and has not said that it ended: '
@@ -222,7 +236,7 @@ class _Page:
 
     def _next(self) -> Iterator[str]:
         summary = self._summary
-        if self._dry or self._seen.broken_off or not (summary["resumable"] or self._bad):
+        if self._live or self._dry or self._seen.broken_off or not (summary["resumable"] or self._bad):
             return
         step = escaped(summary["next_step"], 2000)
         yield f'<p class="next"><b>What to do next</b><span class="server">{step}</span></p>'
@@ -343,8 +357,11 @@ class _Page:
                 "Sent again",
                 f"{item_count(summary['resent'])} in flight at an interruption" if summary["resent"] else None,
             ),
-            ("Exit code", f"{code}, {self._exit_words()}"),
-            ("Stopped for", None if summary["stopped"] is None else escaped(summary["stopped"]["reason"])),
+            ("Exit code", None if self._live else f"{code}, {self._exit_words()}"),
+            (
+                "Stopped for",
+                None if summary["stopped"] is None or self._live else escaped(summary["stopped"]["reason"]),
+            ),
             ("Mode", "dry run, nothing was sent" if self._dry else None),
             ("Run", f'<span class="mono">{escaped(summary["run"])}</span>'),
             ("Folder", f'<span class="mono">{escaped(summary["folder"])}</span>'),
