@@ -97,6 +97,7 @@ class Pacer:
         self._probing = False
         self._bare_probes = 0
         self._blocked_until = -math.inf if known.ready_at is None else known.ready_at
+        self._held_until = -math.inf
         self._pause_s = FIRST_PAUSE_S
         self._epoch = 0
         self._learned_reserve = 0.0
@@ -202,8 +203,9 @@ class Pacer:
         self._blocked_until = max(self._blocked_until, blocked_until)
 
     def hold(self, until: float) -> None:
-        """Send nothing until an instant, and then one probe first."""
+        """Send nothing until an instant, since the server is down, and then one probe first."""
         self._blocked_until = max(self._blocked_until, until)
+        self._held_until = max(self._held_until, until)
         self._epoch += 1
         self._probing = False
         self._lowest = None
@@ -279,6 +281,8 @@ class Pacer:
         return math.floor((self._limit or 0) * self.settings.reserve + self._learned_reserve)
 
     def _reason(self, now: float) -> str | None:
+        if now < self._held_until:
+            return "the server is down"
         if now < self._blocked_until:
             return "the server asked to wait" if self._requests else "quota used up"
         if self._silent and self.delay(now) > 0.0:

@@ -279,3 +279,14 @@ def test_memory() -> None:
 
     assert one.memory().late_s == 1.0
     assert pacer(memory=one.memory()).memory().late_s == 1.0
+
+
+def test_a_server_that_is_down_has_asked_for_nothing() -> None:
+    """While a server is down that is the reason, and not a wish of its own; after it the quota is the reason again."""
+    one = opened(50)
+
+    one.hold(30.0)
+
+    assert one.statistics(1.0).waiting_for == "the server is down"
+    assert one.delay(1.0) == pytest.approx(29.0)
+    assert one.statistics(31.0).waiting_for != "the server is down"
