@@ -3,11 +3,11 @@
 import heapq
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from itertools import count
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from migrator.messages import Instant
 from migrator.ratelimit.headers import Dialect, Quota, QuotaReader
@@ -15,7 +15,7 @@ from migrator.ratelimit.limiter import burst_of
 from migrator.ratelimit.model import Ticket
 from migrator.ratelimit.pacer import Pacer
 from migrator.ratelimit.reset_time import parse_retry_after
-from migrator.sandbox.limits import Algorithm, ResetStyle, Rounding, limit_headers, make_limiter
+from migrator.sandbox.limits import Algorithm, ResetStyle, Rounding, Verdict, limit_headers, make_limiter
 
 EPOCH = 1_795_435_200.0
 """The server's clock at the beginning, in seconds since the epoch."""
@@ -62,6 +62,10 @@ class World:
         phase_s: where in its window the server is at the beginning.
         skew_s: how much the client's clock is ahead.
         retry_after: whether a refusal says how long to wait.
+        reset: what the reset tells: what is true of the algorithm, or the end of a window that it does not have.
+        affix: what is put behind the headers' names.
+        status: of a refusal.
+        date: whether answers have a Date.
     """
 
     algorithm: Algorithm = Algorithm.FIXED
@@ -76,6 +80,10 @@ class World:
     phase_s: float = 0.0
     skew_s: float = 0.0
     retry_after: bool = True
+    reset: Literal["true", "first window", "aligned window"] = "true"
+    affix: str = ""
+    status: int = 429
+    date: bool = True
 
 
 @dataclass
@@ -112,6 +120,7 @@ class Simulation:
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = count()
         self._wake_at = math.inf
+        self._window_ends = -math.inf
         self._limiter = make_limiter(world.algorithm, limit=world.limit, window_s=world.window_s, start=-world.phase_s)
         self._reader = QuotaReader(Dialect())
 
@@ -162,7 +171,7 @@ class Simulation:
 
     def _arrive(self, now: float, ticket: Any, back_s: float) -> None:
         self._undelivered -= 1
-        verdict = self._limiter.take(now)
+        verdict = self._other_reset(self._limiter.take(now), now)
         if self.client is None:
             self._at(now, self._send)
         headers: dict[str, str] = {}
@@ -174,10 +183,12 @@ class Simulation:
                 window_s=self.world.window_s,
                 rounding=self.world.rounding,
             )
-            headers = {name.lower(): value for name, value in told.items()}
+            affix = self.world.affix
+            headers = {name.lower() + affix * ("RateLimit" in name): value for name, value in told.items()}
         elif not verdict.allowed:
             headers["retry-after"] = str(max(1, math.ceil(verdict.retry_after_s)))
-        headers["date"] = formatdate(EPOCH + now, usegmt=True)
+        if self.world.date:
+            headers["date"] = formatdate(EPOCH + now, usegmt=True)
         if not self.world.retry_after:
             headers.pop("retry-after", None)
         if verdict.allowed:
@@ -185,7 +196,20 @@ class Simulation:
         if verdict.allowed and self._rng.random() < self.world.lost:
             self._at(now + 30.0, self._lose, ticket)
         else:
-            self._at(now + back_s, self._answer, ticket, verdict.allowed, headers)
+            self._at(now + back_s, self._answer, ticket, verdict.allowed, headers, now - back_s)
+
+    def _other_reset(self, verdict: Verdict, now: float) -> Verdict:
+        """Put in the reset of a window that the server does not have."""
+        window_s = self.world.window_s
+        match self.world.reset:
+            case "first window":
+                if now >= self._window_ends:
+                    self._window_ends = now + window_s
+                return replace(verdict, reset_s=self._window_ends - now)
+            case "aligned window":
+                return replace(verdict, reset_s=window_s - (now + self.world.phase_s) % window_s)
+            case _:
+                return verdict
 
     def _lose(self, now: float, ticket: Any) -> None:
         self._in_flight -= 1
@@ -194,10 +218,10 @@ class Simulation:
             self.client.lost(ticket)
         self._send(now)
 
-    def _answer(self, now: float, ticket: Any, allowed: bool, headers: dict[str, str]) -> None:
+    def _answer(self, now: float, ticket: Any, allowed: bool, headers: dict[str, str], sent: float) -> None:
         self._in_flight -= 1
         at = Instant(now, EPOCH + now + self.world.skew_s)
-        quota = self._reader.read(headers, at=at)
+        quota = self._reader.read(headers, at=at, sent=sent)
         if allowed:
             self._open -= 1
             self.outcome.seconds = now

@@ -27,7 +27,9 @@ from migrator.ratelimit.reset_time import (
     parse_reset,
     parse_retry_after,
     relative_reset,
+    see_date,
 )
+from migrator.ratelimit.server_clock import ServerClock
 
 __all__ = ["Dialect", "Quota", "QuotaReader", "RateLimitSignal", "parse_quota"]
 
@@ -98,7 +100,9 @@ class RateLimitSignal:
     retry_after_s: float | None = None
 
 
-def parse_quota(headers: Mapping[str, str], *, at: Instant, dialect: Dialect) -> Quota | None:
+def parse_quota(
+    headers: Mapping[str, str], *, at: Instant, dialect: Dialect, clock: ServerClock | None = None
+) -> Quota | None:
     """Return what an answer says of the rate limit, or None where it says nothing that can be used.
 
     Where several policies apply, the one with the least left is returned: it binds.
@@ -107,11 +111,14 @@ def parse_quota(headers: Mapping[str, str], *, at: Instant, dialect: Dialect) ->
         headers: by lower-case name, the values of repeated ones joined by a comma.
         at: when the answer was received.
         dialect: what is known of the API.
+        clock: what earlier answers have told of the server's clock.
     """
     draft = headers.get("ratelimit")
     if draft is not None and (quota := _structured(draft, headers.get("ratelimit-policy", ""))) is not None:
         return quota
-    found = [one for each in _sets(headers, dialect) if (one := _set_quota(each, at, headers, dialect)) is not None]
+    found = [
+        one for each in _sets(headers, dialect) if (one := _set_quota(each, at, headers, dialect, clock)) is not None
+    ]
     if not found:
         return _json(headers.get("x-ratelimit"), at=at, headers=headers)
     return min(found, key=lambda one: math.inf if one.remaining is None else one.remaining)
@@ -125,11 +132,12 @@ class QuotaReader:
     in a row contradict it; a single odd value is ignored.
     """
 
-    __slots__ = ("_contradictions", "_dialect", "_form", "_last", "_learned")
+    __slots__ = ("_clock", "_contradictions", "_dialect", "_form", "_last", "_learned")
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = self._learned = dialect
         self._form = dialect.reset
+        self._clock = ServerClock()
         self._contradictions = 0
         self._last: tuple[float, float] | None = None
 
@@ -140,7 +148,7 @@ class QuotaReader:
 
     def signal(self, reply: Reply) -> RateLimitSignal:
         """Return what an answer says of the rate limit: its quota, whether it is a refusal, and for how long."""
-        quota = self.read(reply.headers, at=reply.received)
+        quota = self.read(reply.headers, at=reply.received, sent=reply.sent.mono)
         text = reply.headers.get("retry-after")
         wait_s = (
             parse_retry_after(text, at=reply.received, date=reply.headers.get("date")) if text is not None else None
@@ -148,13 +156,21 @@ class QuotaReader:
         throttled = _is_throttled(reply, remaining=quota.remaining if quota is not None else None)
         return RateLimitSignal(quota=quota, throttled=throttled, retry_after_s=wait_s)
 
-    def read(self, headers: Mapping[str, str], *, at: Instant) -> Quota | None:
-        """Return what an answer says of the rate limit, or None where it says nothing that can be used."""
+    def read(self, headers: Mapping[str, str], *, at: Instant, sent: float | None = None) -> Quota | None:
+        """Return what an answer says of the rate limit, or None where it says nothing that can be used.
+
+        Args:
+            headers: by lower-case name.
+            at: when the answer was received.
+            sent: when its request was sent, on the monotonic clock; it lets `Date` tell of the server's clock.
+        """
+        if sent is not None:
+            see_date(self._clock, headers, sent=sent, received=at.mono)
         if self._dialect.reset is ResetForm.AUTO:
             name, text = _reset_header(headers, self._dialect)
             if text and NUMBER.fullmatch(text.strip()):
                 self._learn(name, float(text), headers, at)
-        quota = parse_quota(headers, at=at, dialect=self._learned)
+        quota = parse_quota(headers, at=at, dialect=self._learned, clock=self._clock)
         if quota is not None and self._contradictions:
             return replace(quota, reset_s=None)
         return quota
@@ -215,7 +231,9 @@ def _reset_header(headers: Mapping[str, str], dialect: Dialect) -> tuple[str, st
     return next((one["reset"] for one in _sets(headers, dialect) if "reset" in one), ("", ""))
 
 
-def _set_quota(one: HeaderSet, at: Instant, headers: Mapping[str, str], dialect: Dialect) -> Quota | None:
+def _set_quota(
+    one: HeaderSet, at: Instant, headers: Mapping[str, str], dialect: Dialect, clock: ServerClock | None
+) -> Quota | None:
     """Read one set of headers."""
     text = {role: value for role, (_, value) in one.items()}
     if (pair := USED_OF.fullmatch(text.get("limit", "").strip())) is not None:
@@ -232,7 +250,7 @@ def _set_quota(one: HeaderSet, at: Instant, headers: Mapping[str, str], dialect:
     if window_s is None and (window_ms := _window(text.get("window_ms"))) is not None:
         window_s = window_ms / 1000.0
     name, reset_text = one.get("reset", ("", ""))
-    reset = parse_reset(name, reset_text, dialect.reset, at=at, headers=headers) if reset_text else None
+    reset = parse_reset(name, reset_text, dialect.reset, at=at, headers=headers, clock=clock) if reset_text else None
     if limit is None and remaining is None and reset is None:
         return None
     return _quota(limit, remaining, reset, window_s=window_s)

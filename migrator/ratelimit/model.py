@@ -52,6 +52,7 @@ class Ticket(NamedTuple):
         window: windows opened so far.
         answers: answers of the window so far, which the server has counted before this request.
         number: how many requests went, this one included.
+        on_trust: whether it went because a kind of server allows it, and not the reported rest.
         share: the window of the shared quota that it was taken from; 0 for none.
     """
 
@@ -61,6 +62,7 @@ class Ticket(NamedTuple):
     window: int
     answers: int
     number: int
+    on_trust: bool
     share: int = 0
 
 

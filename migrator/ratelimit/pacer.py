@@ -31,15 +31,16 @@ of requests that were in flight together counts once.
 
 import math
 from collections import deque
+from itertools import takewhile
 from random import Random
 from typing import Final
 
 from migrator.options import Pace
 from migrator.ratelimit.aimd import AIMD
-from migrator.ratelimit.gcra import Refill
 from migrator.ratelimit.headers import Quota
 from migrator.ratelimit.model import PacerMemory, PacerSettings, PacerStatistics, Ticket
-from migrator.ratelimit.sliding_window import Spent
+from migrator.ratelimit.servers.models import ServerModels
+from migrator.ratelimit.servers.report import Report
 
 __all__ = ["Pacer"]
 
@@ -92,8 +93,7 @@ class Pacer:
         self._longest_reset_s = known.longest_reset_s
         self._first = self._answers = self._windows = 0
         self._moving = False
-        self._refill = Refill()
-        self._spent = Spent()
+        self._models = ServerModels()
         self._probing = False
         self._bare_probes = 0
         self._blocked_until = -math.inf if known.ready_at is None else known.ready_at
@@ -115,20 +115,21 @@ class Pacer:
             return math.inf if self._probing or self._in_flight >= self._aimd.most_in_flight() else 0.0
         if not self._probing and (self._needs_probe(now) or self._budget() > 0):
             return 0.0
-        next_at = self._spent.next_at(self._in_flight) if self._counts_itself() else math.inf
-        if not self._probing:
-            edge = self._edge_by if now < self._edge_by + MARGIN_S else math.inf
-            next_at = min(next_at, edge, self._refill.next_at())
+        next_at = self._models.next_at(now, self._in_flight)
+        if not self._probing and not self._models.unlike_a_window:
+            next_at = min(next_at, self._edge_by if now < self._edge_by + MARGIN_S else math.inf)
         return max(0.0, next_at + MARGIN_S - now)
 
     def sent(self, now: float) -> Ticket:
         """Note that a request goes now, which `delay` has allowed."""
         probe = not self._silent and not self._probing and self._needs_probe(now)
+        on_trust = not self._silent and not probe and self._budget() <= 0
         self._probing = self._probing or probe
+        self._models.on_trust += on_trust
         self._in_flight += 1
         self._requests += 1
-        self._refill.sent(now)
-        return Ticket(now, probe, self._epoch, self._windows, self._answers, self._requests)
+        self._models.sent(now)
+        return Ticket(now, probe, self._epoch, self._windows, self._answers, self._requests, on_trust)
 
     def cancelled(self, ticket: Ticket) -> None:
         """Take back a request that was let go and never sent."""
@@ -148,29 +149,25 @@ class Pacer:
             return
         was_probe = ticket.probe and ticket.epoch == self._epoch
         self._in_flight -= 1
+        self._models.on_trust -= ticket.on_trust
         self._announced, self._silent, self._bare_probes = True, False, 0
         self._limit = quota.limit or self._limit
-        overtaken = [left for at, left in self._recent if at > ticket.sent]
+        newest_first = reversed(self._recent)
+        overtaken = [left for _, left in takewhile(lambda one: one[0] > ticket.sent, newest_first)]
         self._recent.append((now, quota.remaining))
-        self._learn_refill(quota, now, unseen=self._in_flight + len(overtaken))
-        longest_s = self._longest_reset_s + self._late_s
-        self._spent.answered(
-            limit=self._limit,
-            remaining=quota.remaining,
-            longest_reset_s=longest_s,
-            windows=self._windows,
-            sent=ticket.sent,
-            now=now,
-            in_flight=self._in_flight,
-        )
+        edge_from, edge_by = self._edge(ticket, quota, now)
+        caused = self._lowest is not None and quota.remaining > self._lowest and ticket.sent >= self._lowest_at
+        opening = self._lowest is None or was_probe or edge_from > self._edge_by or caused
+        self._tell_models(ticket, quota, now, opening=opening, overtaken=len(overtaken))
+        if ticket.on_trust:
+            self._models.kept()
+            self._moving = True
         if ticket.epoch != self._epoch or (self._probing and not was_probe):
             # Sent before the refusal or before the probe: it says nothing of the window that is to be opened.
             return
         if self._limit:
             self._learned_reserve *= 1.0 - 1.0 / (10.0 * self._limit)
-        edge_from, edge_by = self._edge(ticket, quota, now)
-        caused = self._lowest is not None and quota.remaining > self._lowest and ticket.sent >= self._lowest_at
-        if self._lowest is None or was_probe or edge_from > self._edge_by or caused:
+        if opening:
             self._open_window(quota.remaining, overtaken, now, caused=caused)
             self._edge_from, self._edge_by = edge_from, edge_by
             self._newest = self._opened = ticket.sent
@@ -188,13 +185,14 @@ class Pacer:
         self._refused += 1
         first = ticket.epoch == self._epoch
         self._in_flight -= 1
+        self._models.on_trust -= ticket.on_trust
         if quota is not None:
             self._limit = quota.limit or self._limit
         if first:
             self._salvos += 1
             self._learn_from_refusal(ticket, quota, retry_after_s, now)
-            self._refill.disprove()
-            self._spent.disprove()
+            self._tell_models(ticket, quota, now, opening=ticket.probe, overtaken=0, refused=True)
+            self._models.refused()
             self._epoch += 1
             self._probing = False
             self._lowest = None
@@ -268,11 +266,10 @@ class Pacer:
     def _needs_probe(self, now: float) -> bool:
         if self._lowest is None:
             return True
-        # Where our own count lets requests go, those in flight may have gone over the edge already.
-        return now >= self._edge_by + MARGIN_S and not (self._counts_itself() and self._in_flight)
-
-    def _counts_itself(self) -> bool:
-        return self._spent.known and not self._refill.known
+        if self._models.unlike_a_window:
+            return False
+        # Where a log lets requests go, those in flight may have gone over the edge already.
+        return now >= self._edge_by + MARGIN_S and not (self._models.believed == "log" and self._in_flight)
 
     def _budget(self) -> int:
         return math.floor((self._lowest or 0) - self._in_flight - self._reserve())
@@ -299,7 +296,7 @@ class Pacer:
             known = now < self._edge_by
             return (self._edge_from, self._edge_by) if known else (now, now + (quota.window_s or NO_RESET_S))
         if quota.reset_s == 0.0 and quota.resolution_s >= 1.0 and quota.remaining != quota.limit:
-            self._late_s = max(self._late_s, quota.resolution_s)
+            self._late_s = max(self._late_s, _rounding(quota))
         self._longest_reset_s = max(self._longest_reset_s, quota.reset_s)
         late_s = max(quota.late_s, min(self._late_s, quota.resolution_s))
         return ticket.sent + quota.reset_s - quota.resolution_s, now + quota.reset_s + late_s
@@ -318,17 +315,27 @@ class Pacer:
         self._first, self._answers = remaining, 0
         self._windows += 1
 
-    def _learn_refill(self, quota: Quota, now: float, *, unseen: int) -> None:
-        if quota.limit and quota.remaining is not None and quota.reset_s is not None:
-            self._refill.answered(
-                limit=quota.limit,
-                remaining=quota.remaining,
-                reset_s=quota.reset_s,
-                resolution_s=quota.resolution_s,
-                late_s=max(quota.late_s, min(self._late_s, quota.resolution_s)),
-                now=now,
-                unseen=unseen,
-            )
+    def _tell_models(
+        self, ticket: Ticket, quota: Quota | None, now: float, *, opening: bool, overtaken: int, refused: bool = False
+    ) -> None:
+        if quota is None or quota.remaining is None or not self._limit:
+            return
+        report = Report(
+            limit=self._limit,
+            remaining=quota.remaining,
+            reset_s=quota.reset_s,
+            resolution_s=quota.resolution_s,
+            late_s=max(quota.late_s, min(self._late_s, quota.resolution_s)),
+            window_s=quota.window_s,
+            opening=opening,
+            sent=ticket.sent,
+            now=now,
+            in_flight=self._in_flight,
+            overtaken=overtaken,
+            refused=refused,
+            on_trust=ticket.on_trust,
+        )
+        self._models.answered(report)
 
     def _narrow(self, ticket: Ticket, remaining: int, edge_from: float, edge_by: float, now: float) -> None:
         """Take a further report of the same window, which can only lower the rest and sharpen the edge."""
@@ -363,6 +370,7 @@ class Pacer:
 
     def _ended(self, ticket: Ticket) -> None:
         self._in_flight -= 1
+        self._models.on_trust -= ticket.on_trust
         if ticket.probe and ticket.epoch == self._epoch:
             self._probing = False
             self._lowest = None
@@ -374,10 +382,10 @@ class Pacer:
     def _learn_from_refusal(self, ticket: Ticket, quota: Quota | None, retry_after_s: float | None, now: float) -> None:
         if self._silent:
             self._aimd.refused(retry_after_s, now)
-        elif self._announced and self._counts_itself() and not ticket.probe:
+        elif self._announced and ticket.on_trust and not self._models.rounds_down:
             return
-        elif self._announced and (ticket.probe or self._refill.believed):
-            self._late_s = max(self._late_s, quota.resolution_s if quota is not None else 1.0)
+        elif self._announced and (ticket.probe or self._models.rounds_down):
+            self._late_s = max(self._late_s, _rounding(quota))
         elif self._announced and (quota is None or not quota.remaining):
             most = max(1.0, LARGEST_RESERVE * (self._limit or 0))
             self._learned_reserve = min(self._learned_reserve + 1.0, most)
@@ -395,3 +403,8 @@ class Pacer:
         if first:
             self._pause_s = min(2.0 * self._pause_s, LONGEST_PAUSE_S)
         return pause_s
+
+
+def _rounding(quota: Quota | None) -> float:
+    """Return what a server may have cut off a reset: a second, or a minute; the rest is doubt about its clock."""
+    return quota.resolution_s if quota is not None and not 1.0 <= quota.resolution_s < 60.0 else 1.0

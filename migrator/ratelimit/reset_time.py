@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from migrator.messages import Instant
+from migrator.ratelimit.server_clock import ServerClock
 
 __all__ = [
     "LONGEST_RELATIVE_S",
@@ -24,6 +25,7 @@ __all__ = [
     "parse_reset",
     "parse_retry_after",
     "relative_reset",
+    "see_date",
 ]
 
 LONGEST_RELATIVE_S: Final = 31 * 86400.0
@@ -122,15 +124,36 @@ def relative_reset(text: str | None) -> Reset | None:
     return Reset(seconds, FINE_S if text is not None and "." in text else 1.0, 0.0)
 
 
-def parse_reset(name: str, text: str, form: ResetForm, *, at: Instant, headers: Mapping[str, str]) -> Reset | None:
-    """Return a reset in seconds from the answer's reception; the latest of a repeated header."""
+def parse_reset(
+    name: str,
+    text: str,
+    form: ResetForm,
+    *,
+    at: Instant,
+    headers: Mapping[str, str],
+    clock: ServerClock | None = None,
+) -> Reset | None:
+    """Return a reset in seconds from the answer's reception; the latest of a repeated header.
+
+    Args:
+        name: the header's name.
+        text: its value.
+        form: what the value means.
+        at: when the answer was received.
+        headers: all of the answer's headers.
+        clock: what earlier answers have told of the server's clock.
+    """
     value = max(numbers(text), default=None)
     if value is None:
-        return None if form not in {ResetForm.AUTO, ResetForm.ISO, ResetForm.HTTP_DATE} else _dated(text, at, headers)
+        return (
+            None
+            if form not in {ResetForm.AUTO, ResetForm.ISO, ResetForm.HTTP_DATE}
+            else _dated(text, at, headers, clock)
+        )
     if form is ResetForm.AUTO:
         guess = guess_form(name, value, at.utc)
         if guess is None:
-            return _small_unit(value, at, headers)
+            return _small_unit(value, at, headers, clock)
         form = guess
     fraction = "." in text
     match form:
@@ -139,27 +162,34 @@ def parse_reset(name: str, text: str, form: ResetForm, *, at: Instant, headers: 
         case ResetForm.RELATIVE_MS if 0.0 <= value <= LONGEST_RELATIVE_S * 1e3:
             return Reset(value / 1e3, FINE_S, 0.0)
         case ResetForm.EPOCH if abs(value - at.utc) <= NEAR_NOW_S:
-            return _absolute(value, 0.0 if fraction else 1.0, at, headers)
+            return _absolute(value, 0.0 if fraction else 1.0, at, headers, clock)
         case ResetForm.EPOCH_MS if abs(value / 1e3 - at.utc) <= NEAR_NOW_S:
-            return _absolute(value / 1e3, 0.0, at, headers)
+            return _absolute(value / 1e3, 0.0, at, headers, clock)
         case _:
             return None
 
 
-def _small_unit(value: float, at: Instant, headers: Mapping[str, str]) -> Reset | None:
+def _small_unit(value: float, at: Instant, headers: Mapping[str, str], clock: ServerClock | None) -> Reset | None:
     """Read micro- and nanoseconds since the epoch."""
     for unit in (1e6, 1e9):
         if abs(value / unit - at.utc) <= NEAR_NOW_S:
-            return _absolute(value / unit, 0.0, at, headers)
+            return _absolute(value / unit, 0.0, at, headers, clock)
     return None
 
 
-def _absolute(instant: float, coarse_s: float, at: Instant, headers: Mapping[str, str]) -> Reset:
-    """Turn an instant of the server's clock into seconds from now, by the server's own `Date`.
+def _absolute(
+    instant: float, coarse_s: float, at: Instant, headers: Mapping[str, str], clock: ServerClock | None
+) -> Reset:
+    """Turn an instant of the server's clock into seconds from now.
 
-    `Date` is cut to whole seconds, so the truth lies up to one second before the difference, and as much after it as
-    the instant itself may have been cut. A `Date` beside an `Age` is a cache's (RFC 9111, section 5.1).
+    With the server's clock as an interval the reset is one as well, of which this is the latest end. Whole seconds are
+    taken as rounded up until a refusal shows otherwise (the pacer learns how late a server is). A single answer's
+    `Date` is cut, so the truth lies up to one second before the difference, and as much after it as the instant itself
+    may have been cut. A `Date` beside an `Age` is a cache's (RFC 9111, section 5.1).
     """
+    if clock is not None and clock.known:
+        seconds = instant - clock.least - at.mono
+        return Reset(max(0.0, seconds), coarse_s + clock.most - clock.least, 0.0)
     date = headers.get("date")
     now = _date(date) if date and "age" not in headers else None
     if now is None:
@@ -167,13 +197,19 @@ def _absolute(instant: float, coarse_s: float, at: Instant, headers: Mapping[str
     return Reset(max(0.0, instant - now), 1.0 + coarse_s, coarse_s)
 
 
-def _dated(text: str, at: Instant, headers: Mapping[str, str]) -> Reset | None:
+def _dated(text: str, at: Instant, headers: Mapping[str, str], clock: ServerClock | None) -> Reset | None:
     instant = _date(text)
     if instant is None or abs(instant - at.utc) > NEAR_NOW_S:
         return None
     iso = ISO.fullmatch(text.strip())
     coarse_s = 1.0 if iso is None else 60.0 if iso["seconds"] is None else 0.0 if iso["fraction"] else 1.0
-    return _absolute(instant, coarse_s, at, headers)
+    return _absolute(instant, coarse_s, at, headers, clock)
+
+
+def see_date(clock: ServerClock, headers: Mapping[str, str], *, sent: float, received: float) -> None:
+    """Let an answer's `Date` narrow the server's clock; one beside an `Age` is a cache's."""
+    if (date := headers.get("date")) and "age" not in headers and (instant := _date(date)) is not None:
+        clock.saw(instant, sent=sent, received=received)
 
 
 @lru_cache(maxsize=64)

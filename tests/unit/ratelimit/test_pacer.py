@@ -71,7 +71,10 @@ def test_no_refusal_when_alone(world: World, seed: int, slots: int) -> None:
 @settings(max_examples=250, deadline=None, derandomize=True)
 @given(world=worlds, seed=st.integers(0, 2**16))
 def test_server_that_rounds_down(world: World, seed: int) -> None:
-    """A server that rounds its reset down refuses one request, and none once that is remembered."""
+    """A server that rounds its reset down refuses one request, and none once that is remembered.
+
+    A sliding counter may refuse one more, which goes to find out what it is.
+    """
     window_s = max(world.window_s, 5.0 if world.algorithm is not Algorithm.COUNTER else 60.0)
     world = replace(world, rounding=Rounding.DOWN, style=ResetStyle.RELATIVE, window_s=window_s)
     first = pacer()
@@ -80,8 +83,9 @@ def test_server_that_rounds_down(world: World, seed: int) -> None:
     again = run(world, seed + 1, one=pacer(memory=first.memory()))
 
     assert not outcome.stuck
-    assert outcome.refused <= 1
-    assert again.refused <= (0 if outcome.refused else 1)
+    guesses = int(world.algorithm is Algorithm.COUNTER)
+    assert outcome.refused <= 1 + guesses
+    assert again.refused <= (0 if outcome.refused else 1) + guesses
 
 
 @settings(max_examples=250, deadline=None, derandomize=True)

@@ -12,7 +12,9 @@ on the safe side: the instant as late, the bucket as small as they can be.
 import math
 from typing import Final
 
-__all__ = ["Refill"]
+from migrator.ratelimit.servers.report import Report
+
+__all__ = ["Bucket"]
 
 LEAST_USED: Final = 5
 """Units by which the rest has to fall while the reset grows, before that is taken for a bucket."""
@@ -21,72 +23,59 @@ LEAST_GROWTH: Final = 2.0
 """Resolutions by which the reset has to grow meanwhile: rounding alone can make it grow by one."""
 
 
-class Refill:
+class Bucket:
     """The evidence for a bucket, and its mirror."""
 
-    __slots__ = ("_disproved", "_first", "_full_at", "_limit", "_proved", "_unit_most_s", "_unit_s")
+    __slots__ = ("_contradicted", "_first", "_full_at", "_limit", "_unit_most_s", "_unit_s", "proved")
 
     def __init__(self) -> None:
         self._limit = 0
         self._unit_s, self._unit_most_s = 0.0, math.inf
         self._first: tuple[int, float] | None = None
-        self._proved = self._disproved = False
+        self.proved = self._contradicted = False
         self._full_at = math.inf
 
     @property
-    def known(self) -> bool:
-        """Whether the server fills a bucket, as far as is known."""
-        return self._proved and not self._disproved
-
-    @property
     def believed(self) -> bool:
-        """Whether it was ever gone by, even if an answer has disproved it since."""
-        return self._proved
+        """Whether it may be used."""
+        return self.proved and not self._contradicted
 
-    def answered(
-        self, *, limit: int, remaining: int, reset_s: float, resolution_s: float, late_s: float, now: float, unseen: int
-    ) -> None:
-        """Take an answer into account.
-
-        Args:
-            limit: the bucket's size.
-            remaining: what is left in it.
-            reset_s: the reported reset.
-            resolution_s: how much sooner the truth may be.
-            late_s: how much later it may be.
-            now: when the answer was received.
-            unseen: requests that the server may have counted after this one.
-        """
+    def answered(self, report: Report) -> None:
+        """Take an answer into account."""
+        if report.reset_s is None or report.refused:
+            return
+        limit, remaining, reset_s = report.limit, report.remaining, report.reset_s
+        unseen = report.in_flight + report.overtaken
         used = limit - remaining
-        if used <= 0 or self._disproved:
+        if used <= 0 or self._contradicted:
             return
         if limit != self._limit:
             self._limit, self._first = limit, None
-        self._unit_s = max(self._unit_s, (reset_s - resolution_s) / used)
+        self._unit_s = max(self._unit_s, (reset_s - report.resolution_s) / used)
         if used > 1:
-            self._unit_most_s = min(self._unit_most_s, (reset_s + late_s) / (used - 1))
+            self._unit_most_s = min(self._unit_most_s, (reset_s + report.late_s) / (used - 1))
         if self._unit_s > self._unit_most_s:
-            self.disprove()
+            self.contradict()
             return
         if self._first is None or remaining > self._first[0]:
             self._first = (remaining, reset_s)
         fallen, grown = self._first[0] - remaining, reset_s - self._first[1]
-        if fallen >= LEAST_USED and grown >= LEAST_GROWTH * resolution_s:
-            self._proved = True
+        if fallen >= LEAST_USED and grown >= LEAST_GROWTH * report.resolution_s:
+            self.proved = True
         if math.isfinite(self._unit_most_s):
-            self._full_at = min(self._full_at, now + reset_s + late_s + unseen * self._unit_most_s)
+            self._full_at = min(self._full_at, report.now + reset_s + report.late_s + unseen * self._unit_most_s)
 
     def sent(self, now: float) -> None:
         """Add a request to the mirror."""
         if math.isfinite(self._full_at):
             self._full_at = max(self._full_at, now) + self._unit_most_s
 
-    def disprove(self) -> None:
+    def contradict(self) -> None:
         """Give the idea up: a refusal, or an answer that no bucket gives."""
-        self._disproved = True
+        self._contradicted = True
 
     def next_at(self) -> float:
         """Return when the next request may go, by the mirror alone; infinity where it knows nothing."""
-        if not self.known:
+        if not self.believed:
             return math.inf
         return self._full_at - (self._limit - 1) * self._unit_s

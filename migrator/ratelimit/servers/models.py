@@ -1,0 +1,85 @@
+"""The kinds of servers that an API may be of, each held against every answer; what is believed says when to send. Pure.
+
+A kind that is first used is a guess. So one request goes on its word alone; each one that is accepted lets twice as
+many go together, and a refusal lets one go alone again.
+"""
+
+import math
+
+from migrator.ratelimit.servers.bucket import Bucket
+from migrator.ratelimit.servers.counter import Counter
+from migrator.ratelimit.servers.log import Log
+from migrator.ratelimit.servers.report import Report
+from migrator.ratelimit.servers.window_length import WindowLength
+
+__all__ = ["ServerModels"]
+
+
+class ServerModels:
+    """What is believed of one limiter key's server."""
+
+    __slots__ = ("_bucket", "_counter", "_length", "_log", "_trust", "on_trust")
+
+    def __init__(self) -> None:
+        self._length = WindowLength()
+        self._bucket = Bucket()
+        self._log = Log(self._length)
+        self._counter = Counter(self._length)
+        self._trust = 1
+        self.on_trust = 0
+
+    @property
+    def believed(self) -> str | None:
+        """The kind that is believed, if any."""
+        if self._bucket.believed:
+            return "bucket"
+        if self._log.contradicted and self._counter.believed:
+            return "counter"
+        return "log" if self._log.believed else None
+
+    @property
+    def unlike_a_window(self) -> bool:
+        """Whether the server gives nothing back at the reported reset."""
+        return self.believed == "counter"
+
+    @property
+    def rounds_down(self) -> bool:
+        """Whether a refused request that went by a bucket's word tells of the reset's rounding."""
+        return self._bucket.proved
+
+    def sent(self, now: float) -> None:
+        """Note that a request goes."""
+        self._bucket.sent(now)
+
+    def answered(self, report: Report) -> None:
+        """Hold an answer against every kind."""
+        before = self._length.seconds, self.believed
+        self._length.answered(report)
+        self._bucket.answered(report)
+        self._counter.answered(report)
+        self._log.answered(report)
+        if (self._length.seconds, self.believed) != before:
+            self._trust = 1
+
+    def kept(self) -> None:
+        """Note that a request was accepted that went on a kind's word alone."""
+        self._trust = min(2 * self._trust, 10_000)
+
+    def refused(self) -> None:
+        """Note a refusal: the next kind that is believed is tried by one request again."""
+        self._trust = 1
+        self._bucket.contradict()
+
+    def next_at(self, now: float, in_flight: int) -> float:
+        """Return when the next request may go; infinity where only an answer can tell."""
+        if self.on_trust >= self._trust:
+            return math.inf
+        match self.believed:
+            case "bucket":
+                return self._bucket.next_at()
+            case "counter":
+                return self._counter.next_at(now, in_flight)
+            case "log":
+                return self._log.next_at(in_flight)
+            case _:
+                return math.inf

@@ -1,0 +1,84 @@
+"""A sliding counter is recognised by its own requests, and used without asking too early; no other server is one."""
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from migrator.ratelimit.servers.counter import Counter
+from migrator.ratelimit.servers.report import Report
+from migrator.ratelimit.servers.window_length import WindowLength
+from migrator.sandbox.limits import Algorithm, Limiter, Verdict, make_limiter
+
+LIMIT, WINDOW_S, TRIP_S = 50, 10.0, 0.02
+
+
+@dataclass
+class Caller:
+    """Sends one request at a time."""
+
+    counter: Counter
+    limiter: Limiter
+    refused: int = 0
+
+    def call(self, now: float, *, opening: bool = False, on_trust: bool = False) -> Verdict:
+        """Send a request, and tell the counter the answer."""
+        verdict = self.limiter.take(now + TRIP_S / 2)
+        self.refused += on_trust and not verdict.allowed
+        seen = Report(
+            limit=LIMIT,
+            remaining=verdict.remaining,
+            reset_s=5.0,
+            resolution_s=1.0,
+            late_s=0.0,
+            window_s=WINDOW_S,
+            opening=opening,
+            sent=now,
+            now=now + TRIP_S,
+            in_flight=0,
+            overtaken=0,
+            refused=not verdict.allowed,
+            on_trust=on_trust,
+        )
+        self.counter.answered(seen)
+        return verdict
+
+
+def caller(algorithm: Algorithm, phase_s: float) -> tuple[Caller, float]:
+    """Return a caller that has used up the quota and asked on, once a tenth of a window; and the time."""
+    length = WindowLength()
+    one = Caller(Counter(length), make_limiter(algorithm, limit=LIMIT, window_s=WINDOW_S, start=-phase_s))
+    length.seconds = WINDOW_S
+    now = 0.0
+    while one.call(now).remaining:
+        now += TRIP_S
+    for _ in range(12):
+        now += WINDOW_S / 10
+        one.call(now, opening=True)
+    return one, now
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(0.0, WINDOW_S))
+def test_a_counter_is_used_as_it_gives_back(phase_s: float) -> None:
+    """Whatever the begin of its windows, requests go at the pace at which a counter gives back, and few too early."""
+    one, now = caller(Algorithm.COUNTER, phase_s)
+    assert one.counter.believed
+
+    accepted, start = 0, now
+    while now < start + 3 * WINDOW_S:
+        now = max(now + TRIP_S, one.counter.next_at(now, 0))
+        accepted += one.call(now, on_trust=True).allowed
+
+    assert one.refused <= 4
+    assert accepted >= 0.9 * 3 * LIMIT
+
+
+@pytest.mark.parametrize("algorithm", [Algorithm.FIXED, Algorithm.FIRST, Algorithm.SLIDING])
+@pytest.mark.parametrize("phase_s", [0.0, 3.3, 9.1])
+def test_other_servers_are_no_counters(algorithm: Algorithm, phase_s: float) -> None:
+    """A window or a log gives back at one instant, which no counter explains."""
+    one, _ = caller(algorithm, phase_s)
+
+    assert not one.counter.believed
