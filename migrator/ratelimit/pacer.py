@@ -36,7 +36,7 @@ from random import Random
 from typing import Final
 
 from migrator.options import Pace
-from migrator.ratelimit.aimd import AIMD
+from migrator.ratelimit.cubic import Cubic
 from migrator.ratelimit.headers import Quota
 from migrator.ratelimit.model import PacerMemory, PacerSettings, PacerStatistics, Ticket
 from migrator.ratelimit.servers.models import ServerModels
@@ -105,14 +105,16 @@ class Pacer:
         self._announced = self._silent = False
         self._even_rate: float | None = None
         self._even_from, self._sent_before, self._first_trip_s = -math.inf, 0, 0.0
-        self._aimd = AIMD(known.steady_rate)
+        self._cubic = Cubic(known.steady_rate)
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next request may go: 0 for now, infinity where only an answer can tell."""
         if now < self._blocked_until:
             return self._blocked_until - now
         if self._silent:
-            return math.inf if self._probing or self._in_flight >= self._aimd.most_in_flight() else 0.0
+            if self._probing or self._in_flight >= self._cubic.most_in_flight():
+                return math.inf
+            return max(0.0, self._cubic.next_at(self._in_flight) + MARGIN_S - now)
         if not self._probing and (self._needs_probe(now) or self._budget() > 0):
             return 0.0
         next_at = self._models.next_at(now, self._in_flight)
@@ -210,7 +212,7 @@ class Pacer:
 
     def memory(self) -> PacerMemory:
         """Return what is worth keeping for the next run."""
-        steady = self._aimd.rate() if self._silent else None
+        steady = self._cubic.steady_rate() if self._silent else None
         return PacerMemory(late_s=self._late_s, longest_reset_s=self._longest_reset_s, steady_rate=steady)
 
     def window_s(self) -> float | None:
@@ -239,7 +241,7 @@ class Pacer:
         rates = [self.settings.rate] if self.settings.rate is not None else []
         if self.settings.write_spacing_s > 0.0:
             rates.append(1.0 / self.settings.write_spacing_s)
-        if self._silent and (tried := self._aimd.rate()) is not None:
+        if self._silent and (tried := self._cubic.rate(now)) is not None:
             rates.append(tried)
         elif self.settings.pace is Pace.SMOOTH and (even := self._even(now)) is not None:
             rates.append(even)
@@ -363,7 +365,7 @@ class Pacer:
         self._spend_one()
         if not self._announced:
             self._silent = True
-            self._aimd.accepted(now)
+            self._cubic.accepted(now, before_refusal=ticket.epoch != self._epoch)
         elif self._bare_probes > (self._limit or 1):
             # The headers have vanished half way, and so many units are gone for certain.
             self._blocked_until, self._bare_probes = now + max(self._longest_reset_s, FIRST_PAUSE_S), 0
@@ -381,7 +383,7 @@ class Pacer:
 
     def _learn_from_refusal(self, ticket: Ticket, quota: Quota | None, retry_after_s: float | None, now: float) -> None:
         if self._silent:
-            self._aimd.refused(retry_after_s, now)
+            self._cubic.refused(retry_after_s, now)
         elif self._announced and ticket.on_trust and not self._models.rounds_down:
             return
         elif self._announced and (ticket.probe or self._models.rounds_down):

@@ -20,6 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from server_kinds import DEVELOPMENT, JUDGEMENT, KINDS, jobs
 from simulation import Client, Outcome, World, least_seconds, simulate
 
 from migrator.ratelimit.headers import Quota
@@ -245,6 +246,30 @@ def ours(world: World, items: int, slots: int, *, warm: bool) -> Outcome:
     return simulate(world, Pacer(PacerSettings(), rng=Random(1), memory=memory), items=items, slots=slots, seed=7)
 
 
+def bench_kinds(seeds: range) -> None:
+    """Print the worst and the mean speed, and the most refusals of a job, for each kind of server and each window."""
+    print(f"\n{'kind, seeds ' + str(list(seeds)):<34} worst/mean speed, most refused, by the window's length")
+    for kind in KINDS:
+        cells = []
+        for length, least in kind.speed.items():
+            ran = [
+                (least_seconds(world, items=items, slots=slots, seed=seed), run_once(world, items, slots, seed))
+                for seed in seeds
+                for world, items, slots in jobs(kind, length, seed)
+            ]
+            speeds = [0.0 if one.stuck else best / one.seconds for best, one in ran]
+            most = max(one.refused for _, one in ran)
+            kept = all(one.refused <= kind.refused + kind.refused_share * one.sent for _, one in ran)
+            verdict = "ok" if min(speeds) >= least and kept else "MISSED"
+            cells.append(f"{length}: {min(speeds):6.1%}/{statistics.mean(speeds):6.1%} {most:>3} {verdict:<6}")
+        print(f"{kind.name:<34} {' | '.join(cells)}", flush=True)
+
+
+def run_once(world: World, items: int, slots: int, seed: int) -> Outcome:
+    """Run a pacer that knows nothing yet."""
+    return simulate(world, Pacer(PacerSettings(), rng=Random(seed)), items=items, slots=slots, seed=seed)
+
+
 def line(name: str, speeds: list[float], outcomes: list[Outcome], verdict: str) -> None:
     """Print a line of the table."""
     median, worst = statistics.median(speeds), min(speeds)
@@ -307,8 +332,11 @@ def bench_real() -> None:
 
 
 def main() -> None:
-    """Print the table."""
-    print(f"{'server':<46} {'median':>8} {'worst':>8} {'refused':>9} {'share':>9}   target")
+    """Print the tables; `kinds` as an argument prints the kinds of servers alone."""
+    if len(sys.argv) < 2 or sys.argv[1] == "kinds":
+        bench_kinds(DEVELOPMENT)
+        bench_kinds(JUDGEMENT)
+    print(f"\n{'server':<46} {'median':>8} {'worst':>8} {'refused':>9} {'share':>9}   target")
     for row in rows():
         if len(sys.argv) < 2 or sys.argv[1] in row.name:
             bench(row)
