@@ -183,6 +183,9 @@ class Items(Hooks):
             ):
                 result = await self._followed(prepared, answered.answer, poll, result)
                 line = await self._ledger.settle(result)
+            elif result.attempts > 1 and _is_conflict(result) and prepared.needs_record:
+                result = await self._own_conflict(prepared, result)
+                line = await self._ledger.settle(result)
             if answered.stops:
                 stop = stop_reason_of(answered.outcome.error, item=request.item)
             elif self._verifier is not None and result.status is Status.SUCCEEDED:
@@ -211,6 +214,13 @@ class Items(Hooks):
         request = with_run(request, self._engine.name)
         found = request if self.precondition is None else await self.precondition.check(request)
         return found if isinstance(found, Request) else self._results.unsent(request, found.status, found.error)
+
+    async def _own_conflict(self, request: Request, result: ItemResult) -> ItemResult:
+        """Return what a conflict after an unanswered attempt is: that attempt may have changed the version itself."""
+        record = await self._session.reader.record(request)
+        if record.document is None or held(request, record.document, status=200).verified is not True:
+            return result
+        return replace(result, status=Status.SUCCEEDED, verified=True, error=None)
 
     async def _followed(self, request: Request, reply: Reply, poll: Poll, result: ItemResult) -> ItemResult:
         """Return what became of a request that was accepted; until then its item is recorded as in doubt."""
@@ -272,3 +282,7 @@ class Items(Hooks):
             delay_s=round(delay_s, 3),
         )
         self._engine.retried(outcome)
+
+
+def _is_conflict(result: ItemResult) -> bool:
+    return result.error is not None and result.error.kind is ErrorKind.CONFLICT

@@ -424,3 +424,27 @@ def test_a_write_that_is_accepted_is_followed(workplace: Workplace, api: ShapedA
     }  # fmt: skip
     assert "no room" in results["t2"]["error"]["message"]
     assert len(api.writes()) == 3
+
+
+def test_a_version_that_the_run_itself_has_changed_is_no_conflict(workplace: Workplace, api: ShapedApi) -> None:
+    """A write that took without an answer changes the ETag; the next attempt's 412 is found to be its own."""
+    lost: set[str] = set()
+
+    def lose(api: ShapedApi, request: web.Request, body: bytes) -> web.Response | None:
+        name = request.path.rpartition("/")[2]
+        if request.method == "PATCH" and name in {"t2", "t3"} - lost:
+            lost.add(name)
+            api.records[name] |= json.loads(body) if name == "t2" else {"title": "of another writer"}
+            return web.json_response({"message": "bad gateway"}, status=502)
+        return None
+
+    api.etags, api.answer = True, lose
+    request = {"body": {"title": "{title}", "mail": "{mail}"}, "headers": {"If-Match": "{@etag}"}}
+    write(workplace, api, request=request, rows=3)
+
+    done = workplace.run("run", "job.json", "--max-failures", "50%")
+
+    results = {one["key"]: (one["status"], one["error"] and one["error"]["kind"]) for one in workplace.results()}
+    assert done.code == 1, done.err
+    assert results == {"t1": ("succeeded", None), "t2": ("succeeded", None), "t3": ("failed", "conflict")}
+    assert api.records["t3"]["title"] == "of another writer"
