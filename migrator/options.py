@@ -31,6 +31,7 @@ from migrator.values import (
     LogFormat,
     Pace,
     Progress,
+    SendTests,
     Stage,
     Threshold,
     Verify,
@@ -234,6 +235,14 @@ class RunOptions:
         OUTPUT, RUNS, LOG_LEVEL, "info", "The least important events that are shown.", shown="info"
     )
     quiet: bool = _option(OUTPUT, RUNS, FLAG, False, "Print nothing if all is well.")
+    test_message: SendTests = _option(
+        SAFETY,
+        RUN,
+        one_of(SendTests),
+        SendTests.NONE,
+        "Send the API's own test message through the new webhooks first; people see it.",
+        shown="none",
+    )
     terraform: str | None = _option(
         SAFETY, RUN | {"plan"}, FILE, None, "Name what Terraform owns, by the output of terraform show -json."
     )

@@ -30,6 +30,7 @@ __all__ = [
     "LogFormat",
     "Pace",
     "Progress",
+    "SendTests",
     "Stage",
     "Threshold",
     "Verify",
@@ -53,6 +54,14 @@ class Verify(StrEnum):
     NONE = "none"
     RESPONSE = "response"
     READ = "read"
+
+
+class SendTests(StrEnum):
+    """For which items the API's own test message is sent, through the row's webhook."""
+
+    NONE = "none"
+    CANARY = "canary"
+    ALL = "all"
 
 
 class Pace(StrEnum):

@@ -10,6 +10,7 @@ from typing import Final
 from migrator.api.session import Session, safe_base_url
 from migrator.commands.terraform import FILE as TFVARS
 from migrator.commands.terraform import owned_in, read_show, warning_of, write_variables
+from migrator.commands.webhooks.channel_test import send_test_messages
 from migrator.commands.webhooks.probe import Verdict as Probe
 from migrator.commands.webhooks.probe import preflight
 from migrator.commands.webhooks.unused import write_retired
@@ -64,7 +65,7 @@ class JobWork:
         only_count: int = 0,
     ) -> None:
         self._job, self._source, self._rows = job, source, verdict.items
-        self._only = only
+        self._only, self._options = only, options
         self._terraform = None if options.terraform is None else Path(options.terraform)
         self._addresses = {} if self._terraform is None else read_show(self._terraform)
         base_url = safe_base_url(job.api, options)
@@ -133,13 +134,16 @@ class JobWork:
             yield opened
 
     async def before(self) -> Sequence[str]:
-        """Probe the new webhooks, where the job file asks for it; return how many could not be proved alive.
+        """Probe the new webhooks where the job file asks for it, then send test messages where the user does.
 
         Raises:
-            MigratorError: some are dead.
+            MigratorError: some are dead, or a test message was refused.
         """
         found = await preflight(self._job, self._source, limit=self._rows)
-        return [f"{count} of the new webhooks {what}" for kind, what in UNPROVEN.items() if (count := found[kind])]
+        unproven = [f"{count} of the new webhooks {what}" for kind, what in UNPROVEN.items() if (count := found[kind])]
+        requests = self.requests(iter(()))
+        sent = await send_test_messages(self._job.api, requests, self._options, base_url=self.facts.base_url)
+        return [*unproven, *sent]
 
     async def after(self, session: Session, files: RunFiles) -> Sequence[str]:
         """Write what follows from the run: Terraform's new values, and the old webhooks that nothing uses any more."""

@@ -23,10 +23,23 @@ from migrator.ratelimit.reset_time import ResetForm
 from migrator.secret import Secret
 from migrator.times import parse_duration
 
-__all__ = ["ApiProfile", "ProfileReader", "built_in", "built_in_names", "job_schema"]
+__all__ = ["ApiProfile", "ChannelTest", "ProfileReader", "built_in", "built_in_names", "job_schema"]
 
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 SPACING: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelTest:
+    """How an API sends a test message through a webhook that is not stored yet, by a POST of a whole record.
+
+    Attributes:
+        path: where it is posted.
+        named: the member that has to be there; the item's key stands for it where the row has none.
+    """
+
+    path: str
+    named: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +56,7 @@ class ApiProfile:
         limiter_column: the column whose value has a quota of its own.
         limits: JSON Schema of a request's body, by ``METHOD path``.
         readable: whether a GET of a request's own URL returns the record.
+        test_message: how it sends a test message.
         rules: how its answers are read.
         collection: the list of all records, where there is one.
     """
@@ -56,6 +70,7 @@ class ApiProfile:
     limiter_column: str | None = None
     limits: Mapping[str, Mapping[str, JSON]] = field(default_factory=dict)
     readable: bool = False
+    test_message: ChannelTest | None = None
     rules: AnswerRules = NO_RULES
     collection: Collection | None = None
 
@@ -209,6 +224,7 @@ class ProfileReader:
             limiter_column=rate["key"].removeprefix("column:") if "key" in rate else None,
             limits=api.get("limits", {}),
             readable=api.get("read", False),
+            test_message=ChannelTest(**api["test_message"]) if "test_message" in api else None,
             rules=self._rules(api),
             collection=self._collection(api.get("collection")),
         )
