@@ -16,14 +16,18 @@ from migrator.values import (
     CONCURRENCY,
     DEADLINE,
     DURATION,
+    ENCODING,
     FILE,
+    FILES,
     FLAG,
     FOLDER,
+    KEYS,
     LOG_LEVEL,
+    NAMES,
     RATE,
     RESERVE,
+    SERVER,
     STAGES,
-    TEXT,
     THRESHOLD,
     Deadline,
     IfRunning,
@@ -112,6 +116,8 @@ class Option:
 
 
 RUN: Final = frozenset({"run"})
+READS_ITEMS: Final = RUN | {"plan", "check"}
+"""Commands that open the items that the command line names."""
 SENDS: Final = frozenset({"run", "retry"})
 """Commands that send the items of a job file."""
 RUNS: Final = SENDS | {"rollback"}
@@ -148,8 +154,12 @@ class RunOptions:
     needed: command line, environment, job file, schema and help follow.
     """
 
-    base_url: str | None = _option(SELECTION, TALKS, TEXT, None, "Send to this server in place of the profile's.")
-    limit: int | None = _option(SELECTION, RUN | {"plan", "check"}, whole(1), None, "Take only the first N items.")
+    base_url: str | None = _option(SELECTION, TALKS, SERVER, None, "Send to this server in place of the profile's.")
+    limit: int | None = _option(SELECTION, READS_ITEMS, whole(1), None, "Take only the first N items.")
+    only: tuple[str, ...] | None = _option(
+        SELECTION, SENDS | {"plan"}, KEYS, None, "Take only the items with these keys."
+    )
+    encoding: str = _option(SELECTION, READS_ITEMS, ENCODING, "utf-8", "The encoding of the items file.", shown="utf-8")
     only_changed: bool = _option(
         SELECTION, SENDS, FLAG, False, "Read each item first; skip it if it is already as wanted."
     )
@@ -173,6 +183,11 @@ class RunOptions:
         PACE, TALKS, whole(1, 1000), 5, "Try an item this often, the first time included.", shown="5"
     )
 
+    use_proxy: bool = _option(SAFETY, TALKS, FLAG, False, "Use the proxy of $HTTPS_PROXY, but for $NO_PROXY.")
+    ca_file: str | None = _option(SAFETY, TALKS, FILE, None, "Trust this file's certificates, not the system's.")
+    client_cert: str | None = _option(
+        SAFETY, TALKS, FILE, None, "Show this certificate to the server; the file has its key too."
+    )
     max_failures: Threshold = _option(
         SAFETY,
         RUNS,
@@ -206,6 +221,12 @@ class RunOptions:
     )
     allow_commands: bool = _option(
         SAFETY, TALKS | {"check"}, FLAG, False, "Let the job file run commands.", in_job_file=False
+    )
+    allow_env: tuple[str, ...] | None = _option(
+        SAFETY, TALKS | {"check"}, NAMES, None, "Let the job file read these variables too.", in_job_file=False
+    )
+    allow_file: tuple[str, ...] | None = _option(
+        SAFETY, TALKS | {"check"}, FILES, None, "Let the job file read this file too.", in_job_file=False
     )
     if_running: IfRunning = _option(
         SAFETY,

@@ -1,5 +1,7 @@
 """What a user types as an option's value: each kind is read by one function and described in one place."""
 
+import codecs
+import csv
 import datetime as dt
 import math
 import re
@@ -15,12 +17,17 @@ __all__ = [
     "CONCURRENCY",
     "DEADLINE",
     "DURATION",
+    "ENCODING",
     "FILE",
+    "FILES",
     "FLAG",
     "FOLDER",
+    "KEYS",
     "LOG_LEVEL",
+    "NAMES",
     "RATE",
     "RESERVE",
+    "SERVER",
     "STAGES",
     "TEXT",
     "THRESHOLD",
@@ -40,6 +47,7 @@ __all__ = [
     "whole",
 ]
 
+VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 RATE_TEXT: Final = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|m|min|h)")
 TIME_OF_DAY: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*%")
@@ -267,6 +275,41 @@ def _level(text: str) -> str:
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 
+def _keys(text: str) -> tuple[str, ...]:
+    try:
+        keys = tuple(key.strip() for key in next(csv.reader([text], skipinitialspace=True), []))
+    except csv.Error:
+        keys = ()
+    if not keys or not all(keys):
+        raise ValueError("keys of items such as i-1,i-2; a key with a comma stands in quotes")
+    return keys
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(VARIABLE_NAME.fullmatch(name) for name in names):
+        raise ValueError("names of variables such as API_TOKEN,SLACK_URL")
+    return names
+
+
+def _server(text: str) -> str:
+    # A password may hold a slash, so that no parser finds the end of it.
+    if "@" in text:
+        raise ValueError(
+            "a URL without user name and password, which every user of this machine could read: they belong in the "
+            "variables that the profile's auth names, such as CONFLUENT_CLOUD_API_KEY and CONFLUENT_CLOUD_API_SECRET"
+        )
+    return text
+
+
+def _encoding(text: str) -> str:
+    try:
+        "".encode(text.strip())
+        return codecs.lookup(text.strip()).name
+    except (LookupError, ValueError):
+        raise ValueError("an encoding such as windows-1252, utf-16 or shift_jis") from None
+
+
 def _either(words: Iterable[str]) -> str:
     *first, last = [str(word) for word in words]
     return f"{', '.join(first)} or {last}"
@@ -310,4 +353,14 @@ RESERVE: Final = Kind(parse=_reserve, metavar="P%", schema={"type": "string", "e
 THRESHOLD: Final = Kind(parse=_threshold, metavar="N|P%", schema={**NUMBER_OR_TEXT, "examples": [50, "5%"]})
 STAGES: Final = Kind(parse=_stages, metavar="LIST", schema={**NUMBER_OR_TEXT, "examples": ["1,10%,50%,100%"]})
 DEADLINE: Final = Kind(parse=_deadline, metavar="HH:MM|T", schema={**NUMBER_OR_TEXT, "examples": ["03:30", "2h"]})
+KEYS: Final = Kind(parse=_keys, metavar="KEY,…", schema={"type": "string", "examples": ["i-1,i-2"]})
+NAMES: Final = Kind(parse=_names, metavar="NAME,…", schema={"type": "string"})
+FILES: Final = Kind(parse=lambda text: tuple(text.split(",")), metavar="PATH", path="file")
+SERVER: Final = Kind(parse=_server, metavar="URL")
+ENCODING: Final = Kind(
+    parse=_encoding,
+    metavar="NAME",
+    schema={"type": "string", "examples": ["windows-1252"]},
+    choices=("utf-8", "windows-1252", "utf-16", "shift_jis", "gb18030"),
+)
 LOG_LEVEL: Final = Kind(parse=_level, metavar="LEVEL", schema={"enum": LEVELS}, choices=LEVELS)

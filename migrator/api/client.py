@@ -1,5 +1,6 @@
 """One attempt over aiohttp: a `Request` in, a `Reply` or a `Failure` out. It raises only on cancellation."""
 
+import errno
 import os
 import ssl
 from base64 import b64encode
@@ -14,6 +15,7 @@ from yarl import URL
 
 from migrator import __version__
 from migrator.api.credentials import LiveCredentials, NoToken, live_credentials
+from migrator.api.network import Network
 from migrator.job.api_profile import ApiProfile
 from migrator.job.auth import AuthKind
 from migrator.messages import Answer, Clock, Failure, FailureKind, Instant, Reply, Request, Stage, text_of
@@ -26,6 +28,8 @@ LONGEST_BODY: Final = 1 << 20
 
 LONGEST_CONNECT_S: Final = 10.0
 """Seconds for name resolution, TCP and TLS; a server that takes longer is down for our purpose."""
+
+DIRECT: Final = Network()
 
 KEEPALIVE_S: Final = 15.0
 """Seconds that an idle connection is kept; most servers keep theirs for longer, and those that do not are met below."""
@@ -42,6 +46,8 @@ class Client:
         fresh: the same, with a new connection for each request; None where the first does so already.
         clock: reads both clocks.
         credentials: holds a token that is renewed; None where the session's headers carry fixed credentials.
+        headers: what each request carries beside the session's headers.
+        proxy_headers: what only a proxy is sent.
     """
 
     def __init__(
@@ -51,11 +57,15 @@ class Client:
         fresh: aiohttp.ClientSession | None = None,
         clock: Clock,
         credentials: LiveCredentials | None = None,
+        headers: Mapping[str, str] | None = None,
+        proxy_headers: Mapping[str, str] | None = None,
     ) -> None:
         self._session = session
         self._fresh = fresh
         self._clock = clock
         self._credentials = credentials
+        self._headers = headers or {}
+        self._proxy_headers = proxy_headers
 
     @classmethod
     @asynccontextmanager
@@ -65,6 +75,7 @@ class Client:
         *,
         timeout_s: float,
         clock: Clock,
+        network: Network = DIRECT,
         reuse_connections: bool = True,
         learn: Callable[[Secret], None] = lambda _token: None,
     ) -> AsyncIterator["Client"]:
@@ -74,18 +85,34 @@ class Client:
             profile: the API, with its credentials.
             timeout_s: the longest that one request may take, all in all.
             clock: reads both clocks.
+            network: certificates and proxy.
             reuse_connections: False for requests that are not idempotent: a connection that the server closes just
                 as it is used again would leave them in doubt, and a fresh one cannot be stale.
             learn: is told each token that is got, so that it can be masked.
+
+        Raises:
+            MigratorError: a certificate's file or the proxy cannot be used.
         """
         # aiohttp's own context is made when it is imported; this one heeds SSL_CERT_FILE as it is now.
-        trust = ssl.create_default_context() if profile.base_url.startswith("https:") else True
+        asked = profile.base_url.startswith("https:") or network.ca_file or network.client_cert
+        trust = network.context() if asked else True
+        proxy = network.proxy_for(profile.base_url)
+        token_proxy = None if profile.auth.oauth2 is None else network.proxy_for(profile.auth.oauth2.token_url)
+        for one in (proxy, token_proxy):
+            if one is not None and one.password is not None:
+                learn(one.password)
         timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(LONGEST_CONNECT_S, timeout_s))
         headers = session_headers(profile)
+        # aiohttp sends a session's headers to the proxy too, so that each request has to carry them itself.
+        carried, for_proxy = (None, None) if proxy is None else (headers, proxy.headers)
 
         def session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
             return aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=headers, timeout=timeout
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=headers if proxy is None else None,
+                timeout=timeout,
+                proxy=None if proxy is None else proxy.url,
             )
 
         closing = aiohttp.TCPConnector(limit=0, force_close=True, ssl=trust)
@@ -96,15 +123,23 @@ class Client:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": headers["User-Agent"]},
             timeout=timeout,
+            proxy=None if token_proxy is None else token_proxy.url,
         )
         async with session(closing) as fresh, bare:
             credentials = live_credentials(profile.auth, bare, clock=clock, learn=learn)
             if not reuse_connections:
-                yield cls(fresh, clock=clock, credentials=credentials)
+                yield cls(fresh, clock=clock, credentials=credentials, headers=carried, proxy_headers=for_proxy)
                 return
             alive = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=trust)
             async with session(alive) as keeping:
-                yield cls(keeping, fresh=fresh, clock=clock, credentials=credentials)
+                yield cls(
+                    keeping,
+                    fresh=fresh,
+                    clock=clock,
+                    credentials=credentials,
+                    headers=carried,
+                    proxy_headers=for_proxy,
+                )
 
     async def send(self, request: Request) -> Answer:
         """Make one attempt.
@@ -190,7 +225,8 @@ class Client:
             request.method,
             url,
             data=request.body,
-            headers={**dict(request.headers), **(headers or {})},
+            headers={**self._headers, **dict(request.headers), **(headers or {})},
+            proxy_headers=self._proxy_headers,
             allow_redirects=False,
         ) as response:
             try:
@@ -340,6 +376,13 @@ def _reason(error: Exception) -> str | None:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         cause = error.certificate_error
         return cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else None
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        said = (getattr(error.os_error, "reason", None) or "").replace("_", " ").lower()
+        # What a server answers that expects plain HTTP is no TLS record.
+        plain = said in {"wrong version number", "record layer failure", "packet length too long", "http request"}
+        return "the server does not speak TLS on this port; is it http?" if plain else said or None
     if isinstance(error, aiohttp.ClientConnectorError):
+        if error.os_error.errno in {errno.EMFILE, errno.ENFILE}:
+            return "too many open files: lower --concurrency, or raise the limit (ulimit -n)"
         return os.strerror(error.os_error.errno) if error.os_error.errno and error.os_error.errno > 0 else None
     return None

@@ -15,6 +15,7 @@ import msgspec
 from migrator import errors
 from migrator.api.attempts import Attempts, Hooks
 from migrator.api.client import Client
+from migrator.api.network import network_of
 from migrator.api.outcome import RetryPolicy
 from migrator.api.reader import Reader
 from migrator.errors import MigratorError
@@ -133,9 +134,10 @@ async def open_session(
             memory=_recalled(learned, clock()),
         ) as throttle,
         Client.open(
-            api,
+            replace(api, base_url=base_url),
             timeout_s=options.timeout,
             clock=clock,
+            network=network_of(options),
             reuse_connections=reuse_connections,
             learn=masker.learn,
         ) as client,

@@ -7,9 +7,11 @@ import click
 from migrator.cli.declare import Command, Extra
 from migrator.options import Group
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "DETAILED"]
 
 SELECTION, _, SAFETY, OUTPUT = Group
+
+DETAILED: Final = "--detailed-exitcode"
 
 EXIT_CODES: Final = """
 Exit codes: 0 all items succeeded or needed no change; 1 some failed or are in doubt; 2 wrong use, nothing was sent;
@@ -52,8 +54,17 @@ CHECK: Final = Command(
     "check",
     "job_commands:check",
     help="Check every row and show the problems with file, line and column. Nothing is sent.",
-    example="migrator check rotate-slack-webhooks.json",
-    parameters=[*_job(), _json()],
+    example="migrator check rotate-slack-webhooks.json\nmigrator check rotate-slack-webhooks.json --no-credentials",
+    parameters=[
+        *_job(),
+        Extra(
+            "--no-credentials",
+            group=SAFETY,
+            is_flag=True,
+            help="Need no variable, file or command of the job file, as in a pull request.",
+        ),
+        _json(),
+    ],
 )
 
 PLAN: Final = Command(
@@ -61,10 +72,12 @@ PLAN: Final = Command(
     "job_commands:plan",
     help="""Read what the server holds, and show what would change. Secrets are masked, and nothing is written.
 
-Exit codes: 0 every item can be written; 1 some are missing, forbidden or unreadable; 2 wrong use; 3 stopped early.""",
+Exit codes: 0 every item can be written; 1 some are missing, forbidden or unreadable; 2 wrong use; 3 stopped early.
+With --detailed-exitcode: 0 nothing would change; 2 something would; 1 any error, wrong use included.""",
     example="migrator plan job.json --out plan.json\nmigrator run job.json --plan plan.json",
     parameters=[
         *_job(),
+        Extra(DETAILED, group=OUTPUT, is_flag=True, help="Exit with 2 if something would change, as Terraform does."),
         Extra("--out", group=OUTPUT, metavar="FILE", help="Write the plan to this file, for run --plan."),
         _json("the plan"),
     ],

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import msgspec
 
-from migrator.cli.job_input import checked, commands_allowed, find_job, open_items, refuse_invalid
+from migrator.cli.job_input import allowed, checked, find_job, open_items, refuse_invalid
 from migrator.cli.printing import as_document, ended, say
 from migrator.cli.terminal import calling, coloured, note
 from migrator.commands import export as exporting
@@ -33,14 +33,14 @@ async def run(job: str, items: str | None, template: str | None, *, as_json: boo
     try:
         found = find_job(job, items, template, typed)
     except JobError as error:
-        await tell_of_job_error(error, allow_commands=commands_allowed(typed), tell=note)
+        await tell_of_job_error(error, allow_commands=allowed(typed).commands, tell=note)
         raise
     chosen = resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source)
     async with refusals_told(found, chosen, tell=note):
-        origin = open_items(found, job, items, template)
+        origin = open_items(found, job, items, template, encoding=chosen.encoding)
         found = await joined(found, origin, chosen)
         server = chosen.base_url or found.api.base_url
-        verdict = checked(found, origin, limit=chosen.limit, server=server, quiet=chosen.quiet)
+        verdict = checked(found, origin, chosen, server=server, quiet=chosen.quiet)
         refuse_invalid(verdict, origin, strict=chosen.strict)
         work = JobWork(found, origin, verdict, chosen)
         for warning in work.warnings():
@@ -54,11 +54,11 @@ def check(job: str, items: str | None, template: str | None, *, as_json: bool, *
     """Check every row."""
     found = find_job(job, items, template, typed)
     chosen = resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source, command="check")
-    origin = open_items(found, job, items, template)
-    verdict = checked(found, origin, limit=chosen.limit)
+    origin = open_items(found, job, items, template, encoding=chosen.encoding)
+    verdict = checked(found, origin, chosen)
     if as_json:
         problems = [
-            {"file": p.file, "line": p.line, "column": p.column, "field": p.field, "message": p.message}
+            {"file": p.file, "line": p.line, "column": p.column, "field": p.field, "message": p.message, "rows": p.rows}
             for p in verdict.problems
         ]
         document: Mapping[str, Any] = {
@@ -74,14 +74,21 @@ def check(job: str, items: str | None, template: str | None, *, as_json: bool, *
 
 
 async def plan(
-    job: str, items: str | None, template: str | None, out: str | None, *, as_json: bool, **typed: Any
+    job: str,
+    items: str | None,
+    template: str | None,
+    out: str | None,
+    *,
+    detailed_exitcode: bool,
+    as_json: bool,
+    **typed: Any,
 ) -> int:
     """Show what would change."""
     found = find_job(job, items, template, typed)
     chosen = resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source, command="plan")
-    origin = open_items(found, job, items, template)
+    origin = open_items(found, job, items, template, encoding=chosen.encoding)
     found = await joined(found, origin, chosen)
-    verdict = checked(found, origin, limit=chosen.limit, server=chosen.base_url or found.api.base_url)
+    verdict = checked(found, origin, chosen, server=chosen.base_url or found.api.base_url)
     refuse_invalid(verdict, origin, strict=chosen.strict)
     for warning in JobWork(found, origin, verdict, chosen).warnings() if chosen.terraform else ():
         note(warning)
@@ -93,12 +100,13 @@ async def plan(
         if as_json
         else planning.plan_text(made, styled=coloured if sys.stdout.isatty() else planning.plain)
     )
-    return 0 if made.counts["change"] + made.counts["unchanged"] == len(made.items) else 1
+    unreadable = made.counts["change"] + made.counts["unchanged"] < len(made.items)
+    return 1 if unreadable else 2 if detailed_exitcode and made.counts["change"] else 0
 
 
 async def export(api: str, out: str, where: str | None, *, redact: bool, **typed: Any) -> None:
     """Write an API's records to an items file."""
-    profile = source.find_profile(api, env=os.environ, allow_commands=commands_allowed(typed))
+    profile = source.find_profile(api, env=os.environ, allowed=allowed(typed))
     chosen = resolve(command_line=typed, env=os.environ, job_run={}, source=api, command="export")
     found = await exporting.export(profile, chosen, out=Path(out), where=where, redact=redact)
     if not redact and exporting.git_would_take(Path(out)):

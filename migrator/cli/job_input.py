@@ -13,42 +13,69 @@ from migrator.job import source
 from migrator.job.check import Verdict, check
 from migrator.job.job_file import Job
 from migrator.job.source import Source
+from migrator.job.variables import Allowed
 from migrator.messages import host_of, is_loopback
+from migrator.options import RunOptions, resolve
 
-__all__ = ["checked", "commands_allowed", "find_job", "open_items", "refuse_invalid"]
+__all__ = ["allowed", "checked", "find_job", "open_items", "refuse_invalid"]
 
 
 def find_job(job: str, items: str | None, template: str | None, typed: Mapping[str, object]) -> Job:
     """Return the job that the command line names."""
-    return source.find_job(job, items=items, template=template, env=os.environ, allow_commands=commands_allowed(typed))
+    return source.find_job(
+        job,
+        items=items,
+        template=template,
+        env=os.environ,
+        allowed=allowed(typed),
+        credentials=not typed.get("no_credentials"),
+    )
 
 
-def open_items(found: Job, job: str, items: str | None, template: str | None) -> Source:
+def open_items(found: Job, job: str, items: str | None, template: str | None, *, encoding: str) -> Source:
     """Return the items that the command line names."""
-    return source.open_items(found, job, items=items, template=template, stdin=sys.stdin.buffer)
+    return source.open_items(found, job, items=items, template=template, stdin=sys.stdin.buffer, encoding=encoding)
 
 
-def commands_allowed(typed: Mapping[str, object]) -> bool:
-    """Tell whether a job file's commands may run: the user says so, and never the job file."""
-    return bool(typed["allow_commands"]) or os.environ.get("MIGRATOR_ALLOW_COMMANDS", "").lower() in {
-        "1",
-        "true",
-        "yes",
-        "on",
-    }
+def allowed(typed: Mapping[str, object]) -> Allowed:
+    """Return what a job file may take from outside: the user says so, and never the job file.
+
+    Raises:
+        OptionError: a value is not allowed.
+    """
+    named = {name: typed.get(name) for name in ("allow_commands", "allow_env", "allow_file")}
+    variables = {f"MIGRATOR_{name.upper()}" for name in named}
+    env = {name: value for name, value in os.environ.items() if name in variables}
+    options = resolve(command_line=named, env=env, job_run={}, source="")  # type: ignore[arg-type]
+    return Allowed(
+        commands=options.allow_commands, env=frozenset(options.allow_env or ()), files=options.allow_file or ()
+    )
 
 
-def checked(job: Job, origin: Source, *, limit: int | None, server: str | None = None, quiet: bool = False) -> Verdict:
+def checked(
+    job: Job, origin: Source, options: RunOptions, *, server: str | None = None, quiet: bool = False
+) -> Verdict:
     """Check the whole input and print what is wrong with it; `server` is where it is to be sent."""
     rules = Rules(job, rehearsal=server is None or is_loopback(host_of(server) or ""))
-    see = rules.see if rules.wanted else None
-    verdict = check(origin.rewound(), form=origin.form, job=job, name=origin.name, limit=limit, see=see)
+    verdict = check(
+        origin.rewound(),
+        form=origin.form,
+        job=job,
+        name=origin.name,
+        limit=options.limit,
+        only=options.only,
+        see=rules.see if rules.wanted else None,
+    )
     verdict = replace(verdict, warnings=tuple(str(warned) for warned in rules.warnings()))
     for problem in verdict.problems:
         click.echo(str(problem), err=True)
-    more = verdict.problem_count - len(verdict.problems)
+    more = verdict.problem_count - sum(problem.rows for problem in verdict.problems)
     if more:
-        click.echo(f"… and {more} more", err=True)
+        click.echo(f"… and {more:,} more", err=True)
+    if "template_argument" not in origin.facts and job.source.startswith("template ") and verdict.problem_count:
+        click.echo(
+            f"These items were read with the built-in {job.source}. For another job give --template FILE.", err=True
+        )
     for warning in () if quiet else verdict.warnings:
         click.echo(f"{origin.name}: warning: {warning}", err=True)
     return verdict

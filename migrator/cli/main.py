@@ -3,24 +3,27 @@
 Each command imports what it needs when it runs, so that `--help` and completion stay quick.
 """
 
+import ctypes
 import os
+import resource
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, NoReturn
 
 import click
 
 from migrator import __version__
-from migrator.cli.commands import COMMANDS
+from migrator.cli.commands import COMMANDS, DETAILED
 from migrator.cli.signals import SIGNALS
 
 __all__ = ["cli", "main"]
 
+PR_SET_DUMPABLE: Final = 4
 CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
-EXIT_USAGE, EXIT_STOPPED, EXIT_BUG, EXIT_INTERRUPTED = 2, 3, 70, 130
+EXIT_ERROR, EXIT_USAGE, EXIT_STOPPED, EXIT_BUG, EXIT_INTERRUPTED = 1, 2, 3, 70, 130
 
 
 class Commands(click.Group):
@@ -51,12 +54,22 @@ for command in COMMANDS:
 def main() -> NoReturn:
     """Run the command line and leave with the contract's exit code."""
     SIGNALS.install()
+    _keep_memory_private()
     try:
         _fill_streams()
         with _errors():
             sys.exit(cli.main(standalone_mode=False, prog_name="migrator") or 0)
     finally:
         SIGNALS.ignore()
+
+
+def _keep_memory_private() -> None:
+    """Let no core file be written, nor another process of the user read this one's memory: it holds secrets."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        # prctl(2); where the C library does not have it, the limit has to be enough.
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _fill_streams() -> None:
@@ -78,16 +91,20 @@ def _errors() -> Iterator[None]:
         sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as error:
         error.show()
-        sys.exit(EXIT_USAGE)
+        sys.exit(_code_of(EXIT_USAGE))
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader of our standard output has gone; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_STOPPED)
+        sys.exit(_code_of(EXIT_STOPPED))
     except Exception as error:  # noqa: BLE001  the last line of defence
-        code = _message(error)
-        sys.exit(code)
+        sys.exit(_code_of(_message(error)))
+
+
+def _code_of(code: int) -> int:
+    """Return the exit code of an error; with --detailed-exitcode, 2 means changes and every error is 1."""
+    return EXIT_ERROR if DETAILED in sys.argv else code
 
 
 def _message(error: Exception) -> int:
@@ -98,8 +115,9 @@ def _message(error: Exception) -> int:
     if isinstance(error, JobError):
         for problem in error.problems:
             click.echo(str(problem), err=True)
-        count = len(error.problems)
-        click.echo(f"migrator: the job file has {count} problem{'s' if count != 1 else ''}; nothing was sent", err=True)
+        files, count = {problem.file for problem in error.problems}, len(error.problems)
+        where = f"{files.pop()}: " if len(files) == 1 else ""
+        click.echo(f"migrator: {where}{count} problem{'s' if count != 1 else ''}; nothing was sent", err=True)
         return EXIT_USAGE
     while isinstance(error, ExceptionGroup) and error.subgroup(MigratorError) is not None:
         error = error.exceptions[0]

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import msgspec
 
-from migrator.cli.job_input import commands_allowed
+from migrator.cli.job_input import allowed
 from migrator.cli.printing import as_document, ended, say
 from migrator.cli.terminal import calling
 from migrator.commands import prune as pruning
@@ -150,7 +150,7 @@ def _only_state(env: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _origin(place: Path, typed: Mapping[str, Any]) -> tuple[Job, Source, Mapping[str, str]]:
-    return find_job(place, env=os.environ, allow_commands=commands_allowed(typed))
+    return find_job(place, env=os.environ, allowed=allowed(typed))
 
 
 def _options(

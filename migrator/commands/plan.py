@@ -73,6 +73,8 @@ class _Planner:
         self._base_url, self._state = base_url, state
         self._masker = state.masker(job.api.credentials())
         self._items: list[PlannedItem] = []
+        self._only = None if verdict.selected is None else frozenset(verdict.selected.values())
+        self._total = verdict.items if self._only is None else len(self._only)
 
     async def plan(self) -> Plan:
         async with open_session(
@@ -84,7 +86,7 @@ class _Planner:
             clock=system_clock(),
         ) as session:
             known = None
-            if self._job.api.collection is not None and self._verdict.items >= LIST_FROM:
+            if self._job.api.collection is not None and self._total >= LIST_FROM:
                 known = await states(self._job, session)
             await self._look_at_all(session, known)
             stands = session.throttle.statistics()
@@ -105,7 +107,7 @@ class _Planner:
 
     async def _look_at_all(self, session: Session, known: Mapping[str, bytes] | None) -> None:
         template = Template.compile(self._job, base_url=self._base_url)
-        requests = requests_of(self._source, self._job, template, total=self._verdict.items)
+        requests = requests_of(self._source, self._job, template, total=self._verdict.items, only=self._only)
         if known is not None:
             for request in requests:
                 found = known.get(request.url)
@@ -130,7 +132,7 @@ class _Planner:
             except (ReadingError, WaitTooLong) as error:
                 failures.append(error)
             if (count := len(self._items)) % 1000 == 0:
-                self._tell(f"read {count} of {self._verdict.items}")
+                self._tell(f"read {count} of {self._total}")
 
     def _planned(self, request: Request, record: Record) -> PlannedItem:
         if record.document is None:

@@ -1,16 +1,19 @@
 """What an earlier run was made from, found again: its job file and its items, and what did not succeed."""
 
 import sys
-from collections.abc import Container, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from migrator.commands.run import JobWork
 from migrator.errors import MigratorError
 from migrator.job import source
 from migrator.job.check import Verdict, check
 from migrator.job.job_file import Job
-from migrator.job.source import STANDARD_INPUT, Source
+from migrator.job.source import STANDARD_INPUT, UTF_8, Source
+from migrator.job.variables import Allowed
 from migrator.options import RunOptions
 from migrator.results import Exit, Status
 from migrator.store.ledger_reader import read_ledger
@@ -20,7 +23,7 @@ __all__ = ["check_again", "find_job", "retry_work"]
 LEFT_OUT: Final = frozenset({Status.SUCCEEDED, Status.UNCHANGED, Status.IN_DOUBT})
 
 
-def find_job(place: Path, *, env: Mapping[str, str], allow_commands: bool) -> tuple[Job, Source, Mapping[str, str]]:
+def find_job(place: Path, *, env: Mapping[str, str], allowed: Allowed) -> tuple[Job, Source, Mapping[str, str]]:
     """Return the job of a run, its items as they are now, and the facts of its ledger.
 
     Raises:
@@ -35,17 +38,31 @@ def find_job(place: Path, *, env: Mapping[str, str], allow_commands: bool) -> tu
     if argument is None or STANDARD_INPUT in {argument, items}:
         raise MigratorError(f"the items of {place.name} came from standard input, and are not kept; see its failed.csv")
     template = meta.get("template_argument")
-    job = source.find_job(argument, items=items, template=template, env=env, allow_commands=allow_commands)
-    return job, source.open_items(job, argument, items=items, template=template, stdin=sys.stdin.buffer), meta
+    job = source.find_job(argument, items=items, template=template, env=env, allowed=allowed)
+    opened = source.open_items(
+        job, argument, items=items, template=template, stdin=sys.stdin.buffer, encoding=meta.get("encoding", UTF_8)
+    )
+    return job, opened, meta
 
 
-def check_again(place: Path, job: Job, items: Source, meta: Mapping[str, str]) -> Verdict:
+def check_again(
+    place: Path, job: Job, items: Source, meta: Mapping[str, str], *, only: Sequence[str] | None = None
+) -> Verdict:
     """Return what the check finds in a run's items, which have to be what they were.
+
+    Args:
+        place: the run's folder.
+        job: its job.
+        items: its items.
+        meta: the facts of its ledger.
+        only: the keys of the items that are wanted; None for all.
 
     Raises:
         MigratorError: they have changed.
     """
-    verdict = check(items.rewound(), form=items.form, job=job, name=items.name, limit=int(meta["rows"]))
+    verdict = check(items.rewound(), form=items.form, job=job, name=items.name, limit=int(meta["rows"]), only=only)
+    if verdict.selected is not None and only is not None and len(verdict.selected) < len(set(only)):
+        raise MigratorError("; ".join(problem.message for problem in verdict.problems))
     if verdict.digest != meta["source_digest"] or verdict.problem_count:
         raise MigratorError(
             f"{items.name} has changed since {place.name}, and row numbers may mean other items: give "
@@ -63,15 +80,15 @@ def retry_work(place: Path, job: Job, source: Source, meta: Mapping[str, str], o
         MigratorError: there is nothing to do, or the items have changed.
         LedgerError: a ledger cannot be read.
     """
-    verdict = check_again(place, job, source, meta)
-    only = _AllBut(_left_out(place))
-    count = verdict.items - len(only.left_out)
-    if count <= 0:
+    verdict = check_again(place, job, source, meta, only=_wanted(options, meta))
+    items = range(1, verdict.items + 1) if verdict.selected is None else verdict.selected.values()
+    only = frozenset(items) - _left_out(place)
+    if not only:
         raise MigratorError(
             f"{place.name} has nothing to retry; for items in doubt use migrator reconcile {place.name}",
             Exit.OK,
         )
-    return JobWork(job, source, verdict, options, only=only, only_count=count).of(place.name, kind="retry")
+    return JobWork(job, source, verdict, options, only=only, only_count=len(only)).of(place.name, kind="retry")
 
 
 def _left_out(place: Path) -> set[int]:
@@ -86,11 +103,9 @@ def _left_out(place: Path) -> set[int]:
         place = place.with_name(meta["of"])
 
 
-class _AllBut(Container[int]):
-    """All items but some."""
-
-    def __init__(self, left_out: set[int]) -> None:
-        self.left_out = left_out
-
-    def __contains__(self, item: object) -> bool:
-        return item not in self.left_out
+def _wanted(options: RunOptions, meta: Mapping[str, str]) -> Sequence[str] | None:
+    """Return the keys of the items to send: those that the user names, of those that the run was for."""
+    before = msgspec.json.decode(meta["only"], type=list[str]) if "only" in meta else None
+    if options.only is None or before is None:
+        return options.only or before
+    return [key for key in options.only if key in before]

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from migrator.api.session import Session, safe_base_url
 from migrator.commands.terraform import FILE as TFVARS
 from migrator.commands.terraform import owned_in, read_show, warning_of, write_variables
@@ -65,7 +67,10 @@ class JobWork:
         only_count: int = 0,
     ) -> None:
         self._job, self._source, self._rows = job, source, verdict.items
+        if only is None and verdict.selected is not None:
+            only, only_count = frozenset(verdict.selected.values()), len(verdict.selected)
         self._only, self._options = only, options
+        selection = {} if verdict.selected is None else {"only": msgspec.json.encode(sorted(verdict.selected)).decode()}
         self._terraform = None if options.terraform is None else Path(options.terraform)
         self._addresses = {} if self._terraform is None else read_show(self._terraform)
         base_url = safe_base_url(job.api, options)
@@ -79,8 +84,8 @@ class JobWork:
             total=total,
             name=source.name,
             job_digest=job.digest,
-            items_digest=verdict.digest,
-            kept=dict(source.facts) | {"rows": str(verdict.items), "source_digest": verdict.digest},
+            items_digest=", ".join([verdict.digest, *selection.values()]),
+            kept=dict(source.facts) | selection | {"rows": str(verdict.items), "source_digest": verdict.digest},
             secrets=job.secrets,
             idempotent=job.request.idempotent,
             secret_path=self._template.path_has_secret,
@@ -139,7 +144,7 @@ class JobWork:
         Raises:
             MigratorError: some are dead, or a test message was refused.
         """
-        found = await preflight(self._job, self._source, limit=self._rows)
+        found = await preflight(self._job, self._source, limit=self._rows, only=self._only)
         unproven = [f"{count} of the new webhooks {what}" for kind, what in UNPROVEN.items() if (count := found[kind])]
         requests = self.requests(iter(()))
         sent = await send_test_messages(self._job.api, requests, self._options, base_url=self.facts.base_url)

@@ -133,7 +133,7 @@ class ProfileReader:
         findings: takes the problems.
         outside: what values may take from elsewhere.
         place: where the profile stands in the findings' document.
-        trusted: whether the user has put the profile into the folder of their own.
+        trusted: whether the profile is built in, or in the user's own folder.
 
     Attributes:
         document: what a profile's file holds, which may change between two runs; None for one without a file.
@@ -176,8 +176,8 @@ class ProfileReader:
                 return ApiProfile(name=api, base_url="")
             return self._from_text(text, api, self._outside, trusted=False)
         if api in built_in_names(templates=False):
-            self._trusted = True
-            return self._given(json.loads(built_in(api) or "{}"))
+            reader = ProfileReader(self._findings, self._outside, place=self._place, trusted=True)
+            return reader._given(json.loads(built_in(api) or "{}"))
         own = self._outside.own_profiles
         texts = own.texts()
         if api in texts:
@@ -332,15 +332,14 @@ class ProfileReader:
             try:
                 return self._outside.read_file(rest).removesuffix("\n").removesuffix("\r")
             except (OSError, UnicodeDecodeError) as error:
-                raise OSError(f"the file {rest}: {getattr(error, 'strerror', None) or 'cannot be read'}") from None
+                why = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
+                raise OSError(f"the file {rest}: {why}") from None
         if colon and kind == "command":
             try:
                 return self._outside.run_command(rest)
             except OSError as error:
                 raise OSError(f"the command {error}") from None
-        if not self._outside.env.get(name):
-            raise OSError(f"the variable {name} is not set")
-        return self._outside.env[name]
+        return self._outside.variable(name, trusted=self._trusted)
 
     def _spacing(self, text: str | None) -> float:
         if text is None:

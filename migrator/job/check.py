@@ -2,10 +2,12 @@
 
 import array
 import hashlib
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import IO, BinaryIO, Final
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import BinaryIO, Final
+
+import msgspec
 
 from migrator.job.items import Form, Item, read_items
 from migrator.job.job_file import Job
@@ -17,14 +19,20 @@ __all__ = ["Verdict", "check"]
 SHOWN: Final = 100
 """Problems that are kept; the rest is counted."""
 
+ALIKE: Final = 3
+"""Rows with the same problem that are named one by one; of more, only the first is."""
+
+LONGEST_URL: Final = 8000
+"""Characters: what servers have to accept (RFC 9110, section 4.1)."""
+
+LONG_KEY: Final = 200
+PROVEN: Final = 1000
+
+UNSENDABLE: Final = (ValueError, TypeError, OverflowError, RecursionError, msgspec.MsgspecError)
+"""What is raised where a request cannot be written."""
+
 PARTITIONS: Final = 64
-"""Parts into which keys' hashes fall, so that one part of a large input fits in little memory."""
-
-SPILL: Final = 4096
-"""Hashes of one part that are held before they go to the disk."""
-
-SPILL_EVERY: Final = 1024
-"""Rows after which it is looked whether they should."""
+"""Parts into which the keys' hashes fall, so that a set of one part takes little memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +41,10 @@ class Verdict:
 
     Attributes:
         items: rows, good and bad.
-        problems: the first hundred.
-        problem_count: all of them.
+        problems: the first hundred; one that many rows have stands there once.
+        problem_count: all of them, each row counted.
         digest: SHA-256 of the bytes.
+        selected: the number of each item that was asked for, by its key; None for all.
         warnings: what may be wrong, each cause once; nothing of it keeps an item from being sent.
     """
 
@@ -43,6 +52,7 @@ class Verdict:
     problems: tuple[Problem, ...]
     problem_count: int
     digest: str
+    selected: Mapping[str, int] | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -53,56 +63,118 @@ def check(
     job: Job,
     name: str,
     limit: int | None = None,
+    only: Sequence[str] | None = None,
     see: Callable[[Item], None] | None = None,
 ) -> Verdict:
-    """Check every row of an input; what comes behind the limit is not looked at.
+    """Check every row of an input; what comes after the limit is not read.
 
     Args:
         source: a seekable stream, at its beginning.
         form: how it is written.
         job: says what is allowed.
         name: the input's name, for problems.
-        limit: rows to look at.
+        limit: rows to check.
+        only: the keys of the items that are wanted; None for all. A key that no row has is a problem.
         see: is told each item that can be sent.
     """
     keys = _Keys()
+    wanted: dict[str, int | None] = dict.fromkeys(only or ())
     rows = 0
-    problems: list[Problem] = []
-    count = 0
+    problems = _Problems()
     template = Template.compile(job)
-    try:
-        add, is_fine = keys.add, template.is_fine
-        for found in read_items(source, form=form, job=job, name=name):
-            wrong = () if isinstance(found, Item) and is_fine(found) else _problems(found, template, name)
-            if isinstance(found, Item) and not wrong:
-                rows += 1
-                add(found.key)
-                if see is not None:
-                    see(found)
-                if not rows % SPILL_EVERY:
-                    keys.spill()
-                if rows == limit:
-                    break
-                continue
-            count += len(wrong)
-            problems += wrong[: SHOWN - len(problems)]
-        for twice in _repeated(keys, source, form=form, job=job, name=name, limit=limit):
-            count += 1
-            if len(problems) < SHOWN:
-                problems.append(twice)
-    finally:
-        keys.close()
-    if not rows and not count:
-        count, problems = 1, [Problem(name, None, None, None, "holds no items")]
-    problems.sort(key=lambda problem: problem.line or 0)
-    return Verdict(items=rows, problems=tuple(problems), problem_count=count, digest=_digest(source))
+    add, is_fine, proves = keys.add, template.is_fine, _Proof(template, form)
+    for found in read_items(source, form=form, job=job, name=name):
+        wrong = () if isinstance(found, Item) and is_fine(found) and proves(found) else _problems(found, template, name)
+        if isinstance(found, Item) and not wrong:
+            rows += 1
+            add(found.key)
+            if see is not None:
+                see(found)
+            if found.key in wanted:
+                wanted[found.key] = found.number
+            if rows == limit:
+                break
+            continue
+        problems.add(wrong)
+    problems.add(_repeated(keys, source, form=form, job=job, name=name, limit=limit))
+    problems.add(
+        Problem(name, None, None, None, f"has no item with the key {key}") for key in wanted if wanted[key] is None
+    )
+    if not rows and not problems.count:
+        problems.add([Problem(name, None, None, None, "holds no items")])
+    return Verdict(
+        items=rows,
+        problems=problems.shown(),
+        problem_count=problems.count,
+        digest=_digest(source),
+        selected=None if only is None else {key: number for key, number in wanted.items() if number is not None},
+    )
+
+
+class _Proof:
+    """Makes an item's very request, as `run` will: what cannot be encoded is found before anything is sent.
+
+    Cells of a CSV file are text that came from UTF-8, so that one of them encodes as well as another: there the first
+    thousand rows are made, and every row with a long key, whose URL may be too long.
+    """
+
+    def __init__(self, template: Template, form: Form) -> None:
+        self._request = template.request
+        self._left = PROVEN if form is Form.CSV else -1
+
+    def __call__(self, item: Item) -> bool:
+        """Tell whether the item's request can be made; False where it takes a closer look."""
+        if not self._left and len(item.key) < LONG_KEY:
+            return True
+        self._left -= self._left > 0
+        try:
+            return len(self._request(item).url) <= LONGEST_URL
+        except UNSENDABLE:
+            return False
+
+
+class _Problems:
+    """Counts problems and keeps the first ones; what many rows have is kept once, with the number of rows."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._kept: dict[tuple[str | None, str], list[Problem]] = {}
+        self._rows: Counter[tuple[str | None, str]] = Counter()
+
+    def add(self, found: Iterable[Problem]) -> None:
+        """Add problems."""
+        for problem in found:
+            self.count += 1
+            kind = problem.field, problem.message
+            if kind in self._kept or len(self._kept) < SHOWN:
+                self._rows[kind] += 1
+                alike = self._kept.setdefault(kind, [])
+                if len(alike) < ALIKE:
+                    alike.append(problem)
+
+    def shown(self) -> tuple[Problem, ...]:
+        """Return them in the order of the input."""
+        found = []
+        for kind, alike in self._kept.items():
+            rows = self._rows[kind]
+            found += alike if rows <= ALIKE else [replace(alike[0], rows=rows)]
+        return tuple(sorted(found, key=lambda problem: problem.line or 0))[:SHOWN]
 
 
 def _problems(found: Item | Problem, template: Template, name: str) -> Sequence[Problem]:
     """Return what keeps a row from being sent."""
     if isinstance(found, Problem):
         return [found]
-    return [Problem(name, found.line, None, column, message) for column, message in template.problems(found)]
+    wrong = [Problem(name, found.line, None, column, message) for column, message in template.problems(found)]
+    if not wrong:
+        try:
+            if len(template.request(found).url) > LONGEST_URL:
+                message = f"makes a URL of more than {LONGEST_URL:,} characters, which servers need not accept"
+                wrong.append(Problem(name, found.line, None, None, message))
+        except UNSENDABLE:
+            message = "cannot be written as a request: a value holds what JSON or a header cannot say"
+            wrong.append(Problem(name, found.line, None, None, message))
+    return wrong
 
 
 def _digest(source: BinaryIO) -> str:
@@ -114,48 +186,27 @@ def _digest(source: BinaryIO) -> str:
 
 
 class _Keys:
-    """Finds keys that may be there twice: hashes of 8 bytes, in parts, beyond a few thousand on the disk."""
+    """Finds keys that may be there twice: their hashes, 8 bytes each, in parts that are searched one by one."""
 
     def __init__(self) -> None:
         self._parts = [array.array("q") for _ in range(PARTITIONS)]
-        self._files: list[IO[bytes] | None] = [None] * PARTITIONS
 
     def add(self, key: str) -> None:
-        """Take down a key."""
+        """Note a key."""
         # Python's own hash of a text is keyed anew in each process, so that no input can be made to collide.
         value = hash(key)
         self._parts[value % PARTITIONS].append(value)
 
-    def spill(self) -> None:
-        """Write to the disk what has become long; to be called every few thousand keys."""
-        for index, part in enumerate(self._parts):
-            if len(part) >= SPILL:
-                file = self._files[index]
-                if file is None:
-                    file = self._files[index] = tempfile.TemporaryFile()  # noqa: SIM115  closed with the others
-                part.tofile(file)
-                del part[:]
-
     def repeated(self) -> set[int]:
         """Return the hashes that are there more than once."""
         found: set[int] = set()
-        for part, file in zip(self._parts, self._files, strict=True):
-            values = array.array("q")
-            if file is not None:
-                file.seek(0)
-                values.frombytes(file.read())
+        for part in self._parts:
             seen: set[int] = set()
-            for value in (*values, *part):
+            for value in part:
                 if value in seen:
                     found.add(value)
                 seen.add(value)
         return found
-
-    def close(self) -> None:
-        """Give the temporary files back."""
-        for file in self._files:
-            if file is not None:
-                file.close()
 
 
 def _repeated(

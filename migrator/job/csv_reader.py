@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -14,6 +14,9 @@ from migrator.job.problems import Problem
 __all__ = ["CSVTable", "as_text", "neutralised", "restored"]
 
 DELIMITERS: Final = ",;\t"
+SEPARATOR: Final = re.compile(r"\"?sep=([,;\t])\"?[,;\t]*", re.IGNORECASE)
+"""The line by which Excel names the delimiter. The tab that it may name is no blank to be taken off."""
+
 BATCH: Final = 1 << 16
 """Characters of lines that are looked at together."""
 
@@ -47,15 +50,19 @@ class CSVTable:
         self._unreadable: deque[Problem] = deque()
         lines = chain.from_iterable(self._inspected(text))
         first = next(lines, "")
+        told = SEPARATOR.fullmatch(first.rstrip("\r\n"))
+        self._skipped = int(told is not None)
+        if told is not None:
+            first = next(lines, "")
         self.empty_file = not first.strip()
-        delimiter = max(DELIMITERS, key=_outside_quotes(first).count)
+        delimiter = told[1] if told is not None else max(DELIMITERS, key=_outside_quotes(first).count)
         self._reader = csv.reader(chain([first] if first else [], lines), strict=True, delimiter=delimiter)
         self.problems: list[Problem] = []
         self.columns: list[str] = []
         try:
             self.columns = [column.strip() for column in next(self._reader, [])]
         except csv.Error as error:
-            self.problems.append(Problem(name, 1, None, None, _said(error)))
+            self.problems.append(Problem(name, 1 + self._skipped, None, None, _said(error)))
         self._check_header()
 
     def _check_header(self) -> None:
@@ -63,20 +70,24 @@ class CSVTable:
         if self.empty_file:
             self.problems.append(Problem(self._name, 1, None, None, "is empty; the first line has to name the columns"))
             return
-        for place, column in enumerate(self.columns):
+        line = 1 + self._skipped
+        for place, column in enumerate(self.columns, start=1):
             if not column:
-                self.problems.append(Problem(self._name, 1, None, None, f"column {place + 1} has no name"))
-            elif column in self.columns[:place]:
-                self.problems.append(Problem(self._name, 1, None, column, "is the name of two columns"))
+                self.problems.append(Problem(self._name, line, None, None, f"column {place} has no name"))
+        for column, count in Counter(self.columns).items():
+            if column and count > 1:
+                self.problems.append(Problem(self._name, line, None, column, "is the name of two columns"))
 
     def rows(self) -> Iterator[tuple[int, int, list[str]] | Problem]:
         """Yield each row's number, line and cells, or what is wrong with it."""
         number, width, reader, unreadable = 0, len(self.columns), self._reader, self._unreadable
+        skipped = self._skipped
         while True:
-            line = reader.line_num + 1
+            line = reader.line_num + 1 + skipped
             try:
                 for cells in reader:
-                    if cells:
+                    # A spreadsheet writes a row of delimiters for one that was emptied.
+                    if any(cells):
                         number += 1
                         if unreadable and (problems := list(self._unreadable_so_far())):
                             yield from problems
@@ -85,7 +96,7 @@ class CSVTable:
                             yield Problem(self._name, line, None, None, f"has {len(cells)} cells, {expected}")
                         else:
                             yield number, line, cells
-                    line = reader.line_num + 1
+                    line = reader.line_num + 1 + skipped
             except csv.Error as error:
                 number += 1
                 yield Problem(self._name, line, None, None, _said(error))
@@ -108,13 +119,27 @@ class CSVTable:
     def _inspect(self, lines: Sequence[str]) -> Iterator[Problem]:
         for number, line in enumerate(lines, start=self._line + 1):
             if found := UNREADABLE.search(line):
-                what = "a NUL byte" if found[0] == "\0" else "a byte that is not UTF-8"
-                yield Problem(self._name, number, found.start() + 1, None, f"holds {what}")
+                message = "holds a NUL byte" if found[0] == "\0" else _not_utf_8(line)
+                yield Problem(self._name, number, found.start() + 1, None, message)
 
     def _unreadable_so_far(self) -> Iterator[Problem]:
         """Yield what cannot be read in the lines that the reader has taken, each once."""
-        while self._unreadable and (self._unreadable[0].line or 0) <= self._reader.line_num:
+        while self._unreadable and (self._unreadable[0].line or 0) <= self._reader.line_num + self._skipped:
             yield self._unreadable.popleft()
+
+
+def _not_utf_8(line: str) -> str:
+    """Return what to do about a line with bytes that are not UTF-8, which are surrogates in it."""
+    if line.startswith(UTF_16_MARKS):
+        return "is UTF-16, not UTF-8: give --encoding utf-16"
+    try:
+        line.encode("utf-8", "surrogateescape").decode("windows-1252")
+    except UnicodeDecodeError:
+        return "holds a byte that is not UTF-8: give --encoding NAME"
+    return "holds a byte that is not UTF-8: if Excel wrote the file, give --encoding windows-1252"
+
+
+UTF_16_MARKS: Final = ("\udcff\udcfe", "\udcfe\udcff")
 
 
 def _outside_quotes(line: str) -> str:

@@ -14,7 +14,7 @@ from migrator.job.csv_reader import CSVTable, as_text, restored
 from migrator.job.job_file import Empty, Job, Join
 from migrator.job.json_reader import array_entries, json_lines
 from migrator.job.placeholders import columns_in
-from migrator.job.problems import Problem, compile_schema, did_you_mean, explain
+from migrator.job.problems import Problem, compile_schema, explain, hints, member_names
 from migrator.messages import JSON
 from migrator.secret import Secret, is_stand_in
 
@@ -23,6 +23,8 @@ __all__ = ["Form", "Item", "flatten", "read_cells", "read_items"]
 INTEGER: Final = re.compile(r"-?(0|[1-9]\d{0,999})")
 NUMBER: Final = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,3})?")
 IGNORED_PREFIX: Final = "_"
+
+BLANKS: Final = 'has blanks around it: take them off, or set "trim": true in the job file'
 
 UNKNOWN: Final = "unknown"
 """In the place of an id that is not known yet."""
@@ -69,6 +71,8 @@ def read_items(source: BinaryIO, *, form: Form, job: Job, name: str) -> Iterator
     """
     rules = _Rules(job, name, each=form is not Form.CSV)
     rows = _csv_rows(source, name, rules) if form is Form.CSV else _json_rows(source, form, name)
+    if rules.trims() and form is not Form.CSV:
+        rows = _trimmed(rows)
     return rules.items(rows)
 
 
@@ -148,25 +152,33 @@ class _Rules:
         self._open = not (request.has_body or request.has_wanted)
         self._ignored = job.ignored - self._named
         self._ignores_all = "*" in job.ignored
+        if self._open:
+            limits = job.api.limits.get(f"{request.method} {request.path}", {})
+            self._known |= set(member_names(limits))
+        self._segments = tuple(sorted(set(columns_in(request.path)) - set(job.key)))
 
     def ignores(self, column: str) -> bool:
         """Tell whether a column may be there and is not used."""
         unused = column in self._ignored or (self._ignores_all and column not in self._known)
         return column.startswith(IGNORED_PREFIX) or unused
 
+    def trims(self) -> bool:
+        """Return whether blanks are taken off values."""
+        return self._job.trim
+
     def wrong_columns(self, columns: Iterable[str]) -> Iterator[tuple[str, str]]:
         """Yield the columns of a table that are missing, or that nothing is known of, with a message."""
-        present = {column for column in columns if not self.ignores(column)}
+        present = {column: None for column in columns if not self.ignores(column)}
         needed = self._needed if self._open else self._named
-        for column in sorted(needed - present):
-            yield column, "is a column that the job names, and is missing"
+        for column in sorted(needed - present.keys()):
+            yield column, "the job needs this column, and it is missing"
         yield from self._unknown(present)
 
     def _unknown(self, present: Iterable[str]) -> Iterator[tuple[str, str]]:
         if not self._open:
-            for column in present:
-                if column not in self._known and not self.ignores(column):
-                    yield column, "is a column that the job does not know" + did_you_mean(column, self._known)
+            wrong = [column for column in present if column not in self._known and not self.ignores(column)]
+            for column, hint in zip(wrong, hints(wrong, self._known), strict=True):
+                yield column, "unknown column" + hint
 
     def items(self, rows: Iterator[_Row | Problem]) -> Iterator[Item | Problem]:
         """Yield an item, or all that is wrong, for each row."""
@@ -176,6 +188,7 @@ class _Rules:
         # The constructor of a named tuple is written in Python, and takes a twentieth of a check.
         hide, new_item = self._hide, tuple.__new__
         single = key_columns[0] if len(key_columns) == 1 else None
+        segments = self._segments
         for row in rows:
             if isinstance(row, Problem):
                 yield row
@@ -185,15 +198,14 @@ class _Rules:
                 yield Problem(self._name, line, None, join.column, message)
                 continue
             key = values.get(single) if single is not None else self._joined_key(values)
-            if each:
-                for column in [column for column in values if self.ignores(column)]:
-                    del values[column]
-                if wrong := list(self._unknown(values)):
-                    for column, message in wrong:
-                        yield Problem(self._name, line, None, column, message)
-                    continue
-            if type(key) is not str or not is_valid(values) or not key.isprintable() or not key.strip():
+            if each and (wrong := self._without_unused(values)):
+                yield from (Problem(self._name, line, None, column, message) for column, message in wrong)
+                continue
+            if type(key) is not str or not is_valid(values) or not key.isprintable() or key.strip() != key or not key:
                 yield from self._problems(row)
+                continue
+            if segments and (blanks := self._with_blanks(segments, values)):
+                yield Problem(self._name, line, None, blanks, BLANKS)
                 continue
             if (secret := hide(values)) is None:
                 yield new_item(Item, (number, key, values, line))
@@ -214,6 +226,16 @@ class _Rules:
             return f"names a record without {', '.join(sorted(missing))}"
         values.update({name: found[name] for name in self._joined})
         return None
+
+    def _without_unused(self, values: dict[str, Any]) -> list[tuple[str, str]]:
+        """Remove the members that are not used, and return those of which nothing is known, each with a message."""
+        for column in [column for column in values if self.ignores(column)]:
+            del values[column]
+        return list(self._unknown(values))
+
+    def _with_blanks(self, columns: Iterable[str], values: Mapping[str, Any]) -> str | None:
+        """Return the first of the columns whose value has blanks around it."""
+        return next((one for one in columns if isinstance(text := values.get(one), str) and text.strip() != text), None)
 
     def _hide(self, values: dict[str, Any]) -> tuple[str, str] | None:
         """Turn the values of secret columns into secrets; return the column of one that is none, and why."""
@@ -248,6 +270,9 @@ class _Rules:
             if not isinstance(value, str) or not value.strip():
                 found = True
                 yield Problem(self._name, line, None, column, "is the key and may not be empty")
+            elif value.strip() != value:
+                found = True
+                yield Problem(self._name, line, None, column, BLANKS)
             elif not value.isprintable():
                 found = True
                 yield Problem(self._name, line, None, column, "is the key, and may not hold control characters")
@@ -302,6 +327,7 @@ def _csv_rows(source: BinaryIO, name: str, rules: _Rules) -> Iterator[_Row | Pro
             (place, convert) for place, column in enumerate(columns) if (convert := rules.converters.get(column))
         ]
         ignored = [column for column in columns if rules.ignores(column)]
+        trims = rules.trims()
         special = bool(converted or ignored)
         for found in table.rows():
             if isinstance(found, Problem):
@@ -310,6 +336,8 @@ def _csv_rows(source: BinaryIO, name: str, rules: _Rules) -> Iterator[_Row | Pro
             number, line, cells = found
             if table.has_apostrophes:
                 cells = [restored(cell) for cell in cells]
+            if trims:
+                cells = [cell.strip() for cell in cells]
             values: dict[str, Any] = dict(zip(columns, cells))  # noqa: B905  the widths have been compared
             if special:
                 for place, convert in converted:
@@ -328,6 +356,16 @@ def _fill(values: dict[str, Any], empty: Empty) -> None:
             del values[column]
         elif empty is Empty.NULL:
             values[column] = None
+
+
+def _trimmed(rows: Iterator[_Row | Problem]) -> Iterator[_Row | Problem]:
+    """Take blanks off the values of JSON items."""
+    for row in rows:
+        if isinstance(row, Problem):
+            yield row
+        else:
+            number, line, values = row
+            yield number, line, {name: one.strip() if type(one) is str else one for name, one in values.items()}
 
 
 def _json_rows(source: BinaryIO, form: Form, name: str) -> Iterator[_Row | Problem]:

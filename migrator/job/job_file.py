@@ -123,6 +123,7 @@ class Job:
         ignored: columns that may be there and are not used; ``*`` stands for all that the job does not name.
         item_schema: JSON Schema of an item.
         empty: what an empty CSV cell becomes.
+        trim: whether blanks around values are taken off.
         items: the items file, relative to the job file, or the items.
         run: options of the run, as they are written.
         keep_before: whether the state before each write is kept.
@@ -145,6 +146,7 @@ class Job:
     ignored: frozenset[str] = frozenset()
     item_schema: Mapping[str, JSON] = field(default_factory=dict)
     empty: Empty = Empty.OMIT
+    trim: bool = False
     items: str | tuple[Mapping[str, JSON], ...] | None = None
     run: Mapping[str, JSON] = field(default_factory=dict)
     keep_before: bool = False
@@ -254,8 +256,7 @@ class _JobReader:
                 self._wrong(("key",), f"names the secret {column}, but keys are shown; use another column")
         api = self._profiles.profile(document["api"])
         digest = {name: document.get(name) for name in ("api", "request", "key", "item_schema", "empty", "join")}
-        if "ignore_columns" in document:
-            digest["ignore_columns"] = document["ignore_columns"]
+        digest |= {name: document[name] for name in ("trim", "ignore_columns") if name in document}
         digest["api"] = self._profiles.document or document["api"]
         return Job(
             name=document["name"],
@@ -280,6 +281,7 @@ class _JobReader:
             ignored=frozenset(document.get("ignore_columns", ())),
             item_schema=document.get("item_schema", {}),
             empty=Empty(document.get("empty", Empty.OMIT)),
+            trim=document.get("trim", False),
             items=tuple(items) if isinstance(items, list) else items,
             run=document.get("run", {}),
             keep_before=document.get("before") == "read",

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from json.scanner import make_scanner
 from typing import Any, BinaryIO, Final, NoReturn
 
 import msgspec
@@ -36,6 +37,10 @@ LONGEST_NUMBER: Final = 1000
 DEEPEST: Final = 100
 """Levels of nesting. RFC 8259, section 9, lets a reader set a limit; those of other readers begin at about 100."""
 
+SHORT: Final = 2 * DEEPEST
+"""Characters: a value that is nested too deeply is longer."""
+
+COMMA: Final = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
 BLANKS: Final = re.compile(r"[ \t\r\n]*")
 ESCAPED_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
@@ -153,6 +158,8 @@ def _whole(text: str) -> int:
 
 
 STRICT: Final = strict_decoder(Decimal)
+# typeshed takes the scanner's class for its argument.
+SCAN: Final[Callable[[str, int], tuple[Any, int]]] = make_scanner(STRICT)  # type: ignore[arg-type]
 
 
 def json_lines(source: BinaryIO, name: str) -> Iterator[tuple[int, Any] | Problem]:
@@ -244,6 +251,7 @@ def array_entries(source: BinaryIO, name: str) -> Iterator[tuple[int, Any] | Pro
 def _entries(window: _Window) -> Iterator[tuple[int, Any]]:
     while True:
         window.skip()
+        yield from _whole_entries(window)
         line = window.line()
         yield line, _entry(window)
         follows = window.skip()
@@ -253,6 +261,31 @@ def _entries(window: _Window) -> Iterator[tuple[int, Any]]:
         window.place += 1
         if follows == "]":
             return
+
+
+def _whole_entries(window: _Window) -> Iterator[tuple[int, Any]]:
+    """Yield the entries that are whole in what was read: nearly all, and at twice the speed.
+
+    It ends in front of any other, which `_entry` reads, or says what is wrong with it.
+    """
+    text, place, line = window.text, window.place, window.line()
+    if ESCAPED_SURROGATE.search(text, place):
+        return
+    scan, comma = SCAN, COMMA.match
+    try:
+        while True:
+            value, end = scan(text, place)
+            follows = comma(text, end)
+            if follows is None or follows.end() == len(text):
+                break
+            if end - place > SHORT and _not_sendable(value, text, place, end):
+                break
+            yield line, value
+            line += text.count("\n", place, follows.end())
+            place = follows.end()
+    except (StopIteration, ValueError, RecursionError):
+        pass
+    window.place = place
 
 
 def _entry(window: _Window) -> Any:

@@ -17,6 +17,7 @@ from migrator.errors import MigratorError
 from migrator.messages import JSON
 
 __all__ = [
+    "UNKNOWN",
     "Findings",
     "JobError",
     "Place",
@@ -24,11 +25,18 @@ __all__ = [
     "compile_schema",
     "did_you_mean",
     "explain",
+    "hints",
     "locate",
+    "member_names",
 ]
 
 URI: Final = r"^[hH][tT][tT][pP][sS]?://[^\s/?#\"'<>\\^`{|}@]+(?:[/?#][^\s\"<>\\^`{|}]*)?$"
 """An absolute http or https URL without blanks and quotes; nothing is normalised, since the text itself is sent."""
+
+HINTED: Final = 20
+HINT: Final = "; did you mean "
+UNKNOWN: Final = "is not known"
+"""What is said of a member that a schema does not have."""
 
 Place = tuple[int, int]
 """A line and a column, both from 1."""
@@ -44,6 +52,7 @@ class Problem:
         column: the character in the line, from 1, where it is known.
         field: the column of a table, or the path of a member.
         message: what is wrong and what is allowed.
+        rows: how many rows have this problem; this one is the first.
     """
 
     file: str
@@ -51,11 +60,15 @@ class Problem:
     column: int | None
     field: str | None
     message: str
+    rows: int = 1
 
     def __str__(self) -> str:
         parts = [self.file, *(str(number) for number in (self.line, self.column) if number is not None)]
-        where = ":".join(parts)
-        return f"{where}: {self.field}: {self.message}" if self.field else f"{where}: {self.message}"
+        where, message = ":".join(parts), self.message
+        if self.rows > 1:
+            what, hint, meant = message.partition(HINT)
+            message = f"{what} ({self.rows:,} rows, first: row {self.line}){hint}{meant}"
+        return f"{where}: {self.field}: {message}" if self.field else f"{where}: {message}"
 
 
 class Findings:
@@ -75,7 +88,7 @@ class Findings:
     def take(self, errors: Iterable[jsonschema_rs.ValidationError], schema: Mapping[str, Any]) -> None:
         """Take down what a JSON Schema finds; a misspelt member is told its name."""
         for path, message in explain(errors):
-            known = _names_at(schema, path[:-1]) if message == "is not known" else ()
+            known = _names_at(schema, path[:-1]) if message == UNKNOWN else ()
             self.wrong(path, message + did_you_mean(str(path[-1]) if path else "", known))
 
 
@@ -129,7 +142,7 @@ def _finding(
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
     if name == "additionalProperties":
         for member in kind["unexpected"]:
-            yield (*path, member), "is not known"
+            yield (*path, member), UNKNOWN
     elif name == "required":
         yield (*path, kind["property"]), "is missing"
     else:
@@ -170,10 +183,28 @@ def _options(kind: Mapping[str, Any]) -> Sequence[Any]:
     return [options] if isinstance(options, str) else list(options) or ["another value"]
 
 
+def member_names(schema: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted names of the members that a JSON Schema names, in all its branches."""
+    for name, inner in schema.get("properties", {}).items():
+        if isinstance(inner, Mapping):
+            yield prefix + name
+            yield from member_names(inner, f"{prefix}{name}.")
+    for branch in ("if", "then", "else"):
+        if isinstance(schema.get(branch), Mapping):
+            yield from member_names(schema[branch], prefix)
+
+
+def hints(words: Iterable[str], known: Iterable[str]) -> Iterator[str]:
+    """Yield `did_you_mean` of each word, for the first 20: a comparison takes its time."""
+    known = list(known)
+    for place, word in enumerate(words):
+        yield did_you_mean(word, known) if place < HINTED else ""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``; did you mean x?``, or nothing."""
     close = get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"{HINT}{close[0]}?" if close else ""
 
 
 def _names_at(schema: Mapping[str, Any], path: tuple[str | int, ...]) -> list[str]:

@@ -5,7 +5,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -17,13 +17,23 @@ from migrator.job.api_profile import ApiProfile
 from migrator.job.items import Form
 from migrator.job.job_file import Job, builtin_profile, builtin_template, load_job
 from migrator.job.problems import JobError, Problem
-from migrator.job.variables import Outside, OwnProfiles, RunCommand, no_commands
+from migrator.job.variables import NOTHING_MORE, Allowed, Outside, OwnProfiles, no_commands, with_stand_ins
 
-__all__ = ["DEFAULT_TEMPLATE", "STANDARD_INPUT", "Source", "find_job", "find_profile", "open_items", "run_command"]
+__all__ = [
+    "DEFAULT_TEMPLATE",
+    "STANDARD_INPUT",
+    "UTF_8",
+    "Source",
+    "find_job",
+    "find_profile",
+    "open_items",
+    "run_command",
+]
 
 DEFAULT_TEMPLATE: Final = "confluent-integration"
 FORMS: Final = {".csv": Form.CSV, ".tsv": Form.CSV, ".jsonl": Form.JSONL, ".ndjson": Form.JSONL, ".json": Form.JSON}
 STANDARD_INPUT: Final = "-"
+UTF_8: Final = "utf-8"
 COMMAND_S: Final = 30.0
 """Seconds that a command may take to print a secret; a password manager may ask for a fingerprint."""
 
@@ -60,7 +70,13 @@ class Source:
 
 
 def find_job(
-    argument: str, *, items: str | None, template: str | None, env: Mapping[str, str], allow_commands: bool = False
+    argument: str,
+    *,
+    items: str | None,
+    template: str | None,
+    env: Mapping[str, str],
+    allowed: Allowed = NOTHING_MORE,
+    credentials: bool = True,
 ) -> Job:
     """Return the job that the command line names.
 
@@ -69,13 +85,14 @@ def find_job(
         items: an items file in place of the job's own, or ``-``.
         template: the job file, or the name of a built-in one, that goes with an items file.
         env: the environment.
-        allow_commands: whether the job file's ``${command:…}`` are run.
+        allowed: what the job file may take from outside.
+        credentials: False puts a stand-in where a variable, a file or a command is missing; nothing can be sent then.
 
     Raises:
         SourceError: a file cannot be read, or it is not clear what it is.
         JobError: the job file is not valid.
     """
-    finder = _Finder(env, run_command if allow_commands else no_commands)
+    finder = _Finder(env, allowed, credentials=credentials)
     if _holds_items(argument):
         if items is not None:
             raise SourceError(f"{argument} holds the items; --items is for a job file")
@@ -85,25 +102,53 @@ def find_job(
     return finder.load(Path(argument))
 
 
-def open_items(job: Job, argument: str, *, items: str | None, template: str | None, stdin: BinaryIO) -> Source:
+def open_items(
+    job: Job, argument: str, *, items: str | None, template: str | None, stdin: BinaryIO, encoding: str = UTF_8
+) -> Source:
     """Open the items that go with a job, as the command line names them.
+
+    Args:
+        job: the job.
+        argument: the job file, or the items file, or ``-``.
+        items: an items file in place of the job's own, or ``-``.
+        template: the job file that goes with an items file.
+        stdin: standard input.
+        encoding: the file's encoding, as Python names it.
 
     Raises:
         SourceError: the file cannot be opened, or there is none.
+        JobError: a byte is not of that encoding.
     """
     given = {"job_argument": argument, "items_argument": items, "template_argument": template}
     facts = {name: _absolute(text) for name, text in given.items() if text is not None}
-    return replace(_opened(job, argument, items, stdin), facts=facts)
+    opened = replace(_opened(job, argument, items, stdin), facts=facts)
+    return opened if encoding == UTF_8 else _recoded(opened, encoding)
 
 
-def find_profile(name: str, *, env: Mapping[str, str], allow_commands: bool) -> ApiProfile:
+def _recoded(source: Source, encoding: str) -> Source:
+    """Return a source in UTF-8: a copy without a name, which the system removes with the process."""
+    spool = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the run
+    line = 1
+    try:
+        with source.stream, io.TextIOWrapper(source.stream, encoding=encoding, newline="") as text:
+            while chunk := text.read(1 << 20):
+                line += chunk.count("\n")
+                spool.write(chunk.encode("utf-8", "surrogatepass"))
+    except UnicodeError:
+        message = f"holds a byte that is not {encoding}, on this line or after it"
+        raise JobError((Problem(source.name, line, None, None, message),)) from None
+    spool.seek(0)
+    return replace(source, stream=spool, facts={**source.facts, "encoding": encoding})
+
+
+def find_profile(name: str, *, env: Mapping[str, str], allowed: Allowed) -> ApiProfile:
     """Return a built-in profile, or a job file's.
 
     Raises:
         SourceError: the file cannot be read.
         JobError: there is no such profile, or it is not valid.
     """
-    finder = _Finder(env, run_command if allow_commands else no_commands)
+    finder = _Finder(env, allowed)
     if name.endswith(".json"):
         return finder.load(Path(name)).api
     return builtin_profile(name, finder.outside(Path()))
@@ -118,10 +163,14 @@ class _Finder:
     """What a job file may reach for."""
 
     env: Mapping[str, str]
-    run_command: RunCommand
+    allowed: Allowed
+    credentials: bool = True
 
     def outside(self, folder: Path) -> Outside:
-        return Outside(self.env, _reader(folder), self.run_command, _own_profiles(self.env))
+        runs = run_command if self.allowed.commands else no_commands
+        reads = _reader_below(folder, self.allowed.files)
+        outside = Outside(self.env, reads, runs, _own_profiles(self.env), self.allowed.env)
+        return outside if self.credentials else with_stand_ins(outside)
 
     def template(self, name: str) -> Job:
         if name.endswith(".json"):
@@ -135,7 +184,9 @@ class _Finder:
             raise SourceError(f"{path}: {error.strerror or 'cannot be read'}") from None
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
-            problem = Problem(file=str(path), line=line, column=None, field=None, message="is not UTF-8")
+            problem = Problem(
+                file=str(path), line=line, column=None, field=None, message="is not UTF-8; save it again as UTF-8"
+            )
             raise JobError((problem,)) from None
         return load_job(text, source=str(path), outside=self.outside(path.parent))
 
@@ -188,6 +239,18 @@ def _own_profiles(env: Mapping[str, str]) -> OwnProfiles:
 
 def _reader(folder: Path) -> Callable[[str], str]:
     return lambda name: (folder / name).read_text("utf-8")
+
+
+def _reader_below(folder: Path, others: Sequence[str]) -> Callable[[str], str]:
+    """Return what reads files below a folder, and those that the user allows; links are followed first."""
+
+    def read(name: str) -> str:
+        path = (folder / name).resolve()
+        if not any(path.is_relative_to(place.resolve()) for place in (folder, *map(Path, others))):
+            raise OSError(f"is not below the job file's folder: give --allow-file {name}")
+        return path.read_text("utf-8")
+
+    return read
 
 
 def run_command(command: str) -> str:

@@ -14,7 +14,7 @@ from migrator.job.encodings import MEDIA_TYPES, Encoding, encode_document, encod
 from migrator.job.items import Item, read_items
 from migrator.job.job_file import Job, RequestTemplate
 from migrator.job.placeholders import Column, parse, placeholders_in
-from migrator.job.problems import Problem, compile_schema, explain
+from migrator.job.problems import UNKNOWN, Problem, compile_schema, explain, hints, member_names
 from migrator.job.rendering import (
     LATER,
     NOTHING,
@@ -75,6 +75,7 @@ class Template:
         self._read = None if request.read is None else (parse(request.read.path), request.read.query)
         limits = _limits(job)
         self._limits = compile_schema(limits) if limits is not None else None
+        self._known = job.secrets | set(member_names(limits or {}))
         self.path_has_secret = any(column in job.secrets for column in self._path_columns)
 
     @classmethod
@@ -231,8 +232,9 @@ class Template:
             if self._method != "DELETE":
                 yield None, "has nothing to send: every value is empty"
         elif self._limits is not None and not self._limits.is_valid(body):
-            for path, message in explain(self._limits.iter_errors(body)):
-                yield self._column(path), message
+            found = [(self._column(path), message) for path, message in explain(self._limits.iter_errors(body))]
+            for (column, message), hint in zip(found, hints((one for one, _ in found), self._known), strict=True):
+                yield column, "unknown column" + hint if message == UNKNOWN else message
 
     def _headers_are_fine(self, values: Mapping[str, Any]) -> bool:
         return all(_is_header(render(values)) for _, render in self._headers)

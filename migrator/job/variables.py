@@ -1,13 +1,24 @@
 """Variables in job files and profiles: the one way by which a secret enters."""
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-__all__ = ["Outside", "OwnProfiles", "ReadFile", "RunCommand", "no_commands"]
+__all__ = [
+    "NOTHING_MORE",
+    "Allowed",
+    "Outside",
+    "OwnProfiles",
+    "ReadFile",
+    "RunCommand",
+    "no_commands",
+    "with_stand_ins",
+]
 
 VARIABLE: Final = re.compile(r"\$\{(?P<name>[^}]*)\}")
+
+OWN_PREFIX: Final = "MIGRATOR_"
 
 ReadFile = Callable[[str], str]
 RunCommand = Callable[[str], str]
@@ -21,6 +32,25 @@ def no_commands(_command: str) -> str:
 def no_files(_name: str) -> str:
     """Refuse every file."""
     raise OSError("is not read")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """What the person who starts the program lets a job file take from outside; a job file cannot say so itself.
+
+    Attributes:
+        commands: whether ``${command:…}`` are run.
+        env: the variables that it may read, besides those of a built-in profile or one of the user's own; None for all.
+        files: files, or folders with all that is in them, that it may read, besides those below its own folder.
+    """
+
+    commands: bool = False
+    env: frozenset[str] | None = None
+    files: tuple[str, ...] = ()
+
+
+NOTHING_MORE: Final = Allowed()
+"""What a Python program allows that says nothing: all variables of the mapping that it passes, no command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +75,62 @@ class Outside:
         read_file: returns the content of the file that ``${file:PATH}`` names; raises OSError.
         run_command: returns what the command of ``${command:…}`` prints; raises OSError.
         own_profiles: the profiles in the user's own folder.
+        allowed_env: the variables that a job file may read; None for all.
     """
 
     env: Mapping[str, str] = field(repr=False)
     read_file: ReadFile
     run_command: RunCommand = no_commands
     own_profiles: OwnProfiles = OwnProfiles()
+    allowed_env: frozenset[str] | None = None
+
+    def variable(self, name: str, *, trusted: bool) -> str:
+        """Return a variable's value.
+
+        Args:
+            name: the variable's.
+            trusted: whether a profile asks for it that is built in, or the user's own.
+
+        Raises:
+            OSError: it may not be read, or is not set; the text says which.
+        """
+        if name.startswith(OWN_PREFIX):
+            raise OSError(f"the variable {name} is one of migrator's own, which a job file may not read")
+        if not trusted and self.allowed_env is not None and name not in self.allowed_env:
+            raise OSError(f"the variable {name} may be read by this file only with --allow-env {name}")
+        if not self.env.get(name):
+            raise OSError(f"the variable {name} is not set")
+        return self.env[name]
+
+
+STAND_IN: Final = "stand-in"
+STAND_IN_URL: Final = "https://stand-in.invalid"
+
+
+def with_stand_ins(outside: Outside) -> Outside:
+    """Return an outside that has something for every variable, file and command: for a check that sends nothing.
+
+    A file that ends in .json is a profile, and is read.
+    """
+
+    def read_file(name: str) -> str:
+        return outside.read_file(name) if name.endswith(".json") else STAND_IN
+
+    own = replace(outside.own_profiles, read_file=lambda _: STAND_IN)
+    return Outside(_StandIns(outside.env), read_file, lambda _: STAND_IN, own)
+
+
+class _StandIns(Mapping[str, str]):
+    """Variables, with a stand-in for each that is not set: a URL where the name says so."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+
+    def __getitem__(self, name: str) -> str:
+        return self._env.get(name) or (STAND_IN_URL if "URL" in name.upper() else STAND_IN)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._env)
+
+    def __len__(self) -> int:
+        return len(self._env)

@@ -1,5 +1,6 @@
 """One command's run: takes the job's lock, finds the unfinished run or makes a folder, asks, and runs it."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,6 +141,9 @@ def _goes_on(meta: Mapping[str, str], work: WorkFacts, name: str) -> bool:
         raise MigratorError(f"the {kind} {name} is unfinished: finish it first, or give --fresh")
     if (started_by := meta.get("version", __version__)) != __version__:
         choice = f"migrator {started_by} can finish it. {choice}"
+    if meta.get("only") != work.kept.get("only"):
+        which = "for all items" if "only" not in meta else f"for the items {', '.join(json.loads(meta['only']))} only"
+        raise MigratorError(f"the unfinished run {name} is {which}: finish it first, or give --fresh")
     if items_digest != work.items_digest:
         raise MigratorError(f"{work.name} has changed since the unfinished run {name} began. {choice}")
     if meta.get("job_digest") != work.job_digest:

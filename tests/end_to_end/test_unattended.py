@@ -226,12 +226,13 @@ def test_waiting_run_says_for_whom(workplace: Workplace, start_sandbox: StartSan
     with start_sandbox(*SLOW) as sandbox:
         job = Clockwork(workplace, sandbox, 60)
         with job.running("--concurrency", "2") as first, job.start("--if-running", "wait") as second:
-            time.sleep(1.5)
+            assert second.stderr is not None
+            told = second.stderr.readline()
             second.kill()
-            waited = ended(second)
+            ended(second)
             assert first.poll() is None
 
-        assert f"process {first.pid} since " in waited.err
+        assert f"process {first.pid} since " in told
 
 
 def test_waiting_run_can_be_stopped(workplace: Workplace, start_sandbox: StartSandbox) -> None:

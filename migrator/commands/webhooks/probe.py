@@ -6,7 +6,7 @@ they are not; the words are those that public clients have collected. Only `/ser
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -75,7 +75,7 @@ def verdict_of(word: str) -> Verdict:
     return Verdict.ALIVE if word in ALIVE else Verdict.DEAD if word in DEAD else Verdict.UNKNOWN
 
 
-async def preflight(job: Job, source: Source, *, limit: int) -> Counter[Verdict]:
+async def preflight(job: Job, source: Source, *, limit: int, only: Container[int] | None = None) -> Counter[Verdict]:
     """Probe the webhooks of all items, each once, and return how many are what.
 
     Raises:
@@ -84,7 +84,11 @@ async def preflight(job: Job, source: Source, *, limit: int) -> Counter[Verdict]
     if job.preflight is None:
         return Counter()
     column = job.preflight.column
-    wanted = [item for item in _items(job, source, limit) if isinstance(item.values.get(column), Secret | str)]
+    wanted = [
+        item
+        for item in _items(job, source, limit)
+        if (only is None or item.number in only) and isinstance(item.values.get(column), Secret | str)
+    ]
     found = await probe_all({_text(item.values[column]) for item in wanted}, job.preflight)
     dead = [(item, found[_text(item.values[column])]) for item in wanted]
     dead = [(item, probed) for item, probed in dead if probed.verdict is Verdict.DEAD]

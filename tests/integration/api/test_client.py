@@ -374,3 +374,17 @@ async def test_a_url_that_is_none() -> None:
 
     assert isinstance(got, Failure)
     assert not got.maybe_sent
+
+
+async def test_tls_to_a_plain_server() -> None:
+    """An https URL of a server that speaks http is told so."""
+
+    async def serve(connection: Connection) -> None:
+        await connection.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    async with hostile(serve) as (url, _), client(url.replace("http:", "https:")) as opened:
+        got = await opened.send(request(url.replace("http:", "https:")))
+
+    assert isinstance(got, Failure)
+    assert "does not speak TLS" in got.message
+    assert not got.maybe_sent

@@ -71,7 +71,7 @@ def test_unknown_field() -> None:
     """A misspelt field would get 200 and change nothing: it is an error here."""
     found = verdict("id,display_nmae\ni-1,x\n", integrations())
 
-    assert [str(one) for one in found.problems] == ["f:2: display_nmae: is not known"]
+    assert [str(one) for one in found.problems] == ["f:2: display_nmae: unknown column; did you mean display_name?"]
 
 
 def test_repeated_keys() -> None:
@@ -83,9 +83,21 @@ def test_repeated_keys() -> None:
 
 def test_many_problems_are_counted() -> None:
     """The first hundred problems are shown, the rest is counted."""
-    found = verdict("id,display_name\n" + "".join(f"{n},{'x' * 70}\n" for n in range(250)), integrations())
+    found = verdict("id,display_name\n" + "".join(f"{n // 2},a\n" for n in range(500)), integrations())
 
     assert (len(found.problems), found.problem_count) == (100, 250)
+
+
+def test_one_cause_is_told_once() -> None:
+    """What many rows have is one problem, with the first row and their number; what few have is told row by row."""
+    many = verdict("id,webhook_url\n" + "".join(f"{n},x\n" for n in range(3000)), integrations())
+    few = verdict("id,display_name\n" + "".join(f"{n},{'x' * 70}\n" for n in range(3)), integrations())
+
+    assert [str(one) for one in many.problems] == [
+        "f:2: webhook_url: unknown column (3,000 rows, first: row 2); did you mean target.webhook_url?"
+    ]
+    assert many.problem_count == 3000
+    assert [one.line for one in few.problems] == [2, 3, 4]
 
 
 def test_limit() -> None:
@@ -197,6 +209,44 @@ def test_limiter_key_by_column() -> None:
     ]
 
     assert keys == ["p@http://127.0.0.1", "q@http://127.0.0.1"]
+
+
+def test_a_request_that_is_too_long() -> None:
+    """An id that makes a URL longer than servers accept is a problem of its row."""
+    job = own({"method": "PATCH", "path": "/x/{id}", "body": {"a": "{a}"}})
+
+    found = verdict(f"id,a\n1,x\n{'z' * 9000},y\n", job)
+
+    assert [(one.line, one.message[:40]) for one in found.problems] == [(3, "makes a URL of more than 8,000 character")]
+
+
+@pytest.mark.parametrize("form", [Form.JSON, Form.JSONL])
+@pytest.mark.parametrize(
+    "value",
+    [r'"\ud800"', "[" * 900 + "]" * 900, '{"a":' * 900 + "1" + "}" * 900, "9" * 1001, "NaN", "1e", '{"b":1,"b":2}'],
+)
+def test_what_cannot_be_sent(value: str, form: Form) -> None:
+    """What could not be encoded is a problem with its line, and no exception."""
+    job = own({"method": "PATCH", "path": "/x/{id}", "body": {"a": "{a}"}})
+    rows = ['{"id": "1", "a": 1}', f'{{"id": "2", "a": {value}}}']
+    text = "\n".join(rows) if form is Form.JSONL else "[" + ",\n".join(rows) + "]"
+
+    found = verdict(text, job, form)
+
+    assert [one.line for one in found.problems] == [2]
+    assert found.items == 1
+
+
+@pytest.mark.parametrize("value", ["1e999999", "-0.10", "18446744073709551617", "123456789.123456789123456789"])
+def test_numbers_are_sent_as_they_are_written(value: str) -> None:
+    """A number that no float holds goes digit by digit."""
+    job = own({"method": "PATCH", "path": "/x/{id}", "body": {"a": "{a}"}})
+    (item,) = read_items(io.BytesIO(f'[{{"id": "1", "a": {value}}}]'.encode()), form=Form.JSON, job=job, name="f")
+
+    assert isinstance(item, Item)
+    body = Template.compile(job).request(item).body
+    assert body is not None
+    assert json.loads(body, parse_float=str, parse_int=str)["a"].replace("E+", "e") == value
 
 
 @pytest.mark.parametrize("path", ["/things/{id}", "/things/{thing_id}", "/things/{thing}?notify=false"])

@@ -68,10 +68,13 @@ def test_quoted_newlines_keep_line_numbers() -> None:
         (b"", "f:1: is empty; the first line has to name the columns"),
         (b"id,a,id\n", "f:1: id: is the name of two columns"),
         (b"id,\n", "f:1: column 2 has no name"),
-        (b"id,b\n1,x\n", "f:1: a: is a column that the job names, and is missing"),
-        (b"id,a,aa\n1,x,y\n", "f:1: aa: is a column that the job does not know; did you mean a?"),
+        (b"id,b\n1,x\n", "f:1: a: the job needs this column, and it is missing"),
+        (b"id,a,aa\n1,x,y\n", "f:1: aa: unknown column; did you mean a?"),
         (b"id,a\n1,x,y\n", "f:2: has 3 cells, the header has 2"),
-        (b"id,a\n1,\xff\n", "f:2:3: holds a byte that is not UTF-8"),
+        (
+            b"id,a\n1,\xff\n",
+            "f:2:3: holds a byte that is not UTF-8: if Excel wrote the file, give --encoding windows-1252",
+        ),
         (b"id,a\n1,\0\n", "f:2:3: holds a NUL byte"),
         (
             b'id,a\n1,"x\n2,y\n',
@@ -95,7 +98,8 @@ def test_places_in_a_long_table(place: int, filler: int) -> None:
 
     items, problems = read(b"\n".join(lines))
 
-    assert problems == [f"f:{place + 1}:{len(str(place)) + 2}: holds a byte that is not UTF-8"]
+    where = f"f:{place + 1}:{len(str(place)) + 2}"
+    assert [problem.partition(": ")[0] for problem in problems] == [where]
     assert [item.number for item in items] == [number for number in range(1, 8_001) if number != place]
 
 
@@ -145,7 +149,7 @@ def test_reading_goes_on_behind_a_bad_row() -> None:
         (b"[]", Form.JSON, "f:1: holds no items"),
         (b"", Form.JSON, "has to be a JSON array"),
         (b'{"id": "1", "a": 1}\n{"id"\n', Form.JSONL, "f:2:6: is no valid JSON"),
-        (b'{"id": "1", "b": 1}\n', Form.JSONL, "f:1: b: is a column that the job does not know"),
+        (b'{"id": "1", "b": 1}\n', Form.JSONL, "f:1: b: unknown column"),
         (b'"x"\n', Form.JSONL, "f:1: an item has to be a JSON object"),
     ],
 )
@@ -264,3 +268,53 @@ def test_ignored_columns(form: Form, ignored: list[str], columns: set[str] | Non
     items, problems = read(text.encode(), form, ignore_columns=ignored)
 
     assert ([set(item.values) for item in items], bool(problems)) == ([] if columns is None else [columns], not columns)
+
+
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;", "sep=;;"])
+def test_separator_of_a_spreadsheet(first: str) -> None:
+    """Excel's line for the delimiter is read as one; lines are counted with it."""
+    items, problems = read(f"{first}\r\nid;a\r\n1;x,y\r\n;z\r\n".encode())
+
+    assert [(item.key, item.values["a"], item.line) for item in items] == [("1", "x,y", 3)]
+    assert problems == ["f:4: id: is the key and may not be empty"]
+
+
+def test_rows_of_delimiters() -> None:
+    """A row without any value is no item, as an empty line is none; numbers go on without it."""
+    data = b"id;a\n1;x\n;\n\n2;y\n;\n;;;;\n"
+    items, problems = read(data)
+    _, cells = read_cells(io.BytesIO(data), form=Form.CSV, name="f")
+
+    assert problems == []
+    assert [(item.number, item.key, item.line) for item in items] == [(1, "1", 2), (2, "2", 5)]
+    assert list(cells) == [(1, ["1", "x"]), (2, ["2", "y"])]
+
+
+@pytest.mark.parametrize("blank", [" ", "\t", "\u00a0", "\u3000"])
+@pytest.mark.parametrize("form", Form)
+def test_blanks_around_keys(blank: str, form: Form) -> None:
+    """A key with blanks around it is another record's address: it is an error, or trimmed where the job says so."""
+    key = f"{blank}1{blank}"
+    data = f"id,a\n{key},{blank}x\n" if form is Form.CSV else json.dumps({"id": key, "a": f"{blank}x"})
+    raw = (f"[{data}]" if form is Form.JSON else data).encode()
+
+    items, problems = read(raw, form)
+    trimmed, none = read(raw, form, trim=True)
+
+    assert items == []
+    assert len(problems) == 1
+    assert 'has blanks around it: take them off, or set "trim": true' in problems[0]
+    assert [(item.key, item.values["a"]) for item in trimmed] == [("1", "x")]
+    assert none == []
+
+
+@pytest.mark.parametrize("request_body", [{"a": "{a}"}, None])
+def test_a_header_of_many_columns(request_body: object) -> None:
+    """A header of 100,000 columns is looked through once, and not once for each column."""
+    names = ["id", "a", *(f"column_{number}" for number in range(100_000))]
+    data = (",".join(names) + "\n" + ",".join("1" for _ in names) + "\n").encode()
+
+    request = {"method": "PATCH", "path": "/x/{id}"} | ({} if request_body is None else {"body": request_body})
+    items, problems = read(data, request=request)
+
+    assert (len(items), len(problems)) == ((1, 0) if request_body is None else (0, 100_000))
