@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from migrator.spellings import SHORTEST, WINDOW, View, codes, needles, views
 
-__all__ = ["Fingerprinter", "Masker", "Secret", "has_mask", "is_mask", "is_stand_in"]
+__all__ = ["Fingerprinter", "Masker", "Secret", "has_mask", "is_mask", "is_stand_in", "urls_in"]
 
 SHORTEST_CUT: Final = 6
 """Characters of a secret's beginning that are masked at the end of a text."""
@@ -287,6 +287,19 @@ def _origin(value: str) -> str:
     except ValueError:
         return ""
     return f"{parts.scheme}://{parts.hostname}/" if parts.hostname and "@" not in parts.netloc else ""
+
+
+def urls_in(value: object) -> Iterator[Secret]:
+    """Yield every URL that is a text in a document: it may be a webhook, which is its own credential."""
+    if isinstance(value, str):
+        if value.startswith(("https://", "http://")):
+            yield Secret(value)
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from urls_in(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from urls_in(inner)
 
 
 MASKED: Final = re.compile(r"[*•·xX]{3,}.{0,4}|\[redacted\]|-- redacted --|\{[a-z_]+\}", re.IGNORECASE)

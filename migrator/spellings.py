@@ -6,6 +6,7 @@ ends, since they mix. So the *text* is taken back instead: each escape in it is 
 decoded, letter case is folded, and the secret's own value is looked for in what comes out.
 """
 
+import codecs
 import re
 from binascii import a2b_base64, a2b_hex
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,9 @@ BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{6,}")
 HEX: Final = re.compile(r"[0-9A-Fa-f]{8,}")
 URLSAFE: Final = str.maketrans("-_", "+/")
 NOISE: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd]")
+UTF_16: Final = codecs.lookup("utf-16-be")
+"""Found at the start: Python loads a codec when it is first used, and there may be no file descriptor left by then."""
+
 DELIMITERS: Final = str.maketrans("?&=#", "////")
 TO_BASE64: Final = bytes.maketrans(b"-_", b"+/")
 NO_BASE64: Final = bytes(code for code in range(256) if chr(code) not in f"{ascii_letters}{digits}+/-_")
@@ -181,7 +185,7 @@ def _characters(found: re.Match[str]) -> Iterator[tuple[str, int]]:
             yield from _of_bytes(bytes.fromhex(found[0].replace("\\x", "")), 4)
         case "utf16":
             units = bytes.fromhex(found[0].replace("\\u", ""))
-            for character in units.decode("utf-16-be", "surrogatepass"):
+            for character in UTF_16.decode(units, "surrogatepass")[0]:
                 yield character, 12 if ord(character) > 0xFFFF else 6
         case "plain":
             yield PLAIN.get(found["plain"], found["plain"]), 2

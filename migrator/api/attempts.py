@@ -1,6 +1,6 @@
 """The one loop of attempts: permit, send, classify, decide, wait."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
@@ -12,7 +12,7 @@ from migrator.options import Verify
 from migrator.ratelimit.headers import Quota
 from migrator.ratelimit.throttle import Throttle
 from migrator.results import Outcome
-from migrator.secret import Masker
+from migrator.secret import Masker, Secret
 
 __all__ = ["Answered", "Attempts", "Hooks"]
 
@@ -134,6 +134,10 @@ class Attempts:
             self._hooks.on_retry(request, outcome, decision.delay_s)
             await self._throttle.sleep(decision.delay_s)
             waited_s += decision.delay_s
+
+    def remember(self, secrets: Iterable[Secret]) -> None:
+        """Mask these in the texts of all answers from now on (see `Masker.remember`)."""
+        self._masker.remember(secrets)
 
     def _mask(self, request: Request) -> Callable[[str], str]:
         return lambda text: self._masker.server_text(text, request.secrets)

@@ -15,6 +15,7 @@ from migrator.job.json_reader import Unreadable, decode
 from migrator.job.placeholders import Column, columns_in, parse
 from migrator.messages import JSON, NO_RULES, AnswerRules, Reply, Request
 from migrator.results import ErrorKind, Exit, ItemError, Outcome, Status
+from migrator.secret import urls_in
 
 __all__ = ["Page", "Reader", "Record", "item_url", "member"]
 
@@ -75,6 +76,8 @@ class Reader:
         record = None if reply.truncated or isinstance(document, Unreadable) else record_in(document, request.rules)
         if not isinstance(record, Mapping):
             return Record(error=_no_record(reply, document, request.rules))
+        # What is replaced may be repeated by the server later, and is as secret as what takes its place.
+        self._attempts.remember(urls_in(record))
         return Record(document=record, etag=reply.headers.get("etag"))
 
     async def answer(self, request: Request) -> Reply | ItemError:
