@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint format shape coverage mutate matrix release-check docs bench bench-throttle interop interop-profiles crash power-loss model soak fuzz clean
+.PHONY: help install demo test lint format shape coverage mutate matrix release-check docs bench bench-throttle interop interop-profiles crash power-loss model soak fuzz hostile clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ interop: install ## migrate on real servers that others wrote (Kinto, json-serve
 fuzz: install ## let atheris try the readers of CSV, job files and rate-limit headers, a minute each
 	$(BIN)/pip install --quiet atheris || true
 	$(BIN)/python tests/fuzz/fuzz.py --seconds 60
+
+hostile: install ## 1,000 runs against generated answers, for at most 50 minutes
+	$(BIN)/python tests/hostile.py --seconds 3000
 
 clean: ## remove what the other targets built
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
