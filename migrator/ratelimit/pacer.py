@@ -48,7 +48,7 @@ MARGIN_S: Final = 0.01
 """Seconds that are waited beyond an instant: the resolution of timers, and a little."""
 
 JITTER_S: Final = 0.05
-"""Seconds after a pause are drawn from so many, lest several processes wake as one."""
+"""Seconds after a pause are drawn from so many, so that several processes do not wake as one."""
 
 LARGEST_RESERVE: Final = 0.3
 """Share of the limit that refusals may make us leave to others."""
@@ -56,6 +56,10 @@ LARGEST_RESERVE: Final = 0.3
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
 """Seconds of pause after a refusal that does not say how long: doubled from the one to the other, with full jitter."""
+
+PATIENCE: Final = 3
+LONGEST_GROWN_S: Final = 600.0
+"""So many probes may be refused in a row before the pauses grow, each up to twice as long, to so many seconds."""
 
 REMEMBERED: Final = 256
 """Answers that are kept, to tell by which ones a probe's answer was overtaken; more than can be in flight."""
@@ -99,6 +103,7 @@ class Pacer:
         self._blocked_until = -math.inf if known.ready_at is None else known.ready_at
         self._held_until = -math.inf
         self._pause_s = FIRST_PAUSE_S
+        self._in_a_row = 0
         self._epoch = 0
         self._learned_reserve = 0.0
         self._in_flight = self._requests = self._refused = self._salvos = 0
@@ -145,7 +150,7 @@ class Pacer:
 
     def answered(self, ticket: Ticket, quota: Quota | None, now: float) -> None:
         """Note an answer, and what it says of the rate limit."""
-        self._pause_s = FIRST_PAUSE_S
+        self._pause_s, self._in_a_row = FIRST_PAUSE_S, 0
         if quota is None or quota.remaining is None:
             self._answered_bare(ticket, now)
             return
@@ -192,6 +197,7 @@ class Pacer:
             self._limit = quota.limit or self._limit
         if first:
             self._salvos += 1
+            self._in_a_row += 1
             self._learn_from_refusal(ticket, quota, retry_after_s, now)
             self._tell_models(ticket, quota, now, opening=ticket.probe, overtaken=0, refused=True)
             self._models.refused()
@@ -392,15 +398,22 @@ class Pacer:
             most = max(1.0, LARGEST_RESERVE * (self._limit or 0))
             self._learned_reserve = min(self._learned_reserve + 1.0, most)
 
+    def _patient(self, pause_s: float) -> float:
+        """Make the pause longer while one probe after the other is refused: a refusal may begin the window anew."""
+        if self._in_a_row <= PATIENCE or pause_s >= LONGEST_GROWN_S:
+            return pause_s
+        grown_s = min(pause_s * 2.0 ** min(self._in_a_row - PATIENCE, 10), LONGEST_GROWN_S)
+        return self._rng.uniform(0.5 * (pause_s + grown_s), grown_s)
+
     def _pause(self, quota: Quota | None, retry_after_s: float | None, *, first: bool) -> float:
         """Return for how long a refusal stops the key: what the server says, and no less."""
         if retry_after_s is not None:
-            return max(retry_after_s, min(self._late_s, 1.0))
+            return self._patient(max(retry_after_s, min(self._late_s, 1.0)))
         if quota is not None and quota.remaining:
             # Refused with quota left: too many at once. Fewer in flight is the cure, not a longer sleep.
             return 0.0
         if quota is not None and quota.reset_s is not None:
-            return quota.reset_s + max(quota.late_s, self._late_s)
+            return self._patient(quota.reset_s + max(quota.late_s, self._late_s))
         pause_s = self._rng.uniform(0.5 * self._pause_s, self._pause_s)
         if first:
             self._pause_s = min(2.0 * self._pause_s, LONGEST_PAUSE_S)

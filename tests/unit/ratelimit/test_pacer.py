@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -202,6 +203,23 @@ def test_pause_without_a_word_doubles() -> None:
 
     assert pauses[0] <= 1.1
     assert 30.0 <= pauses[-1] <= 60.1
+
+
+def test_probes_that_are_refused_in_a_row() -> None:
+    """A server that begins its window anew with each refusal is asked less and less, and as before once it accepts."""
+    one = pacer()
+    now, pauses = 0.0, []
+    for _ in range(15):
+        one.refused(one.sent(now), quota(0, 10.0), 10.0, now)
+        pauses.append(one.delay(now))
+        now += pauses[-1] + 1e-6
+
+    assert all(10.0 <= pause <= 10.2 for pause in pauses[:3])
+    assert all(later >= 0.5 * earlier for earlier, later in pairwise(pauses))
+    assert 300.0 <= pauses[-1] <= 600.2
+    one.answered(one.sent(now), quota(0, 10.0), now + 0.1)
+    one.refused(one.sent(now + 12.0), quota(0, 10.0), 10.0, now + 12.0)
+    assert one.delay(now + 12.0) <= 10.2
 
 
 def test_new_window_is_opened_by_one_probe() -> None:
