@@ -30,6 +30,9 @@ there are slots. A first limit is met by so many at the most: 16 of 1,000 are be
 ACCEPTED_S: Final = 60.0
 """Seconds over which accepted requests are counted, for the rate to fall back to."""
 
+LEAST_SPAN_S: Final = 0.25
+"""A first burst is taken for a rate over so many seconds: too high a start costs refusals, too low a one minutes."""
+
 GUESSES: Final = 3
 SAME_LIMIT: Final = 0.8
 """A second guess whose limit is a smaller share of the first one's contradicts it."""
@@ -95,7 +98,7 @@ class Cubic:
         span_s = min(ACCEPTED_S, now - self._accepted[0] if self._accepted else 0.0) + (retry_after_s or 0.0)
         counted = sum(1 for at in self._accepted if at >= now - ACCEPTED_S)
         rate = self.rate(now)
-        self._ceiling = max(SLOWEST_RATE, min(math.inf if rate is None else rate, counted / max(1.0, span_s)))
+        self._ceiling = max(SLOWEST_RATE, min(math.inf if rate is None else rate, counted / max(LEAST_SPAN_S, span_s)))
         self._slow_start, self._refused_at = False, now
         self._first = None
 
