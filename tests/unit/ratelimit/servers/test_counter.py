@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from migrator.ratelimit.servers.counter import Counter
 from migrator.ratelimit.servers.report import Report
@@ -59,8 +57,7 @@ def caller(algorithm: Algorithm, phase_s: float) -> tuple[Caller, float]:
     return one, now
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.floats(0.0, WINDOW_S))
+@pytest.mark.parametrize("phase_s", [0.5 * step for step in range(20)])
 def test_a_counter_is_used_as_it_gives_back(phase_s: float) -> None:
     """Whatever the begin of its windows, requests go at the pace at which a counter gives back, and few too early."""
     one, now = caller(Algorithm.COUNTER, phase_s)
