@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from migrator.errors import OptionError
 from migrator.messages import JSON, host_of, is_loopback
+from migrator.secret import Secret
 from migrator.values import (
     CONCURRENCY,
     DEADLINE,
@@ -25,6 +26,7 @@ from migrator.values import (
     LOG_LEVEL,
     NAMES,
     RATE,
+    REDIS_URL,
     RESERVE,
     SERVER,
     STAGES,
@@ -39,6 +41,7 @@ from migrator.values import (
     Stage,
     Threshold,
     Verify,
+    has_password,
     one_of,
     parse_rate,
     parse_share,
@@ -175,6 +178,12 @@ class RunOptions:
         PACE, TALKS, one_of(Pace), Pace.FAST, "Use the quota at once, or spread it over its window.", shown="fast"
     )
     reserve: float = _option(PACE, TALKS, RESERVE, 0.0, "Leave this part of the quota to its other users.", shown="0%")
+    shared_quota: Secret | None = _option(
+        PACE, TALKS, REDIS_URL, None, "Share the quota with runs on other hosts, through Redis.", in_job_file=False
+    )
+    quota_name: str | None = _option(
+        PACE, TALKS, TEXT, None, "The name of the shared quota; else $MIGRATOR_KEY tells it from others."
+    )
     max_wait: float = _option(PACE, TALKS, DURATION, 3600.0, "Stop if the quota requires a longer wait.", shown="1h")
     max_outage: float = _option(PACE, RUNS, DURATION, 300.0, "Stop if the server is down for longer.", shown="5m")
     deadline: Deadline | None = _option(PACE, RUNS, DEADLINE, None, "Start no more items after this time.")
@@ -352,6 +361,10 @@ def resolve(
     for option in options_of(command):
         typed, variable, member = command_line.get(option.name), env.get(option.variable), job_run.get(option.name)
         if typed is not None and typed is not False:
+            if option.kind.secret and has_password(str(typed)):
+                raise OptionError(
+                    f"{option.flag} may not hold a password, which others could see: set {option.variable} to the URL"
+                )
             chosen[option.name] = _given(option, typed, option.flag)
         elif variable:
             chosen[option.name] = _given(option, variable, f"the variable {option.variable}")
@@ -364,7 +377,7 @@ def _given(option: Option, value: str | bool, where: str) -> Any:  # noqa: FBT00
     try:
         return _read(option, value)
     except ValueError as error:
-        shown = "" if option.name == "base_url" else f", not {value!r}"
+        shown = "" if option.name == "base_url" or option.kind.secret else f", not {value!r}"
         raise OptionError(f"{where} takes {error}{shown}") from None
 
 

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
+from urllib.parse import urlsplit
 
-from migrator.messages import JSON
+from migrator.messages import JSON, is_loopback
+from migrator.secret import Secret
 from migrator.times import SECONDS, parse_duration
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "LOG_LEVEL",
     "NAMES",
     "RATE",
+    "REDIS_URL",
     "RESERVE",
     "SERVER",
     "STAGES",
@@ -41,8 +44,10 @@ __all__ = [
     "Stage",
     "Threshold",
     "Verify",
+    "has_password",
     "one_of",
     "parse_rate",
+    "parse_redis_url",
     "parse_share",
     "whole",
 ]
@@ -169,6 +174,7 @@ class Kind:
         schema: JSON Schema of the value in a job file.
         choices: every allowed text, where there are few.
         path: `file` or `dir` where a shell completes the value as a path.
+        secret: whether it is a URL that may hold a password, which is never shown and never typed.
     """
 
     parse: Callable[[str], Any]
@@ -176,11 +182,36 @@ class Kind:
     schema: Mapping[str, JSON] = field(default_factory=lambda: {"type": "string"})
     choices: tuple[str, ...] = ()
     path: str | None = None
+    secret: bool = False
 
     def types(self) -> tuple[str, ...]:
         """Return the JSON types of the value in a job file."""
         named = self.schema.get("type", "string")
         return (named,) if isinstance(named, str) else tuple(named)  # type: ignore[arg-type]
+
+
+def has_password(url: str) -> bool:
+    """Tell whether a URL holds a user or a password."""
+    return "@" in url.partition("://")[2].partition("/")[0]
+
+
+def parse_redis_url(text: str) -> Secret:
+    """Return the URL of a Redis or Valkey server, as a secret: it may hold a password.
+
+    Raises:
+        ValueError: it is no such URL, or it leads to another machine without TLS.
+    """
+    try:
+        parts = urlsplit(text.strip())
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host, parts = None, urlsplit("")
+    # A query could switch the check of certificates off.
+    if not host or parts.scheme not in {"redis", "rediss"} or parts.query or parts.fragment:
+        raise ValueError("a URL such as rediss://HOST:6379/0, without query")
+    if parts.scheme == "redis" and not is_loopback(host):
+        raise ValueError("rediss:// (TLS) for another machine; redis:// is for this machine only")
+    return Secret(text.strip())
 
 
 def parse_rate(text: str) -> float:
@@ -339,6 +370,7 @@ NUMBER_OR_TEXT: Final[Mapping[str, JSON]] = {"type": ["number", "string"]}
 
 FLAG: Final = Kind(parse=_flag, metavar=None, schema={"type": "boolean"})
 TEXT: Final = Kind(parse=str, metavar="TEXT")
+REDIS_URL: Final = Kind(parse=parse_redis_url, metavar="URL", secret=True)
 FILE: Final = Kind(parse=str, metavar="FILE", path="file")
 FOLDER: Final = Kind(parse=str, metavar="DIR", path="dir")
 CONCURRENCY: Final = Kind(

@@ -18,6 +18,7 @@ from migrator.api.client import Client
 from migrator.api.network import network_of
 from migrator.api.outcome import RetryPolicy
 from migrator.api.reader import Reader
+from migrator.api.shared_quota import Tell, open_shared_quota
 from migrator.errors import MigratorError
 from migrator.job.api_profile import ApiProfile
 from migrator.messages import Clock, Instant, Sender, unsafe_url
@@ -111,6 +112,7 @@ async def open_session(
     masker: Masker,
     clock: Clock,
     reuse_connections: bool = True,
+    tell_sharing: Tell = lambda _: None,
 ) -> AsyncIterator[Session]:
     """Open a session, and close it on leaving.
 
@@ -119,6 +121,9 @@ async def open_session(
     """
     learned = state.learned(_host(base_url), _credential(api, masker))
     async with (
+        open_shared_quota(
+            options, base_url=base_url, identity=api.identity(), learned=learned, tell=tell_sharing
+        ) as shared,
         Throttle(
             settings=PacerSettings(
                 pace=options.pace,
@@ -132,6 +137,7 @@ async def open_session(
             rng=SystemRandom(),
             max_wait_s=options.max_wait,
             memory=_recalled(learned, clock()),
+            shared=shared,
         ) as throttle,
         Client.open(
             replace(api, base_url=base_url),

@@ -1,12 +1,14 @@
 """Where a job and its items come from: opens what the command line names."""
 
 import io
+import re
 import shlex
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -34,6 +36,11 @@ DEFAULT_TEMPLATE: Final = "confluent-integration"
 FORMS: Final = {".csv": Form.CSV, ".tsv": Form.CSV, ".jsonl": Form.JSONL, ".ndjson": Form.JSONL, ".json": Form.JSON}
 STANDARD_INPUT: Final = "-"
 UTF_8: Final = "utf-8"
+
+NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
+LONGEST_STEM: Final = 60
+"""Characters of an items file's name in its job's name, which is a part of other files' names."""
+
 COMMAND_S: Final = 30.0
 """Seconds that a command may take to print a secret; a password manager may ask for a fingerprint."""
 
@@ -96,7 +103,8 @@ def find_job(
     if _holds_items(argument):
         if items is not None:
             raise SourceError(f"{argument} holds the items; --items is for a job file")
-        return finder.template(template or DEFAULT_TEMPLATE)
+        job = finder.template(template or DEFAULT_TEMPLATE)
+        return replace(job, name=_name_with_items(job.name, argument))
     if template is not None:
         raise SourceError(f"--template is for an items file, and {argument} is a job file")
     return finder.load(Path(argument))
@@ -105,6 +113,16 @@ def find_job(
 def open_items(
     job: Job, argument: str, *, items: str | None, template: str | None, stdin: BinaryIO, encoding: str = UTF_8
 ) -> Source:
+def _name_with_items(template: str, argument: str) -> str:
+    """Return the name of a job that is an items file: two files are two jobs, and one file is one wherever it runs."""
+    if argument == STANDARD_INPUT:
+        return template
+    path = Path(argument).absolute()
+    stem = NOT_IN_A_NAME.sub("-", path.stem)[:LONGEST_STEM]
+    return f"{template}-{stem}-{blake2b(str(path).encode('utf-8', 'surrogateescape'), digest_size=2).hexdigest()}"
+
+
+def open_items(job: Job, argument: str, *, items: str | None, template: str | None, stdin: BinaryIO) -> Source:
     """Open the items that go with a job, as the command line names them.
 
     Args:

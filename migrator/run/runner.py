@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -84,7 +85,7 @@ class Runner:
         """
         clock = system_clock()
         started = clock()
-        async with self._opened(clock, started) as files, self._session(clock) as session:
+        async with self._opened(clock, started) as files, self._session(clock, files.journal) as session:
             with self._stopper.heeded():
                 resent = len(files.reader.in_flight())
                 stages = self._stages(files)
@@ -159,7 +160,7 @@ class Runner:
         )
 
     @asynccontextmanager
-    async def _session(self, clock: Clock) -> AsyncIterator[Session]:
+    async def _session(self, clock: Clock, journal: Journal) -> AsyncIterator[Session]:
         async with open_session(
             self._facts.api,
             self._options,
@@ -168,6 +169,7 @@ class Runner:
             masker=self._masker,
             clock=clock,
             reuse_connections=self._facts.idempotent,
+            tell_sharing=partial(_tell_sharing, journal),
         ) as session:
             yield session
 
@@ -276,6 +278,17 @@ async def _note_progress(journal: Journal, statistics: Callable[[], RunStatistic
             quota_remaining=now.throttle.remaining,
             quota_reset_s=None if now.throttle.reset_s is None else round(now.throttle.reset_s, 1),
             waiting_for=now.throttle.waiting_for,
+        )
+
+
+def _tell_sharing(journal: Journal, why: str | None) -> None:
+    if why is None:
+        journal.event("quota.shared", message="the shared quota can be reached again")
+    else:
+        journal.event(
+            "quota.not_shared",
+            level="warning",
+            message=f"{why}: this run follows the rate limit by itself until it can",
         )
 
 
