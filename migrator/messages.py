@@ -135,6 +135,7 @@ class Request:
         rules: how its answers are read.
         headers: its own, beside those of the session.
         frame: what stands around the document, as JSON with marks for what is filled in later.
+        credentials: the name and the value of the header with the row's own; None where the session has them.
         needs_record: whether it is not whole before its record was read.
         members: the requests that share this one, in a batch.
         reading: the request that reads the record; None where that is a GET of the same URL.
@@ -152,6 +153,7 @@ class Request:
     rules: AnswerRules = NO_RULES
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     frame: bytes | None = field(default=None, repr=False)
+    credentials: tuple[str, Secret] | None = None
     needs_record: bool = False
     reading: "Request | None" = None
     members: "tuple[Request, ...]" = field(default=(), repr=False)

@@ -44,6 +44,11 @@ class Hooks:
     async def before_send(self, request: Request, attempt: int) -> None:
         """Act before an attempt leaves, which is counted from 1."""
 
+    def still_wanted(self, request: Request) -> bool:
+        """Tell whether a request that has waited for its permit is still to be sent."""
+        del request
+        return True
+
     def on_answer(self, request: Request, answer: Answer, outcome: Outcome, decision: Decision) -> Decision:
         """Return what is done about an answer: the decision, or another one."""
         del request, answer, outcome
@@ -93,7 +98,7 @@ class Attempts:
         """Send a request until an answer counts, and yield it; its in-flight slot is held until the block is left.
 
         Yields:
-            The answer that counts, or None where the throttle was stopped before there was one.
+            The answer that counts, or None where the throttle was stopped, or the request is not wanted any more.
 
         Raises:
             WaitTooLong: the quota needs a longer wait than the user allows.
@@ -103,7 +108,7 @@ class Attempts:
         while True:
             async with self._throttle.permit(request.limiter_key) as permit:
                 waited_s += permit.waited_s
-                if not permit.granted:
+                if not permit.granted or not self._hooks.still_wanted(request):
                     yield None
                     return
                 await self._hooks.before_send(request, counted + spared)

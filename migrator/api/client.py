@@ -225,7 +225,7 @@ class Client:
             request.method,
             url,
             data=request.body,
-            headers={**self._headers, **dict(request.headers), **(headers or {})},
+            headers={**self._headers, **dict(request.headers), **_credentials(request), **(headers or {})},
             proxy_headers=self._proxy_headers,
             allow_redirects=False,
         ) as response:
@@ -259,6 +259,8 @@ def session_headers(profile: ApiProfile) -> dict[str, str]:
         headers = {ours: text for ours, text in headers.items() if ours.lower() != name.lower()}
         headers[name] = value.reveal() if isinstance(value, Secret) else value
     auth = profile.auth
+    if auth.columns:
+        return headers
     secret = auth.secret.reveal() if auth.secret is not None else ""
     if auth.kind is AuthKind.BASIC:
         headers["Authorization"] = "Basic " + b64encode(f"{auth.username}:{secret}".encode()).decode()
@@ -267,6 +269,11 @@ def session_headers(profile: ApiProfile) -> dict[str, str]:
     elif auth.kind is AuthKind.HEADER and auth.header is not None:
         headers[auth.header] = secret
     return headers
+
+
+def _credentials(request: Request) -> dict[str, str]:
+    """Return the header with a row's own credentials, in clear."""
+    return {} if request.credentials is None else {request.credentials[0]: request.credentials[1].reveal()}
 
 
 def _joined(headers: CIMultiDictProxy[str]) -> Mapping[str, str]:

@@ -97,7 +97,7 @@ def safe_base_url(api: ApiProfile, options: RunOptions) -> str:
         MigratorError: credentials would go over plain HTTP, or it is no URL.
     """
     base_url = (options.base_url or api.base_url).rstrip("/")
-    if message := unsafe_url(base_url, credentials=bool(api.credentials())):
+    if message := unsafe_url(base_url, credentials=api.has_credentials):
         raise MigratorError(f"{base_url.partition('?')[0]}: {message}")
     return base_url
 

@@ -59,6 +59,8 @@ class RollbackWork:
                 f"{place.name} has nothing to roll back: what a write replaces is kept with --keep-before, or "
                 '"before": "read" in the job file'
             )
+        if job.api.auth.columns:
+            raise MigratorError("a job whose rows have their own credentials cannot be rolled back: they are not kept")
         self._vault = Vault(read_passphrase(options), salt=bytes.fromhex(meta["salt"]))
         try:
             self._vault.open(first.item, first.locked)

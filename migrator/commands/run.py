@@ -90,7 +90,7 @@ class JobWork:
             idempotent=job.request.idempotent,
             secret_path=self._template.path_has_secret,
             batch_size=job.request.batch.size if job.request.batch is not None else 1,
-            lookahead=BATCH if job.api.limiter_column is None else LOOKAHEAD,
+            lookahead=LOOKAHEAD if job.api.limiter_column or job.api.auth.columns else BATCH,
             gate=job.gate,
             retry_command=_retry_command(source),
             reconcile_command="migrator reconcile {run}"

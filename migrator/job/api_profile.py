@@ -79,6 +79,11 @@ class ApiProfile:
         found = [value for value in self.headers.values() if isinstance(value, Secret)]
         return found + self.auth.secrets()
 
+    @property
+    def has_credentials(self) -> bool:
+        """Whether requests carry any, the profile's or their rows'."""
+        return bool(self.credentials() or self.auth.columns)
+
     def identity(self) -> list[str]:
         """Return what tells one credential's quota from another's, in clear; a token that ends does not."""
         headers = [value.reveal() for value in self.headers.values() if isinstance(value, Secret)]
@@ -231,7 +236,7 @@ class ProfileReader:
         token_url = profile.auth.oauth2.token_url if profile.auth.oauth2 is not None else base_url
         for url in () if self._trusted else {base_url: None, token_url: None}:
             self._check_owner(api, url)
-        if base_url and (message := unsafe_url(base_url, credentials=bool(profile.credentials()))):
+        if base_url and (message := unsafe_url(base_url, credentials=profile.has_credentials)):
             self._wrong((*self._place, "base_url"), message)
         return profile
 

@@ -1,5 +1,7 @@
 """How a request shows who sends it: fixed credentials, tokens that are read again, and OAuth 2.0."""
 
+import re
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,6 +19,10 @@ JWT: Final = "urn:ietf:params:oauth:token-type:jwt"
 
 FILE_PERIOD_S: Final = 60.0
 """Seconds after which a token file is read again: what writes it also replaces it, before the token ends."""
+
+
+ROW_VALUE: Final = re.compile(r"\{([^{}$@]+)\}")
+"""A member that is a column and nothing else: each row brings its own."""
 
 
 class AuthKind(StrEnum):
@@ -68,6 +74,7 @@ class Auth:
         source: where that token comes from, as the profile has it.
         reload_after_s: seconds after which the token is read again; None: only once the server refuses it.
         oauth2: how a token is got.
+        columns: the columns that hold members of `auth`, by the member's name: each row has its own credentials.
     """
 
     kind: AuthKind = AuthKind.NONE
@@ -78,6 +85,27 @@ class Auth:
     source: str = ""
     reload_after_s: float | None = None
     oauth2: OAuth2 | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def header_of(self, values: Mapping[str, Any]) -> tuple[str, Secret]:
+        """Return the name and the value of the header that carries a row's credentials.
+
+        Args:
+            values: the row's, by column.
+
+        Raises:
+            ValueError: a row's value cannot be sent; the text names the column.
+        """
+        found = {member: _text_of(column, values.get(column)) for member, column in self.columns.items()}
+        if ":" in found.get("username", ""):
+            raise ValueError(f"{self.columns['username']} may not hold a colon (RFC 7617, section 2)")
+        secret = self.secret.reveal() if self.secret is not None else ""
+        return _header(
+            self.kind,
+            found.get("username", self.username or ""),
+            next((text for member, text in found.items() if member != "username"), secret),
+            self.header,
+        )
 
     def secrets(self) -> list[Secret]:
         """Return the secrets that are known before the first request."""
@@ -116,6 +144,10 @@ class AuthReader:
     def auth(self, given: Mapping[str, Any]) -> Auth:
         """Return the credentials that a valid document describes."""
         kind = AuthKind(given["type"])
+        members = {"username", "password", "token", "value"} & given.keys()
+        columns = {name: found[1].strip() for name in members if (found := ROW_VALUE.fullmatch(given[name]))}
+        if columns and kind in {AuthKind.BASIC, AuthKind.BEARER, AuthKind.HEADER}:
+            return self._of_rows(kind, given, columns)
         match kind:
             case AuthKind.BASIC:
                 username = self._member(given, "username")
@@ -130,6 +162,20 @@ class AuthReader:
                 return Auth(kind=kind, oauth2=self._oauth2(given))
             case AuthKind.NONE:
                 return Auth()
+
+    def _of_rows(self, kind: AuthKind, given: Mapping[str, Any], columns: Mapping[str, str]) -> Auth:
+        fixed = {
+            name: self._member(given, name)
+            for name in ("username", "password")
+            if name in given and name not in columns
+        }
+        return Auth(
+            kind=kind,
+            username=fixed.get("username"),
+            secret=Secret(fixed["password"]) if "password" in fixed else None,
+            header=given.get("name"),
+            columns=columns,
+        )
 
     def _member(self, given: Mapping[str, Any], name: str) -> str:
         return self._filled(given[name], (*self._place, name))
@@ -189,3 +235,19 @@ def _form(grant: Grant, given: Mapping[str, Any]) -> dict[str, str]:
         "subject_token_type": given.get("subject_token_type", JWT),
         "requested_token_type": ACCESS_TOKEN,
     }
+
+
+def _header(kind: AuthKind, username: str, secret: str, name: str | None) -> tuple[str, Secret]:
+    """Return the header of RFC 7617, of RFC 6750, or the API's own."""
+    if kind is AuthKind.BASIC:
+        return "Authorization", Secret("Basic " + b64encode(f"{username}:{secret}".encode()).decode())
+    if kind is AuthKind.BEARER:
+        return "Authorization", Secret(f"Bearer {secret}")
+    return name or "Authorization", Secret(secret)
+
+
+def _text_of(column: str, value: Any) -> str:
+    text = value.reveal() if isinstance(value, Secret) else str(value or "")
+    if not text or not text.isprintable() or not text.isascii():
+        raise ValueError(f"{column} is a credential, and has to be printable ASCII and not empty")
+    return text

@@ -145,6 +145,7 @@ class _Rules:
         if job.join is not None:
             self._joined = frozenset(columns_in(request.path)) - {job.join.column}
             self._needed = {*self._needed, job.join.column} - self._joined
+        self._needed |= set(job.api.auth.columns.values())
         self._named = (
             self._needed | set(columns_in([request.body, request.wanted, dict(request.headers)])) | job.secrets
         ) - self._joined

@@ -255,6 +255,11 @@ class _JobReader:
             if column in document.get("secrets", ()):
                 self._wrong(("key",), f"names the secret {column}, but keys are shown; use another column")
         api = self._profiles.profile(document["api"])
+        for member, column in api.auth.columns.items():
+            if column not in document.get("secrets", ()):
+                self._wrong(("api", "auth", member), f"names the column {column}, which has to be in secrets")
+        if api.auth.columns and "batch" in request:
+            self._wrong(("request", "batch"), "cannot hold items of several credentials; leave it out")
         digest = {name: document.get(name) for name in ("api", "request", "key", "item_schema", "empty", "join")}
         digest |= {name: document[name] for name in ("trim", "ignore_columns") if name in document}
         digest["api"] = self._profiles.document or document["api"]

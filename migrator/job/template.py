@@ -4,6 +4,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
+from hashlib import blake2b
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -60,6 +61,8 @@ class Template:
         self._secrets = tuple(sorted(job.secrets))
         self._rules = rules_of(job)
         self._limiter_column = job.api.limiter_column
+        self._auth = job.api.auth
+        self._beside = {*self._path_columns, self._limiter_column, *job.api.auth.columns.values()}
         self._places: dict[tuple[str | int, ...], str] = {}
         self._headers = [(name, compiled_text(text)) for name, text in _with_media_type(job)]
         self._numbered = "@item" in placeholders_in([request.body, request.wanted, *request.headers.values()])
@@ -97,6 +100,12 @@ class Template:
         key = "" if self._limiter_column is None else f"{values.get(self._limiter_column, '')}@"
         state = self._render(values)
         body = None if state is NOTHING else encode_json(state)
+        secrets = tuple(value for name in self._secrets if isinstance(value := values.get(name), Secret))
+        credentials = None
+        if self._auth.columns:
+            credentials = self._auth.header_of(values)
+            secrets = (*secrets, credentials[1])
+            key += f"{blake2b(credentials[1].reveal().encode(), digest_size=8).hexdigest()}@"
         request = Request(
             item=item.number,
             key=item.key,
@@ -104,7 +113,8 @@ class Template:
             url=self._base_url + _path(self._path, values),
             body=body,
             rules=self._rules,
-            secrets=tuple(value for name in self._secrets if isinstance(value := values.get(name), Secret)),
+            secrets=secrets,
+            credentials=credentials,
             limiter_key=key + self._origin,
             idempotent=self._idempotent,
             headers=tuple(
@@ -214,6 +224,7 @@ class Template:
         body = self._render(values)
         return (
             body is not NOTHING
+            and self._wrong_credentials(values) is None
             and self._headers_are_fine(values)
             and (self._limits is None or self._limits.is_valid(body))
         )
@@ -224,6 +235,8 @@ class Template:
         for column in self._path_columns:
             if message := _unsafe_segment(values.get(column)):
                 yield column, message
+        if (message := self._wrong_credentials(values)) is not None:
+            yield None, message
         for name, render in self._headers:
             if not _is_header(render(values)):
                 yield None, f"makes a header {name} that holds a line break, or is not ASCII"
@@ -235,6 +248,14 @@ class Template:
             found = [(self._column(path), message) for path, message in explain(self._limits.iter_errors(body))]
             for (column, message), hint in zip(found, hints((one for one, _ in found), self._known), strict=True):
                 yield column, "unknown column" + hint if message == UNKNOWN else message
+
+    def _wrong_credentials(self, values: Mapping[str, Any]) -> str | None:
+        if self._auth.columns:
+            try:
+                self._auth.header_of(values)
+            except ValueError as error:
+                return f"the column {error}"
+        return None
 
     def _headers_are_fine(self, values: Mapping[str, Any]) -> bool:
         return all(_is_header(render(values)) for _, render in self._headers)
@@ -250,7 +271,7 @@ class Template:
         """Return every column but those in the path; a dotted name nests."""
         body: dict[str, Any] = {}
         for column, value in values.items():
-            if column in self._path_columns or column == self._limiter_column:
+            if column in self._beside:
                 continue
             *above, name = column.split(".")
             inner = body

@@ -91,7 +91,7 @@ class Engine:
         self._workers, self._asking = CancelScope(), CancelScope()
         self._started = self._progressed = clock().mono
         self._finishes: deque[float] = deque(maxlen=RATE_WINDOW)
-        self._retried = 0
+        self._retried = self._exempt = 0
 
     async def drive(self, requests: Iterator[Request], finish: Work) -> None:
         """Finish every request: the canary alone, then stage after stage, then the rest.
@@ -102,7 +102,7 @@ class Engine:
         """
         with self._workers:
             work = self._stopping(finish)
-            await self._pool.run(islice(requests, self._canary), work)
+            await self._send_canary(requests, work)
             for number, stage in enumerate(self._options.stages, start=1):
                 end, before = stage.items(self._total), self._counts.total()
                 if self.stopped_by is None and end > before:
@@ -115,6 +115,14 @@ class Engine:
         """Finish every request without canary and stages, as a rehearsal does."""
         with self._workers:
             await self._pool.run(requests, self._stopping(finish))
+
+    async def _send_canary(self, requests: Iterator[Request], work: Work) -> None:
+        """Send the first items alone. Exempt ones prove nothing, so that others take their place."""
+        missing = self._canary
+        while missing and self.stopped_by is None:
+            before = self._exempt
+            await self._pool.run(islice(requests, missing), work)
+            missing = self._exempt - before
 
     async def _end_stage(self, number: int, end: int) -> None:
         """Stop after a stage unless the next one is allowed; a stop ends the wait for that."""
@@ -157,14 +165,17 @@ class Engine:
         """Whether the next item to finish is one of the first, of which each has to succeed."""
         return self._rules.in_canary
 
-    def finished(self, result: ItemResult, line: bytes, *, stop: StopReason | None = None) -> None:
-        """Count an item whose result is durable; it may be the one that stops the run."""
+    def finished(
+        self, result: ItemResult, line: bytes, *, stop: StopReason | None = None, exempt: bool = False
+    ) -> None:
+        """Count an item whose result is durable; it may be the one that stops the run, unless it is exempt."""
         self._journal.item(result, line)
         self._counts[result.status] += 1
         self.finished_here += 1
         now = self._progressed = self._clock().mono
         self._finishes.append(now)
-        if reason := stop or self._rules.check(result):
+        self._exempt += exempt
+        if not exempt and (reason := stop or self._rules.check(result)):
             self.stop(reason)
 
     def retried(self, outcome: Outcome) -> None:

@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from migrator.api.attempts import Answered, Hooks
-from migrator.api.outcome import Decision, held
+from migrator.api.outcome import Decision, Settle, Stop, held
 from migrator.api.polling import until_finished
 from migrator.api.reader import Reader
 from migrator.api.session import Session
+from migrator.errors import ReadingError
 from migrator.job.template import with_run
 from migrator.messages import Answer, Clock, Poll, Reply, Request
 from migrator.options import Verify
@@ -19,7 +20,7 @@ from migrator.results import ErrorKind, ItemError, ItemResult, Outcome, Status
 from migrator.run.batches import Batches
 from migrator.run.engine import Engine
 from migrator.run.preconditions import Precondition
-from migrator.run.stop_rules import stop_reason_of
+from migrator.run.stop_rules import Tenants, is_exempt, stop_reason_of
 from migrator.secret import Masker
 
 __all__ = ["ItemResults", "Items", "Records"]
@@ -149,6 +150,7 @@ class Items(Hooks):
         self._ledger = ledger
         self._journal = journal
         self._doubtful = doubtful
+        self._tenants = Tenants()
         self._observers = observers
         self._verify = verify
         self._batches: Batches | None = None
@@ -173,6 +175,8 @@ class Items(Hooks):
         else:
             async with (batches or self._attempts).until_done(prepared) as answered:
                 if answered is None:
+                    if (refused := self._refused(prepared)) is not None:
+                        self._engine.finished(refused, await self._ledger.settle(refused), exempt=True)
                     return
                 result = self._results.answered(prepared, answered)
                 line = await self._ledger.settle(result)
@@ -193,7 +197,7 @@ class Items(Hooks):
                 line = await self._ledger.settle(result)
             if self.precondition is not None and result.status is Status.SUCCEEDED:
                 self.precondition.succeeded(prepared)
-        self._engine.finished(result, line, stop=stop)
+        self._engine.finished(result, line, stop=stop, exempt=is_exempt(request, result))
 
     def _batches_of(self, request: Request) -> Batches | None:
         """Return what items meet in, where several share a request."""
@@ -211,8 +215,15 @@ class Items(Hooks):
         """Return the result of an item that is not to be sent, or the request to send."""
         if request.item in self._doubtful and not request.idempotent:
             return self._results.unsent(request, Status.IN_DOUBT, INTERRUPTED)
+        if (refused := self._refused(request)) is not None:
+            return refused
         request = with_run(request, self._engine.name)
-        found = request if self.precondition is None else await self.precondition.check(request)
+        try:
+            found = request if self.precondition is None else await self.precondition.check(request)
+        except ReadingError as error:
+            if not self._tenants.refuse(request, error.error):
+                raise
+            return self._results.unsent(request, Status.FAILED, error.error)
         return found if isinstance(found, Request) else self._results.unsent(request, found.status, found.error)
 
     async def _own_conflict(self, request: Request, result: ItemResult) -> ItemResult:
@@ -238,6 +249,11 @@ class Items(Hooks):
         )
         return replace(result, status=outcome.status, error=outcome.error)
 
+    def _refused(self, request: Request) -> ItemResult | None:
+        """Return the result of an item whose own credentials were refused, or None."""
+        refusal = self._tenants.refusal(request)
+        return None if refusal is None else self._results.unsent(request, Status.FAILED, refusal)
+
     async def _read_back(self, reader: Reader, request: Request, result: ItemResult) -> ItemResult:
         """Return what the server holds of what was written, in place of what its answer said."""
         record = await reader.record(request)
@@ -247,6 +263,10 @@ class Items(Hooks):
             return replace(result, verified=None)
         seen = held(request, record.document, status=200)
         return replace(result, status=seen.status, verified=seen.verified, error=seen.error)
+
+    def still_wanted(self, request: Request) -> bool:
+        """Tell whether an item's own credentials are still good."""
+        return self._tenants.refusal(request) is None
 
     async def before_send(self, request: Request, attempt: int) -> None:
         """Note that the item is about to be sent, and wait for the disk where that decides whether it may be again."""
@@ -265,6 +285,8 @@ class Items(Hooks):
         """Let the engine judge: a server that is down is not the item's fault."""
         for observer in self._observers:
             observer.attempt(request, answer)
+        if isinstance(decision, Stop) and self._tenants.refuse(request, outcome.error):
+            decision = Settle(outcome)
         return self._engine.judged(request, outcome, decision)
 
     def on_retry(self, request: Request, outcome: Outcome, delay_s: float) -> None:

@@ -3,10 +3,12 @@
 import math
 from typing import Final
 
+from migrator.messages import Request
 from migrator.options import Threshold
 from migrator.results import ErrorKind, ItemError, ItemResult, Status, StopKind, StopReason
+from migrator.secret import Secret
 
-__all__ = ["Breaker", "StopRules", "stop_reason_of"]
+__all__ = ["Breaker", "StopRules", "Tenants", "is_exempt", "stop_reason_of"]
 
 DOWN: Final = 10
 """Bad answers in a row that make a server down, if they are of so many items."""
@@ -54,6 +56,31 @@ class StopRules:
 
     def __repr__(self) -> str:
         return f"<stop rules: {self._failed} of {self._finished} failed>"
+
+
+class Tenants:
+    """Watches credentials that come with the rows: once they are refused, no further item with them is sent."""
+
+    __slots__ = ("_refused",)
+
+    def __init__(self) -> None:
+        self._refused: dict[Secret, ItemError] = {}
+
+    def refuse(self, request: Request, error: ItemError | None) -> bool:
+        """Note that a server refuses a row's credentials; False where the error or the credentials are others."""
+        if request.credentials is None or error is None or error.kind is not ErrorKind.AUTH:
+            return False
+        self._refused[request.credentials[1]] = error
+        return True
+
+    def refusal(self, request: Request) -> ItemError | None:
+        """Return the error of an item whose credentials were refused, or None."""
+        return None if request.credentials is None else self._refused.get(request.credentials[1])
+
+
+def is_exempt(request: Request, result: ItemResult) -> bool:
+    """Tell whether a failure says nothing of other items, since the credentials that were refused are its own."""
+    return request.credentials is not None and result.error is not None and result.error.kind is ErrorKind.AUTH
 
 
 class Breaker:
