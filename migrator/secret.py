@@ -153,7 +153,8 @@ class Masker:
         """Mask the secrets of an item in the texts of all other items from now on; to be called before it is sent."""
         others = self._others
         for secret in secrets:
-            if len(secret.needles[-1]) >= WINDOW:
+            # A short secret has no needles: it is never looked for in texts.
+            if secret.needles and len(secret.needles[-1]) >= WINDOW:
                 end = secret.needles[-1][-WINDOW:]
                 others[end] = None
                 self._hex_others = self._hex_others or HEX_END.fullmatch(end) is not None

@@ -175,3 +175,10 @@ def test_basic_credentials_are_masked_in_base64_pairs() -> None:
     masker = Masker(FINGERPRINT, [Secret("s3cr3t-of-the-key")])
 
     assert masker.text("Bearer s3cr3t-of-the-key") == f"Bearer ***#{FINGERPRINT('s3cr3t-of-the-key')}"
+
+
+def test_a_short_secret_is_remembered_without_harm() -> None:
+    """It is too short to be looked for in texts."""
+    masker = Masker(Fingerprinter(bytes(32)))
+    masker.remember([Secret("abc"), Secret("")])
+    assert masker.text("abc is a word", []) == "abc is a word"
