@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint format shape coverage mutate matrix release-check docs bench bench-throttle interop interop-profiles crash power-loss model soak fuzz hostile clean
+.PHONY: help install demo test lint format shape coverage mutate matrix release-check docs bench bench-throttle interop interop-profiles shared-quota crash power-loss model soak fuzz hostile clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench: install ## measure throughput, memory and start-up, as ratios within one 
 
 bench-throttle: install ## compare the throttle with others, on simulated servers
 	$(BIN)/python tests/benchmarks/bench_throttle.py
+
+shared-quota: install ## measure runs that share a quota: Redis, and a limiter from npm (about 4 minutes)
+	$(BIN)/python tests/shared_quota/measure.py
 
 soak: install ## repeat faults of every kind, then one large run; writes docs/reliability.md
 	$(BIN)/python tests/soak.py

@@ -30,6 +30,7 @@ from migrator.values import (
     RESERVE,
     SERVER,
     STAGES,
+    TEXT,
     THRESHOLD,
     Deadline,
     IfRunning,

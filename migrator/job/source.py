@@ -110,9 +110,6 @@ def find_job(
     return finder.load(Path(argument))
 
 
-def open_items(
-    job: Job, argument: str, *, items: str | None, template: str | None, stdin: BinaryIO, encoding: str = UTF_8
-) -> Source:
 def _name_with_items(template: str, argument: str) -> str:
     """Return the name of a job that is an items file: two files are two jobs, and one file is one wherever it runs."""
     if argument == STANDARD_INPUT:
@@ -122,7 +119,9 @@ def _name_with_items(template: str, argument: str) -> str:
     return f"{template}-{stem}-{blake2b(str(path).encode('utf-8', 'surrogateescape'), digest_size=2).hexdigest()}"
 
 
-def open_items(job: Job, argument: str, *, items: str | None, template: str | None, stdin: BinaryIO) -> Source:
+def open_items(
+    job: Job, argument: str, *, items: str | None, template: str | None, stdin: BinaryIO, encoding: str = UTF_8
+) -> Source:
     """Open the items that go with a job, as the command line names them.
 
     Args:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,8 @@ class Seen:
         """Return it as a line of the report."""
         return (
             f"{self.name:42} {self.accepted:6} accepted {self.refused:4} refused "
-            f"{self.seconds:6.1f} s of {self.least_s:5.1f} ({self.share:6.1%} of the quota)  exit codes {set(self.codes)}"
+            f"{self.seconds:6.1f} s of {self.least_s:5.1f} ({self.share:6.1%} of the quota)  "
+            f"exit codes {set(self.codes)}"
         )
 
 
@@ -123,7 +124,7 @@ def _kill_later(redis: RedisServer, url: str, delay_s: float) -> None:
 
 
 def tenants(folder: Path, packages: Path, count: int, items: int) -> Seen:
-    """Let one run use the quotas of many tenants, 100 a minute each; the least time is that of each tenant by itself."""
+    """Let one run use the quotas of many tenants, 100 a minute each; the least time is each tenant's own."""
     folder.mkdir()
     window_s = 60.0
     with node_server(packages, "100", str(int(window_s * 1000)), "plain") as url:
@@ -162,7 +163,7 @@ def main() -> int:
                 timeout=300,
                 stdout=subprocess.DEVNULL,
             )
-        scenarios = {
+        scenarios: dict[str, tuple[Callable[[], Seen], float, float]] = {
             "eight": (lambda: several_runs(folder / "1", packages, 8, strict=False, kill_after_s=None), 1.08, 0.0),
             "strict": (lambda: several_runs(folder / "2", packages, 8, strict=True, kill_after_s=None), 1.08, 0.0),
             "killed": (lambda: several_runs(folder / "3", packages, 4, strict=False, kill_after_s=7.5), 9.9, 0.02),
