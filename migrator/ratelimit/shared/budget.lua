@@ -107,7 +107,8 @@ local tell = {
     if budget.mode == PROBING then
       budget.mode, budget.lowest, budget.ends = OPEN, remaining, ends
     elseif budget.mode == OPEN and remaining <= budget.lowest then
-      budget.lowest, budget.ends = remaining, ends
+      budget.lowest = remaining
+      if ends < budget.ends or ends > budget.ends + ROUNDING_S then budget.ends = ends end
     end
   end,
   [REFUSED] = function(budget, _, seconds)

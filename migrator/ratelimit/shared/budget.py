@@ -23,7 +23,7 @@ from typing import Final
 
 from migrator.ratelimit.shared.model import Report, ReportKind, Share
 
-__all__ = ["MARGIN_S", "POLL_S", "PROBE_S", "TRANSIT_S", "UNLIMITED_S", "Budget", "Mode"]
+__all__ = ["MARGIN_S", "POLL_S", "PROBE_S", "ROUNDING_S", "TRANSIT_S", "UNLIMITED_S", "Budget", "Mode"]
 
 TRANSIT_S: Final = 2.0
 """Seconds after it was taken, at the most, in which the server counts a request."""
@@ -39,6 +39,9 @@ PATIENCE: Final = 0.125
 
 MARGIN_S: Final = 0.01
 """Seconds that are waited beyond a window's end: the resolution of timers."""
+
+ROUNDING_S: Final = 1.0
+"""Seconds by which two reports of one end may differ: most servers tell whole seconds."""
 
 UNLIMITED_S: Final = 10.0
 """Seconds after which an API without rate-limit headers is looked at again."""
@@ -140,8 +143,10 @@ class Budget:
         if self.mode == Mode.PROBING:
             self.mode, self.lowest, self.ends = Mode.OPEN, remaining, ends
         elif self.mode == Mode.OPEN and remaining <= self.lowest:
-            # Its end counts, and no earlier one: in a moving window what ended earlier has been used again.
-            self.lowest, self.ends = remaining, ends
+            self.lowest = remaining
+            if ends < self.ends or ends > self.ends + ROUNDING_S:
+                # In a moving window this end counts, and no earlier one: what ended earlier has been used again.
+                self.ends = ends
 
     def unlimited(self, window: int, now: float) -> None:
         """Note an answer of an API that says nothing of a quota."""

@@ -53,6 +53,7 @@ CONSTANTS: Final = {
     "MARGIN_S": budget.MARGIN_S,
     "POLL_S": budget.POLL_S,
     "PATIENCE": budget.PATIENCE,
+    "ROUNDING_S": budget.ROUNDING_S,
     "PROBE_S": budget.PROBE_S,
     "TRANSIT_S": budget.TRANSIT_S,
     "UNLIMITED_S": budget.UNLIMITED_S,

@@ -95,7 +95,8 @@ def test_eight_runs_are_never_refused_and_use_the_whole_quota(algorithm: Algorit
 
     assert server.accepted == 800
     assert server.refused == 0
-    assert server.last_s < 35.0 * 1.08
+    # The reset of a moving window tells less: one of its rests may be found a window later.
+    assert server.last_s < 35.0 * (1.2 if algorithm is Algorithm.SLIDING else 1.08)
 
 
 def test_a_run_that_dies_takes_no_more_than_it_had_taken() -> None:

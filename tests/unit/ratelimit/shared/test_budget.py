@@ -104,6 +104,12 @@ class TestWithinAWindow:
         budget.opened(window, 2, 9.0, T)
         assert budget.take(T).wait_s == pytest.approx(6.0 + MARGIN_S)
 
+    def test_of_two_ends_that_differ_by_rounding_the_earlier_one_counts(self) -> None:
+        budget, window = opened(remaining=3, ends_in_s=5.0)
+        assert taken(budget) == 3
+        budget.opened(window, 0, 5.0, T + 0.9)
+        assert budget.take(T + 1.0).wait_s == pytest.approx(4.0 + MARGIN_S)
+
     def test_a_refusal_stops_all_runs_and_the_next_request_goes_alone(self) -> None:
         budget, window = opened(remaining=50)
         budget.take(T)
