@@ -222,10 +222,14 @@ class SharedBudget(RuleBasedStateMachine):
             self.unanswered_first += request.first
             self.budget.lost(request.window, self.now)
         elif remaining < 0:
+            self.unanswered_first += request.first
             self.budget.refused(request.window, in_s, self.now)
         else:
             if request.window == self.budget.window:
                 self.unanswered_first = 0
+            else:
+                # It was replaced before it was answered, so that its answer counts for nothing.
+                self.unanswered_first += request.first
             self.budget.opened(request.window, remaining, in_s, self.now)
 
     @precondition(lambda self: any(one.answer is None for one in self.sent))
