@@ -5,17 +5,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["clock_face", "duration_text", "latency_text", "parse_duration", "timestamp"]
-
-
-def clock_face(seconds: float) -> str:
-    """Return a duration as people say it: ``8 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+__all__ = ["age_text", "duration_text", "latency_text", "parse_duration", "timestamp"]
 
 
 SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -46,17 +36,25 @@ def timestamp(utc_ms: int) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """Return a duration as people say it."""
+    """Return a duration as people say it: ``2.5 s``, ``8 s``, ``3 min 20 s``, ``2 h 5 min``."""
     if seconds < 0.05:
         return "0 s"
     if seconds < 9.95:
-        return f"{seconds:.1f} s"
+        return f"{f'{seconds:.1f}'.removesuffix('.0')} s"
     whole = round(seconds)
     for unit, name, part, part_name in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
         if whole >= unit:
             rest = whole % unit // part
             return f"{whole // unit} {name}" + (f" {rest} {part_name}" if rest else "")
     return f"{whole} s"
+
+
+def age_text(seconds: float) -> str:
+    """Return how long ago something was, in its largest unit: ``just now``, ``5 min ago``, ``3 d ago``."""
+    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit:
+            return f"{int(seconds // unit)} {name} ago"
+    return "just now"
 
 
 def latency_text(milliseconds: float) -> str:

@@ -147,12 +147,13 @@ CTL: Final = Command(
     "run_commands:ctl",
     help="""Control a run while it is active: pause, resume, rate N/UNIT|none, concurrency N|auto, stop, status.
 
-It prints how the run is doing, as JSON.""",
+It prints how the run is doing: in sentences on a terminal, else as JSON.""",
     example="migrator ctl last pause\nmigrator ctl last rate 5/s\nmigrator ctl last stop",
     parameters=[
         _run(),
         click.Argument(["verb"], type=click.Choice(["pause", "resume", "rate", "concurrency", "stop", "status"])),
         click.Argument(["value"], required=False),
+        _json(),
     ],
 )
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from migrator.report.observer import Observer, RunStatistics
 from migrator.results import Status
-from migrator.times import clock_face
+from migrator.times import duration_text
 
 __all__ = ["Display"]
 
@@ -44,7 +44,7 @@ def picture(now: RunStatistics) -> Group:
         ProgressBar(total=max(1, now.total), completed=now.finished, width=40),
         Text(f"{now.finished}/{now.total}"),
         Text(f"{share:.0%}", style="bold"),
-        Text("" if now.eta_s is None else f"{clock_face(now.eta_s)} left"),
+        Text("" if now.eta_s is None else f"{duration_text(round(now.eta_s))} left"),
     )
     return Group(head, _tally(now), _quota(now))
 
@@ -74,7 +74,7 @@ def _quota(now: RunStatistics) -> Text:
         of = "" if throttle.limit is None else f" of {throttle.limit}"
         line.append(f"quota {throttle.remaining}{of} left", style="cyan")
     if throttle.reset_s is not None:
-        line.append(f", reset in {clock_face(throttle.reset_s)}", style="cyan")
+        line.append(f", reset in {duration_text(round(throttle.reset_s))}", style="cyan")
     if throttle.waiting_for is not None:
         line.append(("  " if line else "") + f"waiting: {throttle.waiting_for}", style="yellow")
     return line or Text("the server has not told its quota yet", style="dim")

@@ -1,7 +1,9 @@
 """What the commands about an earlier run do: retry, rollback, reconcile, ctl, status, report, prune."""
 
 import os
+import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from time import time
 from typing import Any
@@ -11,6 +13,7 @@ import msgspec
 
 from migrator.cli.job_input import allowed
 from migrator.cli.printing import as_document, ended, say
+from migrator.cli.screens import control_text, run_table, run_text
 from migrator.cli.terminal import calling
 from migrator.commands import prune as pruning
 from migrator.commands import reconcile as reconciling
@@ -37,10 +40,10 @@ def status(run: str | None, *, as_json: bool, **typed: Any) -> None:
     place = _state(typed, "status")
     if run is None:
         found = standing.of_all(place)
-        say(as_document(found) if as_json else standing.table(found))
+        say(as_document(found) if as_json else run_table(found, datetime.now(UTC)))
     else:
         one = standing.of_one(place, place.find(run))
-        say(as_document(one) if as_json else standing.text_of_one(one))
+        say(as_document(one) if as_json else run_text(one, datetime.now(UTC)))
 
 
 def report(run: str, **typed: Any) -> None:
@@ -115,11 +118,12 @@ async def verify(run: str, *, read: bool, as_json: bool, **typed: Any) -> int:
     return int(found.exit_code)
 
 
-def ctl(run: str, verb: str, value: str | None, **typed: Any) -> None:
+def ctl(run: str, verb: str, value: str | None, *, as_json: bool, **typed: Any) -> None:
     """Control an active run."""
     if (verb in {"rate", "concurrency"}) != (value is not None):
         raise click.UsageError("rate and concurrency take a value, and the others take none")
-    say(as_document(control.ask(_state(typed, "ctl").find(run), verb, value)))
+    now = control.ask(_state(typed, "ctl").find(run), verb, value)
+    say(as_document(now) if as_json or not sys.stdout.isatty() else control_text(verb, value, now))
 
 
 def prune(keep_last: int | None, older_than: str | None, *, dry_run: bool, **typed: Any) -> None:

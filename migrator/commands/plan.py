@@ -24,7 +24,7 @@ from migrator.run.preconditions import LIST_FROM, state_digest, states
 from migrator.secret import Masker, Secret, has_mask
 from migrator.store.plan_file import Plan, PlannedChange, PlannedItem, key_check
 from migrator.store.state_folder import StateFolder
-from migrator.times import clock_face
+from migrator.times import duration_text
 
 __all__ = ["make_plan", "plan_text"]
 
@@ -218,7 +218,7 @@ def plan_text(plan: Plan, *, styled: Styled = plain) -> str:
             "cannot be rolled back."
         )
     counts = ", ".join(f"{count} {action}" for action, count in plan.counts.items() if count)
-    eta = "" if plan.eta_s is None else f"; the run will take about {clock_face(plan.eta_s)}"
+    eta = "" if plan.eta_s is None else f"; the run will take about {duration_text(round(plan.eta_s))}"
     lines.append(f"{plan.job} on {plan.server}: {counts or 'no items'}{eta}")
     return "\n".join(lines)
 

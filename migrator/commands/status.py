@@ -1,9 +1,9 @@
-"""`migrator status`: a table of the runs in the state folder, or one run, live while it is active."""
+"""`migrator status`: what the state folder knows of its runs, or of one, live while it is active."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from time import time
-from typing import Any, Final
+from typing import Any
 
 from migrator.errors import LedgerError
 from migrator.report.summary import Summary, summarise
@@ -11,11 +11,9 @@ from migrator.results import Status
 from migrator.run.control import live_status
 from migrator.store.ledger_reader import read_ledger
 from migrator.store.state_folder import StateFolder
-from migrator.times import clock_face, timestamp
+from migrator.times import timestamp
 
-__all__ = ["of_all", "of_one", "table", "text_of_one"]
-
-HEAD: Final = ("run", "kind", "state", "items", "done", "failed", "in doubt", "started", "exit")
+__all__ = ["of_all", "of_one"]
 
 
 def of_all(state: StateFolder, *, now: float | None = None) -> list[dict[str, Any]]:
@@ -86,54 +84,3 @@ def _next_command(summary: Summary, meta: Mapping[str, str]) -> str | None:
     if counts[Status.IN_DOUBT] and meta.get("reconcile_command"):
         return meta["reconcile_command"]
     return meta.get("retry_command") if counts[Status.FAILED] else None
-
-
-def table(found: list[dict[str, Any]]) -> str:
-    """Return a table of runs for people."""
-    if not found:
-        return "no runs so far"
-    rows = [HEAD]
-    for one in found:
-        if "damaged" in one:
-            rows.append((one["run"], "", "damaged", "", "", "", "", "", ""))
-            continue
-        counts = one["counts"]
-        rows.append(
-            (
-                one["run"],
-                one["kind"],
-                one["state"],
-                str(one["items"]),
-                str(one["items"] - one["pending"]),
-                str(counts["failed"]),
-                str(counts["in_doubt"]),
-                one["started"][:19].replace("T", " "),
-                "" if one["exit_code"] is None else str(one["exit_code"]),
-            )
-        )
-    widths = [max(len(row[place]) for row in rows) for place in range(len(HEAD))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
-
-
-def text_of_one(one: Mapping[str, Any]) -> str:
-    """Return a run for people."""
-    counts = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in one["counts"].items() if count)
-    lines = [
-        f"{one['run']}: {one['state']}, {one['items'] - one['pending']} of {one['items']} items",
-        f"  counts   {counts or 'none so far'}",
-        f"  server   {one['server']}",
-        f"  started  {one['started']}",
-    ]
-    if one["errors"]:
-        lines.append("  causes   " + ", ".join(f"{count} {kind}" for kind, count in one["errors"].items()))
-    live = one["live"]
-    if live is not None:
-        eta = "" if live["eta_s"] is None else f", {clock_face(live['eta_s'])} left"
-        waiting = "" if live["waiting_for"] is None else f"; waiting: {live['waiting_for']}"
-        lines.append(f"  now      {live['rate_per_s']}/s, {live['in_flight']} in flight{eta}{waiting}")
-    elif one["stopped"] is not None:
-        lines.append(f"  stopped  {one['stopped']['reason']}: {one['stopped']['message']}")
-    lines.append(f"  results  {one['folder']}")
-    return "\n".join(lines)
