@@ -76,6 +76,8 @@ class RollbackWork:
             kind="rollback",
             api=job.api,
             base_url=safe_base_url(job.api, options),
+            method=job.request.method,
+            undo="not possible; it is a rollback itself",
             total=total,
             name=f"run {place.name}",
             job_digest=meta["job_digest"],

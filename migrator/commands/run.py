@@ -81,6 +81,8 @@ class JobWork:
             job=job.name,
             api=job.api,
             base_url=base_url,
+            method=job.request.method,
+            undo=_undo(job, options),
             total=total,
             name=source.name,
             job_digest=job.digest,
@@ -175,6 +177,15 @@ class JobWork:
 
 def _is_kept(source: Source) -> bool:
     return STANDARD_INPUT not in {source.facts.get("job_argument"), source.facts.get("items_argument")}
+
+
+def _undo(job: Job, options: RunOptions) -> str:
+    """Return what a rollback can do after a run."""
+    if options.keep_before or job.keep_before:
+        return "possible; what each write replaces is kept, encrypted"
+    if not job.api.readable:
+        return "not possible; the API's profile has no read request"
+    return "not possible; give --keep-before to keep what each write replaces"
 
 
 def _retry_command(source: Source) -> str:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
-from urllib.parse import urlsplit
 
 from migrator import __version__
 from migrator.errors import FolderError, LedgerError, MigratorError, NotConfirmedError
@@ -13,6 +12,7 @@ from migrator.options import RunOptions
 from migrator.report.observer import Observer
 from migrator.report.summary import Summary, summary_json, summary_text
 from migrator.results import Exit
+from migrator.run.question import question
 from migrator.run.runner import Runner
 from migrator.run.stages import Ask
 from migrator.run.stopper import Stopper
@@ -92,7 +92,7 @@ async def migrate(work: WorkList, options: RunOptions, caller: Caller) -> Ending
             return Ending(Exit.OK, None, holder)
         unfinished = None if options.fresh or options.dry_run else _unfinished(state, facts)
         if caller.confirm is not None and not (options.yes or options.dry_run):
-            _confirm(facts, caller.confirm, resumed=unfinished is not None)
+            _confirm(facts, caller.confirm, unfinished)
         if unfinished is None:
             for notice in await work.before():
                 caller.tell(notice)
@@ -151,9 +151,20 @@ def _goes_on(meta: Mapping[str, str], work: WorkFacts, name: str) -> bool:
     return True
 
 
-def _confirm(work: WorkFacts, confirm: Callable[[str], bool], *, resumed: bool) -> None:
-    what = "items, going on with an unfinished run," if resumed else "items"
-    if work.kind != "run":
-        what = f"items ({work.kind}), going on," if resumed else f"items ({work.kind})"
-    if not confirm(f"{work.total} {what} on {urlsplit(work.base_url).netloc}; type yes"):
+def _confirm(work: WorkFacts, confirm: Callable[[str], bool], unfinished: Path | None) -> None:
+    left = work.total
+    if unfinished is not None:
+        with read_ledger(unfinished / "ledger.db") as ledger:
+            left -= ledger.counts().total()
+    asked = question(
+        job=work.job,
+        kind=work.kind,
+        method=work.method,
+        total=work.total,
+        server=work.base_url,
+        undo=work.undo,
+        unfinished=None if unfinished is None else unfinished.name,
+        left=left,
+    )
+    if not confirm(asked):
         raise NotConfirmedError("not confirmed; nothing was sent")

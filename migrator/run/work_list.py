@@ -45,6 +45,8 @@ class WorkFacts:
         kind: run, retry or rollback.
         api: the API.
         base_url: the server's.
+        method: the requests' method, for people.
+        undo: what a rollback can do afterwards, for people.
         total: items.
         name: the input's name, for messages.
         job_digest: of what decides which requests are sent.
@@ -65,6 +67,8 @@ class WorkFacts:
     kind: str = "run"
     api: ApiProfile
     base_url: str
+    method: str
+    undo: str
     total: int
     name: str
     job_digest: str
