@@ -10,11 +10,13 @@ from migrator.times import age_text, duration_text
 
 __all__ = ["control_text", "run_table", "run_text", "wrapped"]
 
-HEAD: Final = ("run", "server", "kind", "state", "left", "failed", "in doubt", "started")
+HEAD: Final = ("server", "kind", "state", "left", "failed", "in doubt", "started")
 
 
 def run_table(found: Sequence[Mapping[str, Any]], now: datetime) -> str:
-    """Return a table of runs, each followed by the command to give next.
+    """Return a table of runs: the name of each, what is known of it, and the command to give next.
+
+    A run's name is long, and has a line of its own, so that the rest fits a terminal of 80 columns.
 
     Args:
         found: what is known of each run.
@@ -25,8 +27,9 @@ def run_table(found: Sequence[Mapping[str, Any]], now: datetime) -> str:
     rows = [HEAD, *(_row(one, now) for one in found)]
     widths = [max(len(row[place]) for row in rows) for place in range(len(HEAD))]
     lines = []
-    for row, one in zip(rows, [{}, *found], strict=True):
-        lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for row, one in zip(rows, [{"run": "run"}, *found], strict=True):
+        cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        lines += [one["run"], f"  {cells}".rstrip()]
         if one.get("next"):
             lines.append(f"  next: {one['next']}")
     return "\n".join(lines)
@@ -34,11 +37,10 @@ def run_table(found: Sequence[Mapping[str, Any]], now: datetime) -> str:
 
 def _row(one: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
     if "damaged" in one:
-        return (one["run"], "", "", "damaged", "", "", "", "")
+        return ("", "", "damaged", "", "", "", "")
     counts, age_s = one["counts"], (now - datetime.fromisoformat(one["started"])).total_seconds()
     left = f"{one['pending']:,} of {one['items']:,}"
     return (
-        one["run"],
         urlsplit(one["server"] or "").netloc,
         one["kind"],
         one["state"],

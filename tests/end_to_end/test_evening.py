@@ -558,7 +558,7 @@ def test_status_and_report(workplace: Workplace, sandbox: SandboxProcess) -> Non
     (place / "summary.json").unlink()
     report = workplace.run("report", str(place))
 
-    assert [line.split()[0] for line in table.out.splitlines()] == ["run", *(row["run"] for row in rows)]
+    assert [line for line in table.out.splitlines() if line[0] != " "] == ["run", *(row["run"] for row in rows)]
     assert [(row["kind"], row["state"]) for row in rows] == [("rehearsal", "ended"), ("run", "ended")]
     assert (one["counts"]["skipped"], one["live"]) == (3, None)
     assert report.out.strip() == str(place / "report.html")
