@@ -1,4 +1,4 @@
-"""How runs look on a terminal: the table of `status`, one run, and the sentences of `ctl`."""
+"""How runs look on a terminal: the question before one starts, the table of `status`, one run, `ctl`."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from migrator.run.migrate import Confirmation
 from migrator.times import age_text, duration_text
 
-__all__ = ["control_text", "run_table", "run_text", "wrapped"]
+__all__ = ["control_text", "question_text", "run_table", "run_text", "wrapped"]
 
 HEAD: Final = ("server", "kind", "state", "left", "failed", "in doubt", "started")
 
@@ -113,6 +114,16 @@ def control_text(verb: str, value: str | None, now: Mapping[str, Any]) -> str:
     if verb == "pause":
         lines.append(f"Go on with: migrator ctl {now['run']} resume")
     return "\n".join(wrapped(line) for line in lines)
+
+
+def question_text(asked: Confirmation) -> str:
+    """Return what a person reads before a run starts; the answer has to be yes."""
+    what = asked.job if asked.kind == "run" else f"{asked.job} ({asked.kind})"
+    items = "1 item" if asked.total == 1 else f"{asked.total:,} items"
+    lines = [f"{what}: {asked.method} {items} on {urlsplit(asked.server).netloc}"]
+    if asked.unfinished is not None:
+        lines.append(f"Resumes {asked.unfinished}: {asked.left:,} of {items} {'is' if asked.left == 1 else 'are'} left")
+    return "\n".join([*map(wrapped, lines), wrapped(f"Rollback: {asked.undo}"), "Type yes to start"])
 
 
 def wrapped(line: str, width: int = 80) -> str:

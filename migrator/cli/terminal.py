@@ -13,14 +13,16 @@ import anyio
 import click
 
 from migrator.cli.log import Log
+from migrator.cli.output import Output, output_of
+from migrator.cli.screens import question_text
 from migrator.cli.signals import SIGNALS
-from migrator.options import Progress, RunOptions
+from migrator.options import RunOptions
 from migrator.report.metrics import Metrics
 from migrator.report.notify import Notices, read_targets
 from migrator.report.observer import Observer
 from migrator.report.telemetry import check_telemetry, open_telemetry
 from migrator.results import StopKind, StopReason
-from migrator.run.migrate import Caller
+from migrator.run.migrate import Caller, Confirmation
 from migrator.run.stopper import Stopper
 
 __all__ = ["calling", "coloured", "note", "run_attended"]
@@ -53,11 +55,11 @@ def calling(options: RunOptions, notices: Sequence[Mapping[str, object]] = ()) -
         return stopper.stop(StopReason(StopKind[number.name], f"{number.name} received"))
 
     there = sys.stdin.isatty() and sys.stderr.isatty()
-    drawn = _progress(options) is Progress.BAR
-    with SIGNALS.sent_to(receive), _observers(options, notices) as observers:
+    output = output_of(options, terminal=sys.stderr.isatty())
+    with SIGNALS.sent_to(receive), _observers(options, output, notices) as observers:
         yield Caller(
             confirm=_confirm if there else None,
-            ask=partial(_ask, drawn=drawn) if there else None,
+            ask=partial(_ask, drawn=output.level is None) if there else None,
             tell=note,
             stopper=stopper,
             observers=observers,
@@ -65,17 +67,19 @@ def calling(options: RunOptions, notices: Sequence[Mapping[str, object]] = ()) -
 
 
 @contextmanager
-def _observers(options: RunOptions, notices: Sequence[Mapping[str, object]]) -> Iterator[Sequence[Observer]]:
+def _observers(
+    options: RunOptions, output: Output, notices: Sequence[Mapping[str, object]]
+) -> Iterator[Sequence[Observer]]:
     """Yield what watches a run: a display or a log, and what tells others of it, which a rehearsal does not."""
     with ExitStack() as stack:
         observers: list[Observer] = []
-        if _progress(options) is Progress.BAR:
+        if output.level is None:
             # rich takes 60 ms to import, which a cron run need not spend.
             from migrator.cli.progress import Display  # noqa: PLC0415
 
             observers.append(stack.enter_context(Display()))
         else:
-            observers.append(Log(options.log_format, _level(options)))
+            observers.append(Log(options.log_format, output.level))
         if not options.dry_run:
             if check_telemetry(os.environ):
                 observers.append(stack.enter_context(open_telemetry()))
@@ -86,22 +90,9 @@ def _observers(options: RunOptions, notices: Sequence[Mapping[str, object]]) -> 
         yield observers
 
 
-def _progress(options: RunOptions) -> Progress:
-    if options.quiet:
-        return Progress.NONE
-    if options.progress is not Progress.AUTO:
-        return options.progress
-    return Progress.BAR if sys.stderr.isatty() else Progress.PLAIN
-
-
-def _level(options: RunOptions) -> str:
-    silent = options.quiet or options.progress is Progress.NONE
-    return "warning" if silent and options.log_level == "info" else options.log_level
-
-
-def _confirm(question: str) -> bool:
+def _confirm(asked: Confirmation) -> bool:
     with SIGNALS.raised():
-        answer: str = click.prompt(question, default="no", show_default=False, err=True)
+        answer: str = click.prompt(question_text(asked), default="no", show_default=False, err=True)
     return answer.strip().lower() == "yes"
 
 

@@ -12,7 +12,6 @@ from migrator.options import RunOptions
 from migrator.report.observer import Observer
 from migrator.report.summary import Summary, summary_json, summary_text
 from migrator.results import Exit
-from migrator.run.question import question
 from migrator.run.runner import Runner
 from migrator.run.stages import Ask
 from migrator.run.stopper import Stopper
@@ -21,7 +20,7 @@ from migrator.store import files
 from migrator.store.ledger_reader import is_begun, read_ledger
 from migrator.store.state_folder import StateFolder, job_name_in_id, job_of
 
-__all__ = ["Caller", "Ending", "migrate"]
+__all__ = ["Caller", "Confirmation", "Ending", "migrate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +48,31 @@ class Ending:
         return "null" if self.summary is None else summary_json(self.summary).decode().rstrip()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """What a person is asked before a run starts.
+
+    Attributes:
+        job: the job's name.
+        kind: run, retry or rollback.
+        method: the requests' method.
+        total: the run's items.
+        server: its URL.
+        undo: what a rollback can do afterwards.
+        unfinished: the run that is resumed; None for a new one.
+        left: items that are not finished.
+    """
+
+    job: str
+    kind: str
+    method: str
+    total: int
+    server: str
+    undo: str
+    unfinished: str | None
+    left: int
+
+
 def silent(_text: str) -> None:
     """Show nothing."""
 
@@ -65,7 +89,7 @@ class Caller:
         observers: watch the run.
     """
 
-    confirm: Callable[[str], bool] | None = None
+    confirm: Callable[[Confirmation], bool] | None = None
     ask: Ask | None = None
     tell: Callable[[str], None] = silent
     stopper: Stopper = field(default_factory=Stopper)
@@ -151,12 +175,12 @@ def _goes_on(meta: Mapping[str, str], work: WorkFacts, name: str) -> bool:
     return True
 
 
-def _confirm(work: WorkFacts, confirm: Callable[[str], bool], unfinished: Path | None) -> None:
+def _confirm(work: WorkFacts, confirm: Callable[[Confirmation], bool], unfinished: Path | None) -> None:
     left = work.total
     if unfinished is not None:
         with read_ledger(unfinished / "ledger.db") as ledger:
             left -= ledger.counts().total()
-    asked = question(
+    asked = Confirmation(
         job=work.job,
         kind=work.kind,
         method=work.method,

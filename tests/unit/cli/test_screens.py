@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from migrator.cli.screens import control_text, run_table, run_text, wrapped
+from migrator.cli.screens import control_text, question_text, run_table, run_text, wrapped
+from migrator.run.migrate import Confirmation
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 RUN = "rotate-20261124T110000Z-0a1b"
@@ -97,3 +98,30 @@ def test_wrapped() -> None:
     assert all(len(line) <= 80 for line in lines[:-1])
     assert [line[:11].strip() for line in lines[1:]] == [""] * (len(lines) - 1)
     assert lines[-1].strip() == path
+
+
+def asked(unfinished: str | None = None, *, kind: str = "run", total: int = 3000) -> list[str]:
+    """Return the lines of the question before a run."""
+    return question_text(
+        Confirmation(
+            job="rotate",
+            kind=kind,
+            method="PATCH",
+            total=total,
+            server="https://api.confluent.cloud",
+            undo="not possible",
+            unfinished=unfinished,
+            left=12,
+        )
+    ).splitlines()
+
+
+def test_question() -> None:
+    """Before a run a person reads job, method, number, server, what is left, and what can be undone."""
+    assert asked() == [
+        "rotate: PATCH 3,000 items on api.confluent.cloud",
+        "Rollback: not possible",
+        "Type yes to start",
+    ]
+    assert asked(kind="rollback", total=1)[0] == "rotate (rollback): PATCH 1 item on api.confluent.cloud"
+    assert asked("rotate-1")[1] == "Resumes rotate-1: 12 of 3,000 items are left"
