@@ -4,6 +4,7 @@ from typing import Final
 
 import click
 
+from migrator.cli.completion import files, profiles, runs
 from migrator.cli.declare import Command, Extra
 from migrator.options import Group
 
@@ -23,19 +24,26 @@ same command goes on.
 def _job() -> list[click.Parameter]:
     """Return JOB and the options that say where its items are."""
     return [
-        click.Argument(["job"], metavar="JOB"),
-        Extra("--items", group=SELECTION, metavar="FILE", help="Take the items from this file; - is standard input."),
+        click.Argument(["job"], metavar="JOB", shell_complete=files),
+        Extra(
+            "--items",
+            group=SELECTION,
+            metavar="FILE",
+            shell_complete=files,
+            help="Take the items from this file; - is standard input.",
+        ),
         Extra(
             "--template",
             group=SELECTION,
             metavar="NAME|FILE",
+            shell_complete=files,
             help="The job file that goes with an items file.  [confluent-integration]",
         ),
     ]
 
 
 def _run() -> click.Argument:
-    return click.Argument(["run"], metavar="RUN")
+    return click.Argument(["run"], metavar="RUN", shell_complete=runs)
 
 
 def _json(what: str = "the result") -> Extra:
@@ -78,7 +86,13 @@ With --detailed-exitcode: 0 nothing would change; 2 something would; 1 any error
     parameters=[
         *_job(),
         Extra(DETAILED, group=OUTPUT, is_flag=True, help="Exit with 2 if something would change, as Terraform does."),
-        Extra("--out", group=OUTPUT, metavar="FILE", help="Write the plan to this file, for run --plan."),
+        Extra(
+            "--out",
+            group=OUTPUT,
+            metavar="FILE",
+            shell_complete=files,
+            help="Write the plan to this file, for run --plan.",
+        ),
         _json("the plan"),
     ],
 )
@@ -105,9 +119,16 @@ EXPORT: Final = Command(
 API is the name of a built-in profile, or a job file. If it was interrupted, the same command goes on.""",
     example="migrator export confluent-cloud --out items.csv --where \"target.kind == 'Slack'\"",
     parameters=[
-        click.Argument(["api"], metavar="API"),
+        click.Argument(["api"], metavar="API", shell_complete=profiles),
         Extra("--where", group=SELECTION, metavar="EXPR", help="Only records for which this JMESPath is true."),
-        Extra("--out", group=OUTPUT, metavar="FILE", required=True, help="The items file; only you can read it."),
+        Extra(
+            "--out",
+            group=OUTPUT,
+            metavar="FILE",
+            shell_complete=files,
+            required=True,
+            help="The items file; only you can read it.",
+        ),
         Extra("--redact", group=OUTPUT, is_flag=True, help="Write fingerprints in place of secrets."),
     ],
 )
@@ -162,7 +183,7 @@ STATUS: Final = Command(
     "run_commands:status",
     help="Show the runs in the state folder, or one run: its counts, its rate and the time left.",
     example="migrator status\nmigrator status last --json",
-    parameters=[click.Argument(["run"], metavar="[RUN]", required=False), _json()],
+    parameters=[click.Argument(["run"], metavar="[RUN]", required=False, shell_complete=runs), _json()],
 )
 
 REPORT: Final = Command(

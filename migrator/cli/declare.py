@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from migrator.cli.completion import of_kind
 from migrator.options import Group, Option, options_of
 
 __all__ = ["Command", "Extra", "act"]
@@ -91,6 +92,7 @@ def _declared(option: Option) -> Extra:
         help=option.help + shown,
         metavar=option.kind.metavar,
         is_flag=option.kind.metavar is None,
+        shell_complete=of_kind(option.kind),
     )
 
 

@@ -1,0 +1,53 @@
+"""A shell is offered commands, options, their values, files, runs and profiles."""
+
+from pathlib import Path
+
+import pytest
+from click.shell_completion import ShellComplete
+
+from migrator.cli.main import cli
+
+
+def offered(*arguments: str, begun: str = "") -> list[tuple[str, str]]:
+    """Return what is offered behind some arguments, with its type."""
+    completion = ShellComplete(cli, {}, "migrator", "_MIGRATOR_COMPLETE")
+    return [(item.value, item.type) for item in completion.get_completions(list(arguments), begun)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "begun", "expected"),
+    [
+        ((), "rec", [("reconcile", "plain")]),
+        (("run", "--pace"), "", [("fast", "plain"), ("smooth", "plain")]),
+        (("run", "--verify"), "re", [("response", "plain"), ("read", "plain")]),
+        (("run", "--key-file"), "", [("", "file")]),
+        (("run", "--state"), "", [("", "dir")]),
+        (("run",), "job", [("job", "file")]),
+        (("check", "--items"), "", [("", "file")]),
+        (("export",), "conf", [("confluent-cloud", "plain")]),
+        (("export",), "./acme", [("./acme", "file")]),
+        (("ctl", "last"), "pa", [("pause", "plain")]),
+        (("rollback", "last"), "--st", [("--state", "plain")]),
+    ],
+)
+def test_offers(arguments: tuple[str, ...], begun: str, expected: list[tuple[str, str]]) -> None:
+    """Words where there are few, paths where a path is meant."""
+    assert offered(*arguments, begun=begun) == expected
+
+
+def test_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are offered the latest first, from the state folder that is meant; without one only `last` is."""
+    monkeypatch.delenv("MIGRATOR_STATE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert offered("status") == [("last", "plain")]
+
+    for name in ("zebra-20261123T120000Z-0a1b", "rotate-20261124T120000Z-0a1b"):
+        (tmp_path / "kept" / "runs" / name).mkdir(parents=True)
+
+    assert [value for value, _ in offered("retry", "--state", "kept")] == [
+        "last",
+        "rotate-20261124T120000Z-0a1b",
+        "zebra-20261123T120000Z-0a1b",
+    ]
+    monkeypatch.setenv("MIGRATOR_STATE", "kept")
+    assert [value for value, _ in offered("ctl", begun="z")] == ["zebra-20261123T120000Z-0a1b"]
