@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint format shape coverage mutate matrix release-check docs bench bench-throttle interop interop-profiles shared-quota crash power-loss model soak fuzz hostile clean
+.PHONY: help install demo test lint format shape coverage mutate matrix release-check docs bench bench-throttle interop interop-profiles shared-quota crash power-loss model soak fuzz hostile shells clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ fuzz: install ## let atheris try the readers of CSV, job files and rate-limit he
 
 hostile: install ## 1,000 runs against generated answers, for at most 50 minutes
 	$(BIN)/python tests/hostile.py --seconds 3000
+
+shells: install ## try completion in bash, zsh and fish, those that are installed
+	$(BIN)/python tests/shells.py
 
 clean: ## remove what the other targets built
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
