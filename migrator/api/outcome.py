@@ -62,12 +62,6 @@ class RetryPolicy:
     cap_s: float = 30.0
 
 
-SAFE_AFTER_5XX: Final = frozenset({503})
-"""Statuses after which even a request that is not idempotent may be sent again: the server says it did nothing."""
-
-UNKNOWN_AFTER: Final = frozenset({408, 502, 504})
-"""Statuses of a middleman that gave up: the server behind it may have acted all the same (RFC 9110, section 15.6)."""
-
 NEVER_RETRIED: Final = frozenset({501, 505})
 
 KINDS: Final[Mapping[int, ErrorKind]] = {
@@ -113,7 +107,7 @@ def classify(request: Request, answer: Answer, *, verify: Verify, mask: Mask, si
     """
     if isinstance(answer, Failure):
         return _no_answer(request, answer)
-    if signal.throttled:
+    if signal.throttled and (request.idempotent or _is_refusal(answer, signal.retry_after_s)):
         return Outcome(
             status=Status.FAILED,
             error=read_error(answer, mask, ErrorKind.RATE_LIMITED, request.rules.error),
@@ -185,7 +179,8 @@ def _success(request: Request, reply: Reply, verify: Verify, mask: Mask) -> Outc
             status=reply.status,
             message=f"the server answered {reply.status}, but the body {got.reason}: it may have been applied",
         )
-        return Outcome(status=Status.FAILED, error=error, transient=request.idempotent and not reply.truncated)
+        status = Status.FAILED if request.idempotent else Status.IN_DOUBT
+        return Outcome(status=status, error=error, transient=request.idempotent and not reply.truncated)
     return held(request, record_in(got, request.rules), status=reply.status)
 
 
@@ -239,7 +234,8 @@ def held(request: Request, record: JSON, *, status: int) -> Outcome:
         message=f"the server answered {status}, but does not hold what was sent at {', '.join(missing[:5])}"
         + (NORMALISED if all(map(is_normalised, different)) else ""),
     )
-    return Outcome(status=Status.FAILED, error=error, verified=False)
+    # A server that writes a value its own way has applied the request all the same.
+    return Outcome(status=Status.FAILED if request.idempotent else Status.IN_DOUBT, error=error, verified=False)
 
 
 def _redirected(reply: Reply) -> ItemError:
@@ -253,12 +249,23 @@ def _redirected(reply: Reply) -> ItemError:
     )
 
 
+def _is_refusal(reply: Reply, retry_after_s: float | None) -> bool:
+    """Tell whether an answer proves that the request was not applied.
+
+    That is so after any 3xx, any 4xx but 408 (a middleman gave up waiting), and a 503 with Retry-After, which says that
+    the server is not serving (RFC 9110, section 15.6.4). After any other 5xx the server may have acted.
+    """
+    if reply.status == 503:
+        return retry_after_s is not None
+    return 300 <= reply.status < 500 and reply.status != 408
+
+
 def _server_trouble(request: Request, reply: Reply, mask: Mask, retry_after_s: float | None) -> Outcome:
     error = read_error(reply, mask, KINDS.get(reply.status, ErrorKind.SERVER), request.rules.error)
-    if request.idempotent or reply.status in SAFE_AFTER_5XX:
+    if request.idempotent or _is_refusal(reply, retry_after_s):
         transient = reply.status not in NEVER_RETRIED
         return Outcome(status=Status.FAILED, error=error, transient=transient, retry_after_s=retry_after_s)
-    return Outcome(status=Status.IN_DOUBT if reply.status in UNKNOWN_AFTER else Status.FAILED, error=error)
+    return Outcome(status=Status.IN_DOUBT, error=error)
 
 
 def _refusal(request: Request, reply: Reply, mask: Mask) -> Outcome:

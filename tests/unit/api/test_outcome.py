@@ -166,12 +166,31 @@ def test_no_answer(kind: FailureKind, maybe_sent: bool, idempotent: bool, status
     assert (outcome.status, outcome.transient) == (status, transient)
 
 
-@pytest.mark.parametrize(("status", "expected"), [(502, Status.IN_DOUBT), (504, Status.IN_DOUBT), (500, Status.FAILED)])
-def test_gateway_errors_of_unsafe_requests(status: int, expected: Status) -> None:
-    """Where a middleman gave up, a request that is not idempotent is in doubt and not sent again."""
+@pytest.mark.parametrize("status", [301, 307, 400, 401, 403, 404, 409, 410, 412, 422, 425, 429, 451])
+def test_refusals_prove_that_nothing_was_applied(status: int) -> None:
+    """After a 3xx or a 4xx even a request that must not be sent twice has failed, and is not in doubt."""
+    assert judge(reply(status), idempotent=False).status is Status.FAILED
+
+
+@pytest.mark.parametrize("status", [408, 500, 501, 502, 503, 504, 505, 520, 524, 599])
+def test_other_errors_leave_unsafe_requests_in_doubt(status: int) -> None:
+    """The server may have acted before it answered so; the request is not sent again."""
     outcome = judge(reply(status), idempotent=False)
 
-    assert (outcome.status, outcome.transient) == (expected, False)
+    assert (outcome.status, outcome.transient, outcome.throttled) == (Status.IN_DOUBT, False, False)
+
+
+def test_503_with_retry_after_is_a_refusal() -> None:
+    """A server that says when to come back has not acted: even an unsafe request is sent again."""
+    outcome = judge(reply(503, retry_after="3"), idempotent=False)
+
+    assert (outcome.status, outcome.transient) == (Status.FAILED, True)
+
+
+@pytest.mark.parametrize("body", [b"no JSON", b"\xff\xfe", b"[" * 500, b'{"a": 2}'])
+def test_success_that_proves_nothing_leaves_unsafe_requests_in_doubt(body: bytes) -> None:
+    """A 2xx whose body cannot be read, or shows another value, may well have been applied."""
+    assert judge(reply(200, body), idempotent=False).status is Status.IN_DOUBT
 
 
 def test_refused_certificate() -> None:
