@@ -22,6 +22,7 @@ class ErrorKind(StrEnum):
     CONNECTION = "connection"
     PROTOCOL = "protocol"
     MISMATCH = "mismatch"
+    INTERNAL = "internal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

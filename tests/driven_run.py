@@ -3,7 +3,7 @@
 import io
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -59,7 +59,7 @@ def requests(count: int, *, first: int = 1, method: str = "PATCH", idempotent: b
             key=f"i-{number}",
             method=method,
             url=f"{HOST}/items/i-{number}",
-            body=b"{}",
+            body=b'{"name":"new"}',
             limiter_key=HOST,
             idempotent=idempotent,
         )
@@ -75,12 +75,16 @@ class Server:
         script: what it answers.
         clock: both clocks.
         sent: the items of the requests it got, with the second of each.
+        record: what it shows of every record.
+        methods: of the requests it got.
         most: requests that were in flight at once.
     """
 
     script: Script
     clock: Clock
     sent: list[tuple[int, float]] = field(default_factory=list)
+    record: Mapping[str, Any] | None = None
+    methods: list[str] = field(default_factory=list)
     most: int = 0
     _in_flight: int = 0
 
@@ -88,6 +92,7 @@ class Server:
         """Answer a request."""
         sent = self.clock()
         self.sent.append((request.item, sent.mono))
+        self.methods.append(request.method)
         self._in_flight += 1
         self.most = max(self.most, self._in_flight)
         try:
@@ -105,7 +110,10 @@ class Server:
                 received=self.clock(),
             )
         status, headers = found
-        return Reply(status=status, headers=headers, body=b"", sent=sent, received=self.clock())
+        return Reply(status=status, headers=headers, body=self._body(), sent=sent, received=self.clock())
+
+    def _body(self) -> bytes:
+        return b"" if self.record is None else json.dumps(self.record).encode()
 
     @property
     def items(self) -> list[int]:
@@ -119,6 +127,7 @@ class Records:
     def __init__(self) -> None:
         self.results: dict[int, ItemResult] = {}
         self.begun: dict[int, int] = {}
+        self.unverified: dict[int, ItemResult] = {}
 
     def begin(self, item: int, key: str, attempt: int, at_ms: int) -> None:
         """Note that an item is about to be sent."""
@@ -132,9 +141,14 @@ class Records:
         """Note that an attempt had no effect."""
         self.begun.pop(item, None)
 
+    async def written(self, row: ItemResult) -> None:
+        """Keep an item that is to be read back."""
+        self.unverified[row.item] = row
+
     async def settle(self, row: ItemResult) -> bytes:
         """Keep a result."""
         self.begun.pop(row.item, None)
+        self.unverified.pop(row.item, None)
         self.results[row.item] = row
         return encoded(record(row, run="run"))
 
@@ -185,6 +199,8 @@ def drive(
     total: int | None = None,
     done: Counter[Status] | None = None,
     doubtful: frozenset[int] = frozenset(),
+    unverified: Mapping[int, ItemResult] | None = None,
+    record: Mapping[str, Any] | None = None,
     precondition: Precondition | None = None,
     meanwhile: Meanwhile | None = None,
     next_stage_allowed: Callable[[int, int], Awaitable[str | None]] = always,
@@ -194,7 +210,7 @@ def drive(
     done = Counter() if done is None else done
 
     async def main(clock: Clock) -> Driven:
-        server, records, events = Server(script, clock), Records(), io.BytesIO()
+        server, records, events = Server(script, clock, record=record), Records(), io.BytesIO()
         masker, rng = Masker(Fingerprinter(b"k" * 32), []), Random(1)
         policy = RetryPolicy(max_attempts=options.max_attempts)
         async with Throttle(
@@ -233,6 +249,7 @@ def drive(
                 ledger=records,
                 journal=journal,
                 doubtful=doubtful,
+                unverified=unverified or {},
                 verify=options.verify,
             )
             way.precondition = precondition

@@ -17,6 +17,7 @@ __all__ = [
     "QuotaUse",
     "Stopped",
     "Summary",
+    "complete_invocation",
     "last_invocation_meta",
     "summarise",
     "summary_json",
@@ -121,6 +122,14 @@ def last_invocation_meta(last: LastInvocation) -> Mapping[str, str]:
     return {META_NAME: msgspec.json.encode(last).decode()}
 
 
+def complete_invocation(meta: Mapping[str, str]) -> LastInvocation | None:
+    """Return what the last invocation did if it came to the end of its items; None where items are left."""
+    if META_NAME not in meta:
+        return None
+    last = msgspec.json.decode(meta[META_NAME], type=LastInvocation)
+    return last if last.stopped is None and last.number == int(meta.get("invocations", "1")) else None
+
+
 def _last_invocation(meta: Mapping[str, str], finished_ms: int | None) -> LastInvocation:
     """Return what the last invocation did; a process that was killed has told nothing of its end."""
     number = int(meta.get("invocations", "1"))
@@ -185,6 +194,7 @@ def summarise(ledger: LedgerReader, folder: Path, *, meta: Mapping[str, str] | N
 
 REMEDIES: Final[Mapping[StopKind, str]] = {
     StopKind.CREDENTIALS: "mend the credentials",
+    StopKind.CANARY: "remove the cause of the failure",
     StopKind.UNREACHABLE: "see whether the server is up",
     StopKind.FILES: "make room for the files",
 }

@@ -3,20 +3,21 @@
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Final, Protocol
+from traceback import extract_tb
+from typing import Final, Protocol, TypeAlias
 
 from migrator.api.attempts import Answered, Hooks
 from migrator.api.outcome import Decision, Settle, Stop, held
 from migrator.api.polling import until_finished
 from migrator.api.reader import Reader
 from migrator.api.session import Session
-from migrator.errors import ReadingError
+from migrator.errors import LedgerError, ReadingError, WaitTooLong
 from migrator.job.template import with_run
 from migrator.messages import Answer, Clock, Poll, Reply, Request
 from migrator.options import Verify
 from migrator.report.journal import Journal
 from migrator.report.observer import Observer
-from migrator.results import ErrorKind, ItemError, ItemResult, Outcome, Status
+from migrator.results import ErrorKind, ItemError, ItemResult, Outcome, Status, StopReason
 from migrator.run.batches import Batches
 from migrator.run.engine import Engine
 from migrator.run.preconditions import Precondition
@@ -26,6 +27,10 @@ from migrator.secret import Masker
 __all__ = ["ItemResults", "Items", "Records"]
 
 NO_HEADERS: Final[Mapping[str, str]] = {}
+NOTHING: Final[Mapping[int, ItemResult]] = {}
+
+DEEPEST: Final = 20
+"""Frames of a bug that are noted, the innermost ones."""
 
 INTERRUPTED: Final = ItemError(
     kind=ErrorKind.CONNECTION,
@@ -97,6 +102,10 @@ class ItemResults:
         return self._masker.text(request.url, request.secrets) if self._secret_path else request.url
 
 
+Finished: TypeAlias = tuple[ItemResult, bytes, StopReason | None]
+"""A result, its line for `results.jsonl`, and why the run stops with it."""
+
+
 class Records(Protocol):
     """Keeps what happens to items; `Ledger` is the one that survives the process."""
 
@@ -108,6 +117,9 @@ class Records(Protocol):
 
     def withdraw(self, item: int) -> None:
         """Note that an attempt is known to have had no effect."""
+
+    async def written(self, row: ItemResult) -> None:
+        """Record that an item was written and is to be read back, and return once that is durable."""
 
     async def settle(self, row: ItemResult) -> bytes:
         """Record an item's result, and return once it is durable."""
@@ -126,6 +138,7 @@ class Items(Hooks):
         ledger: keeps them.
         journal: is told of retries.
         doubtful: items that were being sent when an earlier invocation was interrupted.
+        unverified: results of items that were written when it was interrupted, and not read back yet.
         observers: see each attempt.
         verify: what proves that an item was written: nothing, the answer, or a GET after it.
     """
@@ -139,6 +152,7 @@ class Items(Hooks):
         ledger: Records,
         journal: Journal,
         doubtful: frozenset[int] = frozenset(),
+        unverified: Mapping[int, ItemResult] = NOTHING,
         observers: Sequence[Observer] = (),
         verify: Verify = Verify.RESPONSE,
     ) -> None:
@@ -151,6 +165,8 @@ class Items(Hooks):
         self._journal = journal
         self._doubtful = doubtful
         self._tenants = Tenants()
+        self._unverified = unverified
+        self._begun: set[int] = set()
         self._observers = observers
         self._verify = verify
         self._batches: Batches | None = None
@@ -158,46 +174,76 @@ class Items(Hooks):
         self._verifier: Reader | None = session.reader if verify is Verify.READ else None
 
     async def finish(self, request: Request) -> None:
-        """Take one item the whole way.
+        """Take one item the whole way; an error of ours that belongs to it becomes its result.
 
         Raises:
             LedgerError: its result cannot be recorded.
             ReadingError: nothing can be read, of no item.
             WaitTooLong: the quota needs a longer wait than the user allows.
         """
-        stop = None
+        try:
+            finished = await self._finish(request)
+        except (LedgerError, ReadingError, WaitTooLong, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001  no odd answer ends a run: it ends its item
+            finished = *await self._fail(request, error), None
+        finally:
+            self._begun.discard(request.item)
+        if finished is not None:
+            result, line, stop = finished
+            self._engine.finished(result, line, stop=stop, exempt=is_exempt(request, result))
+
+    async def _finish(self, request: Request) -> Finished | None:
+        """Return the item's durable result, its line and why the run stops with it; None where it was not sent."""
+        if (written := self._unverified.get(request.item)) is not None:
+            return *await self._verified(request, written), None
         batches = self._batches_of(request)
         with nullcontext() if batches is None else batches.coming():
             prepared = await self._prepared(request)
         if isinstance(prepared, ItemResult):
-            result = prepared
+            return prepared, await self._ledger.settle(prepared), None
+        async with (batches or self._attempts).until_done(prepared) as answered:
+            if answered is None:
+                refused = self._refused(prepared)
+                return None if refused is None else (refused, await self._ledger.settle(refused), None)
+            result = self._results.answered(prepared, answered)
+            unverified = self._verifier is not None and result.status is Status.SUCCEEDED
+            if result.status is Status.FAILED and self._engine.in_canary and not is_exempt(request, result):
+                result = replace(result, provisional=True)
+            line = b""
+            if unverified:
+                await self._ledger.written(result)
+            else:
+                line = await self._ledger.settle(result)
+        if result.status is Status.IN_DOUBT and (poll := prepared.rules.poll) and isinstance(answered.answer, Reply):
+            result = await self._followed(prepared, answered.answer, poll, result)
             line = await self._ledger.settle(result)
-        else:
-            async with (batches or self._attempts).until_done(prepared) as answered:
-                if answered is None:
-                    if (refused := self._refused(prepared)) is not None:
-                        self._engine.finished(refused, await self._ledger.settle(refused), exempt=True)
-                    return
-                result = self._results.answered(prepared, answered)
-                line = await self._ledger.settle(result)
-            if (
-                result.status is Status.IN_DOUBT
-                and (poll := prepared.rules.poll)
-                and isinstance(answered.answer, Reply)
-            ):
-                result = await self._followed(prepared, answered.answer, poll, result)
-                line = await self._ledger.settle(result)
-            elif result.attempts > 1 and _is_conflict(result) and prepared.needs_record:
-                result = await self._own_conflict(prepared, result)
-                line = await self._ledger.settle(result)
-            if answered.stops:
-                stop = stop_reason_of(answered.outcome.error, item=request.item)
-            elif self._verifier is not None and result.status is Status.SUCCEEDED:
-                result = await self._read_back(self._verifier, prepared, result)
-                line = await self._ledger.settle(result)
-            if self.precondition is not None and result.status is Status.SUCCEEDED:
-                self.precondition.succeeded(prepared)
-        self._engine.finished(result, line, stop=stop, exempt=is_exempt(request, result))
+        elif result.attempts > 1 and _is_conflict(result) and prepared.needs_record:
+            result = await self._own_conflict(prepared, result)
+            line = await self._ledger.settle(result)
+        if answered.stops:
+            return result, line, stop_reason_of(answered.outcome.error, item=request.item)
+        if self._verifier is not None and result.status is Status.SUCCEEDED:
+            result, line = await self._verified(prepared, result)
+        if self.precondition is not None and result.status is Status.SUCCEEDED:
+            self.precondition.succeeded(prepared)
+        return result, line, None
+
+    async def _fail(self, request: Request, error: Exception) -> tuple[ItemResult, bytes]:
+        """Record that a bug of ours ended an item, and note where; an exception's text may quote a secret."""
+        frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in extract_tb(error.__traceback__)]
+        name = type(error).__name__
+        self._journal.event(
+            "item.bug", level="error", item=request.item, key=request.key, error=name, frames=frames[-DEEPEST:]
+        )
+        maybe_applied = request.item in self._begun and not request.idempotent
+        message = f"a bug in migrator ({name}); see item.bug in events.jsonl"
+        result = self._results.unsent(
+            request,
+            Status.IN_DOUBT if maybe_applied else Status.FAILED,
+            ItemError(kind=ErrorKind.INTERNAL, message=message),
+        )
+        return result, await self._ledger.settle(result)
 
     def _batches_of(self, request: Request) -> Batches | None:
         """Return what items meet in, where several share a request."""
@@ -254,8 +300,13 @@ class Items(Hooks):
         refusal = self._tenants.refusal(request)
         return None if refusal is None else self._results.unsent(request, Status.FAILED, refusal)
 
+    async def _verified(self, request: Request, result: ItemResult) -> tuple[ItemResult, bytes]:
+        """Return what the server holds of what was written, in place of what its answer said; durably."""
+        if self._verifier is not None:
+            result = await self._read_back(self._verifier, request, result)
+        return result, await self._ledger.settle(result)
+
     async def _read_back(self, reader: Reader, request: Request, result: ItemResult) -> ItemResult:
-        """Return what the server holds of what was written, in place of what its answer said."""
         record = await reader.record(request)
         if record.document is None:
             said = record.error.message if record.error is not None else "no answer"
@@ -273,6 +324,7 @@ class Items(Hooks):
         self._masker.remember(request.secrets)
         now_ms = round(self._clock().utc * 1000)
         *before, last = request.members or (request,)
+        self._begun.update(one.item for one in (*before, last))
         for one in before:
             self._ledger.begin(one.item, one.key, attempt, now_ms)
         if request.idempotent:
@@ -293,6 +345,7 @@ class Items(Hooks):
         """Note why an item is sent again; one that must not be sent twice is not in flight until then."""
         for one in request.members or (request,):
             if not request.idempotent:
+                self._begun.discard(one.item)
                 self._ledger.withdraw(one.item)
         self._journal.event(
             "item.retry",

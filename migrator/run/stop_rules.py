@@ -47,7 +47,8 @@ class StopRules:
         self._failed += 1
         said = result.error.message if result.error is not None else "no reason given"
         if self._finished <= self._canary:
-            return StopReason(StopKind.CANARY, f"one of the first {self._canary} items did not succeed: {said}")
+            again = result.item if result.provisional else None
+            return StopReason(StopKind.CANARY, f"one of the first {self._canary} items did not succeed: {said}", again)
         if self._threshold.reached(failed=self._failed, finished=self._finished):
             return StopReason(
                 StopKind.FAILURES, f"{self._failed} of {self._finished} items did not succeed; the last: {said}"

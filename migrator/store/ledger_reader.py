@@ -26,7 +26,7 @@ SELECT: Final = {
 CHUNK: Final = 1000
 """Rows that are read at a time."""
 
-MAYBE_CHANGED: Final = ("mismatch", "timeout", "connection", "protocol", "server")
+MAYBE_CHANGED: Final = ("mismatch", "timeout", "connection", "protocol", "server", "internal")
 """Errors after which nobody knows whether the server has acted."""
 
 
@@ -109,10 +109,18 @@ class LedgerReader:
 
     def in_flight(self) -> list[InFlight]:
         """Return the items that were begun and have no result: those in flight when the process ended."""
+        unwritten = "" if self._version == FIRST_VERSION else "AND line IS NULL"
         rows = self._connection.execute(
-            "SELECT item, key, attempt, begun_ms FROM item WHERE status IS NULL ORDER BY item"
+            f"SELECT item, key, attempt, begun_ms FROM item WHERE status IS NULL {unwritten} ORDER BY item"  # noqa: S608  constants
         )
         return [InFlight(*row) for row in rows]
+
+    def unverified(self) -> list[ItemResult]:
+        """Return the items that were written and not read back when the process ended, as succeeded."""
+        if self._version == FIRST_VERSION:
+            return []
+        rows = self._connection.execute("SELECT line FROM item WHERE status IS NULL AND line IS NOT NULL")
+        return [decoded(line, provisional=False) for (line,) in rows]
 
     def rows(self) -> Iterator[ItemResult]:
         """Yield every result in the input's order."""

@@ -127,6 +127,14 @@ class Ledger:
         await self._durably(RECORD, (row.item, row.key, *end))
         return line
 
+    async def written(self, row: ItemResult) -> None:
+        """Record that an item was written and has to be read back, and return once that is durable.
+
+        It has a line and no status: a process that ends here leaves it to be read back by the next one.
+        """
+        line = encoded(record(row, run=self._run))
+        await self._durably(RECORD, (row.item, row.key, None, row.attempts, row.finished_ms, None, None, 0, line, None))
+
     async def reopen(self) -> None:
         """Take back the results by which the run was stopped, so that their items are sent again."""
         await self._durably(REOPEN, ())

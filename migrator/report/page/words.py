@@ -62,6 +62,7 @@ KIND_WORDS: Final[Mapping[ErrorKind, str]] = {
     ErrorKind.CONNECTION: "connection failed",
     ErrorKind.PROTOCOL: "answer not understood",
     ErrorKind.MISMATCH: "the server holds something else",
+    ErrorKind.INTERNAL: "a bug in migrator",
 }
 
 
