@@ -61,9 +61,13 @@ class Ending:
         summary, last = self._views(last)
         if writable:
             await self._files.ledger.put(**last_invocation_meta(last))
-        self._files.journal.event("run.ended", **summary)
-        for observer in self._observers:
-            self._note(await observer.ended(summary))
+        number = str(last.number)
+        if self._files.reader.meta().get(TOLD) != number:
+            self._files.journal.event("run.ended", **summary)
+            for observer in self._observers:
+                self._note(await observer.ended(summary))
+            if writable:
+                await self._files.ledger.put(**{TOLD: number})
         if writable:
             await self._files.ledger.put(
                 state="stopped" if summary["resumable"] else "ended",

@@ -206,15 +206,7 @@ class Items(Hooks):
             if answered is None:
                 refused = self._refused(prepared)
                 return None if refused is None else (refused, await self._ledger.settle(refused), None)
-            result = self._results.answered(prepared, answered)
-            unverified = self._verifier is not None and result.status is Status.SUCCEEDED
-            if result.status is Status.FAILED and self._engine.in_canary and not is_exempt(request, result):
-                result = replace(result, provisional=True)
-            line = b""
-            if unverified:
-                await self._ledger.written(result)
-            else:
-                line = await self._ledger.settle(result)
+            result, line = await self._record(request, self._results.answered(prepared, answered))
         if result.status is Status.IN_DOUBT and (poll := prepared.rules.poll) and isinstance(answered.answer, Reply):
             result = await self._followed(prepared, answered.answer, poll, result)
             line = await self._ledger.settle(result)
@@ -228,6 +220,15 @@ class Items(Hooks):
         if self.precondition is not None and result.status is Status.SUCCEEDED:
             self.precondition.succeeded(prepared)
         return result, line, None
+
+    async def _record(self, request: Request, result: ItemResult) -> tuple[ItemResult, bytes]:
+        """Record an answer durably; what is read back afterwards has no result and no line until then."""
+        if result.status is Status.FAILED and self._engine.in_canary and not is_exempt(request, result):
+            result = replace(result, provisional=True)
+        if self._verifier is not None and result.status is Status.SUCCEEDED:
+            await self._ledger.written(result)
+            return result, b""
+        return result, await self._ledger.settle(result)
 
     async def _fail(self, request: Request, error: Exception) -> tuple[ItemResult, bytes]:
         """Record that a bug of ours ended an item, and note where; an exception's text may quote a secret."""

@@ -1,13 +1,13 @@
 """One command's run: takes the job's lock, finds the unfinished run or makes a folder, asks, and runs it."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
 
 from migrator import __version__
-from migrator.errors import FolderError, LedgerError, MigratorError, NotConfirmedError
+from migrator.errors import FolderError, MigratorError, NotConfirmedError
 from migrator.options import RunOptions
 from migrator.report.observer import Observer
 from migrator.report.summary import Summary, summary_json, summary_text
@@ -17,8 +17,8 @@ from migrator.run.stages import Ask
 from migrator.run.stopper import Stopper
 from migrator.run.work_list import WorkFacts, WorkList
 from migrator.store import files
-from migrator.store.ledger_reader import is_begun, read_ledger
-from migrator.store.state_folder import StateFolder, job_name_in_id, job_of
+from migrator.store.state_folder import StateFolder
+from migrator.store.unfinished import find_unfinished, point_to
 
 __all__ = ["Caller", "Confirmation", "Ending", "migrate"]
 
@@ -114,13 +114,15 @@ async def migrate(work: WorkList, options: RunOptions, caller: Caller) -> Ending
     async with state.lock(facts.job, options.if_running, tell=caller.tell) as holder:
         if holder is not None:
             return Ending(Exit.OK, None, holder)
-        unfinished = None if options.fresh or options.dry_run else _unfinished(state, facts)
+        unfinished = None if options.fresh or options.dry_run else _resumed(state, facts, caller.tell)
         if caller.confirm is not None and not (options.yes or options.dry_run):
             _confirm(facts, caller.confirm, unfinished)
         if unfinished is None:
             for notice in await work.before():
                 caller.tell(notice)
         place = state.new_run(facts.job, time()) if unfinished is None else files.private_folder(unfinished)
+        if not options.dry_run:
+            point_to(state.path, place, job=facts.job, server=facts.base_url)
         runner = Runner(
             work,
             options,
@@ -137,42 +139,35 @@ async def migrate(work: WorkList, options: RunOptions, caller: Caller) -> Ending
     return Ending(Exit(summary["exit_code"]), summary)
 
 
-def _unfinished(state: StateFolder, work: WorkFacts) -> Path | None:
-    """Return the latest run of the job on this server, if it has not come to its end."""
-    for place in reversed(state.runs()):
-        if job_of(place) != job_name_in_id(work.job):
-            continue
-        try:
-            if not is_begun(place / "ledger.db"):
-                continue
-            with read_ledger(place / "ledger.db") as ledger:
-                meta = ledger.meta()
-        except LedgerError as error:
-            raise MigratorError(f"{error}; --fresh starts a new run", Exit.STOPPED) from None
-        if (meta.get("job"), meta.get("base_url")) == (work.job, work.base_url) and meta.get("dry_run") != "true":
-            return place if meta.get("state") != "ended" and _goes_on(meta, work, place.name) else None
-    return None
+def _resumed(state: StateFolder, work: WorkFacts, tell: Callable[[str], None]) -> Path | None:
+    """Return the unfinished run that a work resumes; None where it starts a new one.
 
-
-def _goes_on(meta: Mapping[str, str], work: WorkFacts, name: str) -> bool:
-    """Tell whether a work goes on with an unfinished run; one that would only confuse it is refused."""
-    kind, items_digest = meta.get("kind", "run"), meta.get("items_digest")
-    if kind == "run" != work.kind:
-        # A run that went wrong and was broken off may be retried, or taken back.
-        return False
-    choice = "Put the old one back to go on with it, or give --fresh to start a new run with all items."
-    if kind != work.kind or (kind != "run" and items_digest != work.items_digest):
-        raise MigratorError(f"the {kind} {name} is unfinished: finish it first, or give --fresh")
-    if (started_by := meta.get("version", __version__)) != __version__:
+    Raises:
+        MigratorError: the unfinished run has to be resumed or given up first.
+    """
+    found = find_unfinished(state.path, job=work.job, server=work.base_url)
+    if found is None:
+        return None
+    name, kind = found.place.name, found.meta.get("kind", "run")
+    same = kind == work.kind and (kind == "run" or found.meta.get("items_digest") == work.items_digest)
+    if not same and (work.kind == "rollback" or kind == "run"):
+        # A run that went wrong and was interrupted may be retried; a rollback is the way back whatever is unfinished.
+        tell(f"the {kind} {name} is unfinished; this {work.kind} is done in its place, and nothing resumes it")
+        return None
+    if not same:
+        raise MigratorError(f"the {kind} {name} is unfinished: resume it first, or give --fresh")
+    choice = "Put the old one back to resume it, or give --fresh to start a new run with all items."
+    if (started_by := found.meta.get("version", __version__)) != __version__:
         choice = f"migrator {started_by} can finish it. {choice}"
-    if meta.get("only") != work.kept.get("only"):
-        which = "for all items" if "only" not in meta else f"for the items {', '.join(json.loads(meta['only']))} only"
+    if found.meta.get("only") != work.kept.get("only"):
+        only = found.meta.get("only")
+        which = "for all items" if only is None else f"for the items {', '.join(json.loads(only))} only"
         raise MigratorError(f"the unfinished run {name} is {which}: finish it first, or give --fresh")
-    if items_digest != work.items_digest:
-        raise MigratorError(f"{work.name} has changed since the unfinished run {name} began. {choice}")
-    if meta.get("job_digest") != work.job_digest:
-        raise MigratorError(f"the job file has changed since the unfinished run {name} began. {choice}")
-    return True
+    if found.meta.get("items_digest") != work.items_digest:
+        raise MigratorError(f"{work.name} has changed since the unfinished run {name} started. {choice}")
+    if found.meta.get("job_digest") != work.job_digest:
+        raise MigratorError(f"the job file has changed since the unfinished run {name} started. {choice}")
+    return found.place
 
 
 def _confirm(work: WorkFacts, confirm: Callable[[Confirmation], bool], unfinished: Path | None) -> None:

@@ -19,7 +19,7 @@ from migrator.messages import Clock, Instant
 from migrator.options import RunOptions
 from migrator.report.journal import Event, Journal, open_journal, write_results
 from migrator.report.observer import Observer, RunStatistics
-from migrator.report.summary import Summary
+from migrator.report.summary import LastInvocation, Summary, complete_invocation
 from migrator.report.views import RunFacts, write_live_page
 from migrator.results import Status, StopKind, StopReason
 from migrator.run import control
@@ -85,44 +85,56 @@ class Runner:
         """
         clock = system_clock()
         started = clock()
-        async with self._opened(clock, started) as files, self._session(clock, files.journal) as session:
+        async with self._opened(clock) as files:
             with self._stopper.heeded():
-                resent = len(files.reader.in_flight())
-                stages = self._stages(files)
-                engine = self._engine(files, session, stages)
-                items = self._items(files, session, engine)
-                files.journal.event("run.started", items=self._facts.total, server=self._facts.base_url, resent=resent)
                 ending = Ending(self._work, files, self._observers, masker=self._masker)
-                await ending.tell_start()
-                async with self._watched(engine, stages, files, session):
-                    await self._drive(engine, items, files, session)
-                last = last_invocation(
-                    engine, files.reader, session, started=started, now=clock(), resent=resent, notes=self._notes
-                )
+                last = complete_invocation(files.reader.meta())
+                if last is None:
+                    await self._start(files, started)
+                    last = await self._drive(files, ending, clock, started)
                 return await ending.end(last)
 
     @asynccontextmanager
-    async def _opened(self, clock: Clock, started: Instant) -> AsyncIterator[RunFiles]:
-        """Open the run's files, and note that it runs."""
+    async def _opened(self, clock: Clock) -> AsyncIterator[RunFiles]:
+        """Open the run's files."""
         path = self._place / "ledger.db"
         async with Ledger.open(path) as ledger:
             with read_ledger(path) as reader:
-                meta = dict(reader.meta())
-                if meta:
+                if reader.meta():
                     await ledger.reopen()
                     write_results(self._place / "results.jsonl", reader)
-                else:
-                    await ledger.put(**self._identity(started))
-                await ledger.put(
-                    **self._view_facts().meta(meta),
-                    state="running",
-                    items=str(self._facts.total),
-                    invocations=str(int(meta.get("invocations", "0")) + 1),
-                )
                 with open_journal(
                     self._place, run=self._place.name, masker=self._masker, clock=clock, subscribers=[self._observe]
                 ) as journal:
                     yield RunFiles(place=self._place, ledger=ledger, reader=reader, journal=journal)
+
+    async def _start(self, files: RunFiles, started: Instant) -> None:
+        """Note that the run is being driven."""
+        meta = files.reader.meta()
+        if not meta:
+            await files.ledger.put(**self._identity(started))
+        await files.ledger.put(
+            **self._view_facts().meta(meta),
+            state="running",
+            items=str(self._facts.total),
+            invocations=str(int(meta.get("invocations", "0")) + 1),
+        )
+
+    async def _drive(self, files: RunFiles, ending: Ending, clock: Clock, started: Instant) -> LastInvocation:
+        """Send what is left, and return what this invocation did."""
+        async with self._session(clock, files.journal) as session:
+            resent = len(files.reader.in_flight())
+            stages = self._stages(files)
+            engine = self._engine(files, session, stages)
+            items = self._items(files, session, engine)
+            facts = self._facts
+            files.journal.event("run.started", items=facts.total, server=facts.base_url, resent=resent)
+            await ending.tell_start()
+            async with self._watched(engine, stages, files, session):
+                await self._finish_items(engine, items, files, session)
+            return last_invocation(
+                engine, files.reader, session, started=started, now=clock(), resent=resent, notes=self._notes
+            )
 
     def _observe(self, event: Event) -> None:
         """Show an event or a result to every observer."""
@@ -199,6 +211,7 @@ class Runner:
             journal=files.journal,
             observers=self._observers,
             doubtful=frozenset(one.item for one in files.reader.in_flight()),
+            unverified={one.item: one for one in files.reader.unverified()},
             verify=self._options.verify,
         )
 
@@ -224,7 +237,7 @@ class Runner:
         for observer in self._observers:
             observer.progress(statistics())
 
-    async def _drive(self, engine: Engine, items: Items, files: RunFiles, session: Session) -> None:
+    async def _finish_items(self, engine: Engine, items: Items, files: RunFiles, session: Session) -> None:
         if self._options.dry_run:
             return await engine.drive_at_once(self._work.requests(files.reader.finished()), items.skip)
         try:
