@@ -134,6 +134,8 @@ class Job:
         gate: the command that decides after each stage.
         notify: who is told, as `notice.read_targets` takes it, with variables and files filled in.
         source: the job file's name.
+        arguments: how the job and its items were named: `job`, `items` and `template`; empty where another part of the
+            program knows.
         digest: SHA-256 of what decides which requests are sent; no variable's value is in it.
     """
 
@@ -156,6 +158,7 @@ class Job:
     gate: tuple[str, ...] = ()
     notify: tuple[Mapping[str, Any], ...] = ()
     source: str = ""
+    arguments: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
 
 
