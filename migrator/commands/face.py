@@ -24,10 +24,11 @@ from migrator.job import check as checking
 from migrator.job.job_file import Job
 from migrator.job.problems import JobError
 from migrator.job.source import Source, find_job, open_items
+from migrator.job.variables import Allowed
 from migrator.options import OPTIONS, RunOptions, resolve
 from migrator.report.observer import Observer
 from migrator.results import Exit, ItemResult, Status, StopKind, StopReason
-from migrator.run.migrate import Caller, silent
+from migrator.run.migrate import Caller, Confirmation, silent
 from migrator.run.migrate import migrate as run_work
 from migrator.run.stopper import Stopper
 from migrator.store.ledger_reader import read_ledger
@@ -127,7 +128,7 @@ def load_job(
         job = migrator.load_job("rotate.json", env=os.environ)
     """
     named = None if items is None else str(items)
-    job = find_job(str(path), items=named, template=template, env=env, allow_commands=allow_commands)
+    job = find_job(str(path), items=named, template=template, env=env, allowed=Allowed(commands=allow_commands))
     arguments = {"job": str(path), "items": named, "template": template}
     return replace(job, arguments={name: text for name, text in arguments.items() if text is not None})
 
@@ -141,9 +142,10 @@ def check(job: Job) -> checking.Verdict:
     Raises:
         MigratorError: the items cannot be read.
     """
-    source = _open(job)
+    options = Options().resolved(job, command="check")
+    source = _open(job, options)
     with source.stream:
-        return _check(job, source, None)
+        return _check(job, source, options)
 
 
 async def plan(job: Job, options: Options | None = None) -> Plan:
@@ -163,7 +165,7 @@ async def migrate(
     options: Options | None = None,
     *,
     observers: Sequence[Observer] = (),
-    confirm: Callable[[str], bool] | None = None,
+    confirm: Callable[[Confirmation], bool] | None = None,
     stopper: Stopper | None = None,
 ) -> Result:
     """Send every item, or resume the unfinished run of the same job.
@@ -202,21 +204,30 @@ async def migrate(
 @asynccontextmanager
 async def _ready(job: Job, options: RunOptions) -> AsyncIterator[tuple[Job, Source, checking.Verdict]]:
     """Open the items of a job and check them, outside the event loop; close them on leaving."""
-    source = _open(job)
+    source = _open(job, options)
     with source.stream:
         ready = await joined(job, source, options)
-        verdict = await anyio.to_thread.run_sync(_check, ready, source, options.limit)
+        verdict = await anyio.to_thread.run_sync(_check, ready, source, options)
         if verdict.problem_count:
             raise JobError(verdict.problems)
         yield ready, source, verdict
 
 
-def _open(job: Job) -> Source:
+def _open(job: Job, options: RunOptions) -> Source:
     named = job.arguments
     if "job" not in named:
         raise MigratorError("the job was not made by load_job, so that its items are not known")
-    return open_items(job, named["job"], items=named.get("items"), template=named.get("template"), stdin=io.BytesIO())
+    return open_items(
+        job,
+        named["job"],
+        items=named.get("items"),
+        template=named.get("template"),
+        stdin=io.BytesIO(),
+        encoding=options.encoding,
+    )
 
 
-def _check(job: Job, source: Source, limit: int | None) -> checking.Verdict:
-    return checking.check(source.rewound(), form=source.form, job=job, name=source.name, limit=limit)
+def _check(job: Job, source: Source, options: RunOptions) -> checking.Verdict:
+    return checking.check(
+        source.rewound(), form=source.form, job=job, name=source.name, limit=options.limit, only=options.only
+    )

@@ -17,6 +17,7 @@ from migrator.run.stages import Ask
 from migrator.run.stopper import Stopper
 from migrator.run.work_list import WorkFacts, WorkList
 from migrator.store import files
+from migrator.store.ledger_reader import read_ledger
 from migrator.store.state_folder import StateFolder
 from migrator.store.unfinished import find_unfinished, point_to
 
