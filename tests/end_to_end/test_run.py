@@ -34,6 +34,9 @@ RECORD_MEMBERS = [
     "error",
 ]
 
+ALLOWED = ("--allow-env", "CONFLUENT_CLOUD_API_KEY,CONFLUENT_CLOUD_API_SECRET")
+"""What a job file that names the credentials itself may read."""
+
 
 def run(workplace: Workplace, sandbox: SandboxProcess, *options: str, job: str = "job.json") -> Finished:
     """Run a job against a sandbox."""
@@ -176,7 +179,7 @@ def test_mismatch(workplace: Workplace, sandbox: SandboxProcess) -> None:
     workplace.write_job(3, **job, api={"name": "x", "base_url": sandbox.url, "auth": basic()}, secrets=[])
     (workplace.folder / "items.csv").write_text("id\ni-00001\n")
 
-    done = workplace.run("run", "job.json")
+    done = workplace.run("run", "job.json", *ALLOWED)
 
     assert done.code == 3
     assert workplace.results()[0]["error"]["kind"] == "mismatch"
@@ -517,7 +520,7 @@ def test_keys_with_quotas_of_their_own(workplace: Workplace, start_sandbox: Star
     rows = [f"i-{n:05d},{webhook(n)},org-{(n - 1) // 20}" for n in range(1, 61)]
     (workplace.folder / "items.csv").write_text("\n".join(["id,webhook_url,org", *rows, ""]))
     with start_sandbox("--items", "60", "--limit", "0") as sandbox:
-        done = run(workplace, sandbox, "--concurrency", "4")
+        done = run(workplace, sandbox, "--concurrency", "4", *ALLOWED)
 
     assert done.code == 0
     assert {record["key"] for record in workplace.results()} == {f"i-{n:05d}" for n in range(1, 61)}
