@@ -97,7 +97,7 @@ def several_runs(folder: Path, packages: Path, runs: int, *, strict: bool, kill_
         redis_server(folder) as redis,
         node_server(packages, str(LIMIT), str(int(WINDOW_S * 1000)), "strict" if strict else "plain") as url,
     ):
-        options = ("--shared-quota", redis.url, "--quota-name", "measured")
+        options = ("--shared-quota", redis.url, "--quota-name", "measured", "--allow-env", "TOKEN")
         auth = {"type": "bearer", "token": "${TOKEN}"}
         jobs = [
             write_job(folder, f"run-{run}", url, [f"{run}-{row},new" for row in range(items)], auth)
