@@ -50,7 +50,7 @@ async def open_shared_quota(
     try:
         from migrator.ratelimit.shared.redis_quota import RedisQuota  # noqa: PLC0415  an extra
     except ImportError:
-        raise MigratorError("--shared-quota needs the Redis client: pip install 'migrator[redis]'") from None
+        raise MigratorError("--shared-quota needs the extra redis (package redis)") from None
     key = quota_identity(options, base_url=base_url, identity=identity)
     async with RedisQuota(options.shared_quota.reveal(), identity=key, changed=tell) as shared:
         yield shared

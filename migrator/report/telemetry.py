@@ -102,7 +102,7 @@ def check_telemetry(env: Mapping[str, str]) -> bool:
     if env.get("OTEL_SDK_DISABLED", "").lower() == "true" or not any(env.get(name) for name in ENDPOINTS):
         return False
     if find_spec("opentelemetry") is None or find_spec("opentelemetry.exporter") is None:
-        raise MigratorError(f"{ENDPOINTS[0]} is set, which needs the extra otel: pip install 'migrator[otel]'")
+        raise MigratorError(f"{ENDPOINTS[0]} is set, which needs the extra otel (package opentelemetry-sdk)")
     return True
 
 

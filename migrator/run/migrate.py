@@ -112,6 +112,9 @@ async def migrate(work: WorkList, options: RunOptions, caller: Caller) -> Ending
     if options.stages and facts.gate and not options.allow_commands:
         raise MigratorError("the job file's gate is a command, and commands need --allow-commands")
     state = StateFolder.open(Path(options.state))
+    for name in ("runs", "apis"):
+        # A folder that cannot be used is wrong use, and is told before anything is sent.
+        state.folder(name)
     async with state.lock(facts.job, options.if_running, tell=caller.tell) as holder:
         if holder is not None:
             return Ending(Exit.OK, None, holder)

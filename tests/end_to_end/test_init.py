@@ -27,7 +27,7 @@ def test_what_is_written_passes_check(workplace: Workplace, arguments: list[str]
     assert made.code == 0, made.err
     job = next(workplace.folder.glob("*.json"))
 
-    checked = workplace.run("check", job.name)
+    checked = workplace.run("check", job.name, "--allow-env", "CONFLUENT_CLOUD_API_KEY,CONFLUENT_CLOUD_API_SECRET")
 
     assert checked.code == 0, checked.err
     assert f"migrator check {job.name}" in made.out

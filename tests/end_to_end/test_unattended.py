@@ -424,7 +424,7 @@ def notices(heard: Path) -> Iterator[str]:
     [
         (
             "items.csv",
-            "id,webhook_url\ni-1,https://hooks.slack.example/new-secret\n,\n",
+            "id,webhook_url\ni-1,https://hooks.slack.example/new-secret\ni-1,https://hooks.slack.example/new-secret\n",
             "items.csv: 1 problem; nothing was sent",
         ),
         ("gone.csv", "", "gone.csv: No such file or directory"),

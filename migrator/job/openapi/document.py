@@ -159,7 +159,7 @@ def _parsed(text: str, name: str) -> Any:
     try:
         import yaml  # noqa: PLC0415  an extra
     except ImportError:
-        raise SourceError(f"{name}: is no JSON; YAML takes the extra yaml: pip install 'migrator[yaml]'") from None
+        raise SourceError(f"{name}: is no JSON; YAML needs the extra yaml (package pyyaml)") from None
     try:
         return yaml.load(text, _plain_loader(yaml))  # noqa: S506  derived from the safe loader
     except yaml.YAMLError as error:
