@@ -328,10 +328,11 @@ class Items(Hooks):
         self._begun.update(one.item for one in (*before, last))
         for one in before:
             self._ledger.begin(one.item, one.key, attempt, now_ms)
-        if request.idempotent:
+        if request.idempotent and self.precondition is None:
             self._ledger.begin(last.item, last.key, attempt, now_ms)
         else:
-            # What was written before it is durable with it.
+            # After a kill, a precondition has to tell the run's own write from a change that others made. What was
+            # written before this note is durable with it.
             await self._ledger.begin_durably(last.item, last.key, attempt, now_ms)
 
     def on_answer(self, request: Request, answer: Answer, outcome: Outcome, decision: Decision) -> Decision:
