@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint format shape coverage mutate matrix release-check docs bench bench-throttle interop interop-profiles shared-quota crash power-loss model soak fuzz hostile shells clean
+.PHONY: help install demo test lint format shape coverage matrix release-check docs bench bench-throttle interop interop-profiles shared-quota crash power-loss model soak fuzz hostile shells clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
