@@ -14,7 +14,7 @@ import click
 
 import migrator
 from migrator.cli.main import cli
-from migrator.job.api_profile import job_schema
+from migrator.job.profile.api_profile import job_schema
 from migrator.results import Exit
 
 __all__ = ["write"]

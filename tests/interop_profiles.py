@@ -19,14 +19,14 @@ from typing import Any
 from openapi_core import Config, OpenAPI
 from openapi_core.testing import MockRequest
 
-from migrator.job.api_profile import built_in, built_in_names
 from migrator.job.items import Form, Item, read_items
 from migrator.job.job_file import load_job
 from migrator.job.openapi.document import Document
 from migrator.job.openapi.make import from_document
+from migrator.job.profile.api_profile import built_in, built_in_names
+from migrator.job.profile.variables import Outside
 from migrator.job.source import find_job
 from migrator.job.template import Template
-from migrator.job.variables import Outside
 
 JOBS = Path(__file__).parents[1] / "jobs"
 RECORDS: dict[str, dict[str, Any]] = {

@@ -16,8 +16,8 @@ from yarl import URL
 from migrator import __version__
 from migrator.api.credentials import LiveCredentials, NoToken, live_credentials
 from migrator.api.network import Network
-from migrator.job.api_profile import ApiProfile
-from migrator.job.auth import AuthKind
+from migrator.job.profile.api_profile import ApiProfile
+from migrator.job.profile.auth import AuthKind
 from migrator.messages import Answer, Clock, Failure, FailureKind, Instant, Reply, Request, Stage, text_of
 from migrator.secret import Secret
 

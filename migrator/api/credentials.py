@@ -17,8 +17,8 @@ import anyio
 import anyio.to_thread
 from yarl import URL
 
-from migrator.job.auth import Auth, OAuth2
 from migrator.job.json_reader import decode
+from migrator.job.profile.auth import Auth, OAuth2
 from migrator.messages import Clock
 from migrator.secret import Secret
 

@@ -14,7 +14,7 @@ import msgspec
 
 from migrator.api.expressions import search
 from migrator.errors import PagingError
-from migrator.job.collection import Collection, Paging, PagingKind
+from migrator.job.profile.collection import Collection, Paging, PagingKind
 from migrator.results import Exit
 
 __all__ = ["PageSeen", "next_link", "next_page", "records_of", "same_origin_url"]

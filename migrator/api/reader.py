@@ -10,9 +10,9 @@ from migrator.api.attempts import Attempts
 from migrator.api.paging import PageSeen, next_page, records_of
 from migrator.api.state import as_written, record_in
 from migrator.errors import PagingError, ReadingError
-from migrator.job.collection import Collection
 from migrator.job.json_reader import Unreadable, decode
 from migrator.job.placeholders import Column, columns_in, parse
+from migrator.job.profile.collection import Collection
 from migrator.messages import JSON, NO_RULES, AnswerRules, Reply, Request
 from migrator.results import ErrorKind, Exit, ItemError, Outcome, Status
 from migrator.secret import urls_in

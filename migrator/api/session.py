@@ -20,7 +20,7 @@ from migrator.api.outcome import RetryPolicy
 from migrator.api.reader import Reader
 from migrator.api.shared_quota import Tell, open_shared_quota
 from migrator.errors import MigratorError
-from migrator.job.api_profile import ApiProfile
+from migrator.job.profile.api_profile import ApiProfile
 from migrator.messages import Clock, Instant, Sender, unsafe_url
 from migrator.options import RunOptions, Verify
 from migrator.ratelimit.model import PacerMemory, PacerSettings

@@ -9,19 +9,19 @@ from typing import Any
 import click
 import msgspec
 
+from migrator.cli.display.printing import as_document, ended, say
+from migrator.cli.display.terminal import calling, coloured, note
 from migrator.cli.job_input import allowed, checked, find_job, open_items, refuse_invalid
-from migrator.cli.printing import as_document, ended, say
-from migrator.cli.terminal import calling, coloured, note
 from migrator.commands import export as exporting
 from migrator.commands import init as initialising
 from migrator.commands import plan as planning
-from migrator.commands.join import joined
-from migrator.commands.refusal import refusals_told, tell_of_job_error
 from migrator.commands.run import JobWork
 from migrator.job import source
-from migrator.job.api_profile import job_schema
 from migrator.job.problems import JobError
+from migrator.job.profile.api_profile import job_schema
 from migrator.options import resolve
+from migrator.report.refusal import refusals_told, tell_of_job_error
+from migrator.run.join import joined
 from migrator.run.migrate import migrate
 from migrator.store.plan_file import write_plan
 

@@ -12,8 +12,8 @@ from migrator.errors import MigratorError
 from migrator.job import source
 from migrator.job.check import Verdict, check
 from migrator.job.job_file import Job
+from migrator.job.profile.variables import Allowed
 from migrator.job.source import Source
-from migrator.job.variables import Allowed
 from migrator.messages import host_of, is_loopback
 from migrator.options import RunOptions, resolve
 

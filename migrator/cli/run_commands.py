@@ -11,15 +11,14 @@ from typing import Any
 import click
 import msgspec
 
+from migrator.cli.display.printing import as_document, ended, say
+from migrator.cli.display.screens import control_text, run_table, run_text
+from migrator.cli.display.terminal import calling
 from migrator.cli.job_input import allowed
-from migrator.cli.printing import as_document, ended, say
-from migrator.cli.screens import control_text, run_table, run_text
-from migrator.cli.terminal import calling
 from migrator.commands import prune as pruning
 from migrator.commands import reconcile as reconciling
 from migrator.commands import status as standing
 from migrator.commands import verify as verifying
-from migrator.commands.join import joined
 from migrator.commands.report import write_report
 from migrator.commands.retry import find_job, retry_work
 from migrator.commands.rollback import RollbackWork
@@ -28,6 +27,7 @@ from migrator.job.job_file import Job
 from migrator.job.source import Source
 from migrator.options import IfRunning, RunOptions, resolve
 from migrator.run import control
+from migrator.run.join import joined
 from migrator.run.migrate import migrate
 from migrator.store.state_folder import StateFolder
 from migrator.times import parse_duration

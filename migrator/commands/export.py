@@ -16,9 +16,9 @@ import msgspec
 from migrator.api.reader import Page, member
 from migrator.api.session import Session, open_session, safe_base_url, system_clock
 from migrator.errors import MigratorError, PagingError, ReadingError, WaitTooLong
-from migrator.job.api_profile import ApiProfile
-from migrator.job.collection import Collection
 from migrator.job.csv_reader import neutralised
+from migrator.job.profile.api_profile import ApiProfile
+from migrator.job.profile.collection import Collection
 from migrator.options import RunOptions
 from migrator.results import Exit
 from migrator.secret import Masker, Secret, is_mask

@@ -16,18 +16,18 @@ from typing import Final
 import anyio.lowlevel
 import anyio.to_thread
 
-from migrator.commands.join import joined
 from migrator.commands.plan import make_plan
 from migrator.commands.run import JobWork
 from migrator.errors import MigratorError, OptionError
 from migrator.job import check as checking
 from migrator.job.job_file import Job
 from migrator.job.problems import JobError
+from migrator.job.profile.variables import Allowed
 from migrator.job.source import Source, find_job, open_items
-from migrator.job.variables import Allowed
 from migrator.options import OPTIONS, RunOptions, resolve
 from migrator.report.observer import Observer
 from migrator.results import Exit, ItemResult, Status, StopKind, StopReason
+from migrator.run.join import joined
 from migrator.run.migrate import Caller, Confirmation, silent
 from migrator.run.migrate import migrate as run_work
 from migrator.run.stopper import Stopper

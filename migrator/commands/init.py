@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from migrator.errors import MigratorError
-from migrator.job.api_profile import built_in, built_in_names
 from migrator.job.openapi.document import Document
 from migrator.job.openapi.make import Made, from_document, from_profile
 from migrator.job.problems import did_you_mean
+from migrator.job.profile.api_profile import built_in, built_in_names
 from migrator.messages import host_of
 from migrator.store.files import write_atomically
 

@@ -12,8 +12,8 @@ from migrator.errors import MigratorError
 from migrator.job import source
 from migrator.job.check import Verdict, check
 from migrator.job.job_file import Job
+from migrator.job.profile.variables import Allowed
 from migrator.job.source import STANDARD_INPUT, UTF_8, Source
-from migrator.job.variables import Allowed
 from migrator.options import RunOptions
 from migrator.results import Exit, Status
 from migrator.store.ledger_reader import read_ledger

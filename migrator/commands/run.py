@@ -10,8 +10,6 @@ from typing import Final
 import msgspec
 
 from migrator.api.session import Session, safe_base_url
-from migrator.commands.terraform import FILE as TFVARS
-from migrator.commands.terraform import owned_in, read_show, warning_of, write_variables
 from migrator.commands.webhooks.channel_test import send_test_messages
 from migrator.commands.webhooks.probe import Verdict as Probe
 from migrator.commands.webhooks.probe import preflight
@@ -24,8 +22,10 @@ from migrator.job.template import Template, requests_of
 from migrator.messages import Request
 from migrator.options import RunOptions
 from migrator.report.csv_files import Cells
+from migrator.report.terraform import FILE as TFVARS
+from migrator.report.terraform import owned_in, read_show, warning_of, write_variables
 from migrator.results import Status
-from migrator.run.pool import BATCH
+from migrator.run.pool.workers import BATCH
 from migrator.run.preconditions import Precondition, needs_of, open_preconditions
 from migrator.run.work_list import RunFiles, WorkFacts
 from migrator.store.vault import Vault

@@ -10,13 +10,13 @@ from typing import Any, Final
 
 import jsonschema_rs
 
-from migrator.job.api_profile import ApiProfile, ProfileReader, built_in, built_in_names, job_schema
-from migrator.job.collection import check_expression
 from migrator.job.encodings import Encoding
 from migrator.job.json_reader import StrictJSONError, read_json
 from migrator.job.placeholders import placeholders_in
 from migrator.job.problems import Findings, JobError, Problem, compile_schema, did_you_mean
-from migrator.job.variables import Outside
+from migrator.job.profile.api_profile import ApiProfile, ProfileReader, built_in, built_in_names, job_schema
+from migrator.job.profile.collection import check_expression
+from migrator.job.profile.variables import Outside
 from migrator.messages import JSON, Batch, host_of, is_loopback
 from migrator.options import wrong_members
 from migrator.secret import Secret

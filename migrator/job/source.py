@@ -15,11 +15,11 @@ from typing import BinaryIO, Final
 import msgspec
 
 from migrator.errors import SourceError
-from migrator.job.api_profile import ApiProfile
 from migrator.job.items import Form
 from migrator.job.job_file import Job, builtin_profile, builtin_template, load_job
 from migrator.job.problems import JobError, Problem
-from migrator.job.variables import NOTHING_MORE, Allowed, Outside, OwnProfiles, no_commands, with_stand_ins
+from migrator.job.profile.api_profile import ApiProfile
+from migrator.job.profile.variables import NOTHING_MORE, Allowed, Outside, OwnProfiles, no_commands, with_stand_ins
 
 __all__ = [
     "DEFAULT_TEMPLATE",

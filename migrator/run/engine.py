@@ -21,7 +21,7 @@ from migrator.ratelimit.throttle import Throttle
 from migrator.report.journal import Journal
 from migrator.report.observer import RunStatistics
 from migrator.results import ItemResult, Outcome, Status, StopKind, StopReason
-from migrator.run.pool import BATCH, Pool, Work
+from migrator.run.pool.workers import BATCH, Pool, Work
 from migrator.run.stop_rules import Breaker, StopRules, stop_reason_of
 
 __all__ = ["Engine"]

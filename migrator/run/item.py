@@ -18,8 +18,8 @@ from migrator.options import Verify
 from migrator.report.journal import Journal
 from migrator.report.observer import Observer
 from migrator.results import ErrorKind, ItemError, ItemResult, Outcome, Status, StopReason
-from migrator.run.batches import Batches
 from migrator.run.engine import Engine
+from migrator.run.pool.batches import Batches
 from migrator.run.preconditions import Precondition
 from migrator.run.stop_rules import Tenants, is_exempt, stop_reason_of
 from migrator.secret import Masker

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Protocol
 
 from migrator.api.session import Session
-from migrator.job.api_profile import ApiProfile
+from migrator.job.profile.api_profile import ApiProfile
 from migrator.messages import Request
 from migrator.report.csv_files import Cells
 from migrator.report.journal import Journal
-from migrator.run.pool import BATCH
+from migrator.run.pool.workers import BATCH
 from migrator.run.preconditions import Precondition
 from migrator.store.ledger_reader import LedgerReader
 from migrator.store.ledger_writer import Ledger

@@ -10,7 +10,7 @@ from migrator.job.check import check
 from migrator.job.items import Form, Item, read_cells, read_items
 from migrator.job.job_file import Job, load_job
 from migrator.job.problems import JobError, Problem
-from migrator.job.variables import Outside
+from migrator.job.profile.variables import Outside
 from migrator.messages import Instant
 from migrator.ratelimit.headers import Dialect, QuotaReader, parse_quota
 from migrator.ratelimit.reset_time import ResetForm, parse_retry_after

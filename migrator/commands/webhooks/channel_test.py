@@ -18,7 +18,7 @@ from migrator.api.attempts import Attempts
 from migrator.api.outcome import RetryPolicy
 from migrator.api.session import open_session, system_clock
 from migrator.errors import MigratorError, WaitTooLong
-from migrator.job.api_profile import ApiProfile, ChannelTest
+from migrator.job.profile.api_profile import ApiProfile, ChannelTest
 from migrator.messages import Request
 from migrator.options import RunOptions
 from migrator.results import Exit, Status

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from migrator.api.session import Session
-from migrator.job.collection import Collection
+from migrator.job.profile.collection import Collection
 from migrator.secret import Secret
 from migrator.store.files import write_atomically
 from migrator.store.ledger_reader import LedgerReader

@@ -14,8 +14,8 @@ from hostile_server import Connection, Serve, answer, hostile
 
 from migrator import __version__
 from migrator.api.client import LONGEST_BODY, Client
-from migrator.job.api_profile import ApiProfile
-from migrator.job.auth import Auth, AuthKind
+from migrator.job.profile.api_profile import ApiProfile
+from migrator.job.profile.auth import Auth, AuthKind
 from migrator.messages import Answer, Failure, FailureKind, Instant, Reply, Request, Stage
 from migrator.secret import Secret
 

@@ -11,8 +11,8 @@ import pytest
 from oauth2_server import CLIENT, CLIENT_SECRET, Server, oauth2_server
 
 from migrator.api.client import Client
-from migrator.job.api_profile import ApiProfile
-from migrator.job.auth import Auth, AuthKind, OAuth2
+from migrator.job.profile.api_profile import ApiProfile
+from migrator.job.profile.auth import Auth, AuthKind, OAuth2
 from migrator.messages import Failure, Instant, Reply, Request
 from migrator.secret import Secret
 

@@ -14,8 +14,8 @@ import trustme
 from migrator.api.client import Client
 from migrator.api.network import Network, Proxy
 from migrator.errors import MigratorError
-from migrator.job.api_profile import ApiProfile
-from migrator.job.auth import Auth, AuthKind
+from migrator.job.profile.api_profile import ApiProfile
+from migrator.job.profile.auth import Auth, AuthKind
 from migrator.messages import Answer, Failure, Instant, Reply, Request
 from migrator.secret import Secret
 

@@ -3,7 +3,7 @@
 import pytest
 
 from migrator.api.client import session_headers
-from migrator.job.api_profile import ApiProfile
+from migrator.job.profile.api_profile import ApiProfile
 
 
 @pytest.mark.parametrize("name", ["Content-Type", "content-type", "ACCEPT"])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from virtual_time import run
 
 from migrator.api.credentials import LiveCredentials, NoToken, Token, read_token_answer, renew_ahead_s, token_requests
-from migrator.job.auth import OAuth2
+from migrator.job.profile.auth import OAuth2
 from migrator.messages import Clock
 from migrator.secret import Secret
 

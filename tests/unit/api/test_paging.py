@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from migrator.api.paging import PageSeen, next_link, next_page
 from migrator.errors import PagingError
-from migrator.job.collection import Collection, Paging, PagingKind
+from migrator.job.profile.collection import Collection, Paging, PagingKind
 
 AT = "https://api.example/things?size=2"
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from migrator.job.api_profile import built_in, built_in_names
 from migrator.job.check import check
 from migrator.job.items import Form, Item, read_items
 from migrator.job.job_file import Job
 from migrator.job.problems import JobError, compile_schema
+from migrator.job.profile.api_profile import built_in, built_in_names
 from migrator.job.source import find_job
 from migrator.job.template import Template
 from migrator.messages import Request

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from migrator.job.check import Verdict, check
 from migrator.job.items import Form, Item, read_items
 from migrator.job.job_file import Job, builtin_template, load_job
+from migrator.job.profile.variables import Outside
 from migrator.job.template import Template
-from migrator.job.variables import Outside
 
 ENV = {"CONFLUENT_CLOUD_API_KEY": "KEY", "CONFLUENT_CLOUD_API_SECRET": "secret-value"}
 

@@ -14,7 +14,7 @@ from migrator.job.csv_reader import restored
 from migrator.job.items import Form, Item, flatten, read_cells, read_items
 from migrator.job.job_file import Job, load_job
 from migrator.job.problems import Problem
-from migrator.job.variables import Outside
+from migrator.job.profile.variables import Outside
 from migrator.secret import Secret
 
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator.job.api_profile import job_schema
-from migrator.job.auth import AuthKind
 from migrator.job.job_file import builtin_template, load_job
 from migrator.job.json_reader import read_json
 from migrator.job.problems import JobError, locate
-from migrator.job.variables import Outside
+from migrator.job.profile.api_profile import job_schema
+from migrator.job.profile.auth import AuthKind
+from migrator.job.profile.variables import Outside
 from migrator.messages import is_loopback, unsafe_url
 from migrator.secret import Secret
 

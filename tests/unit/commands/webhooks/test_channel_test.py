@@ -3,7 +3,7 @@
 import json
 
 from migrator.commands.webhooks.channel_test import request_of
-from migrator.job.api_profile import ChannelTest
+from migrator.job.profile.api_profile import ChannelTest
 from migrator.messages import Request
 from migrator.secret import Secret
 

@@ -8,7 +8,7 @@ import pytest
 from migrator.commands.webhooks.hosts import Place, Rules, messages_of, places_in
 from migrator.job.items import Item
 from migrator.job.job_file import Job, load_job
-from migrator.job.variables import Outside
+from migrator.job.profile.variables import Outside
 from migrator.secret import Secret
 
 SLACK = "https://hooks.slack.com/services/T0/B0/made-up"

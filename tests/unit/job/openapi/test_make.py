@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from migrator.errors import SourceError
-from migrator.job.api_profile import built_in, built_in_names
 from migrator.job.check import check
 from migrator.job.items import Form
 from migrator.job.job_file import Job, load_job
 from migrator.job.openapi.document import Document
 from migrator.job.openapi.make import Made, from_document, from_profile
-from migrator.job.variables import Outside
+from migrator.job.profile.api_profile import built_in, built_in_names
+from migrator.job.profile.variables import Outside
 
 SAMPLE = Path(__file__).parents[3] / "samples" / "confluent-notifications.openapi.yaml"
 

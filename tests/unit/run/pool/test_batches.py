@@ -9,7 +9,7 @@ from migrator.api.attempts import Answered
 from migrator.messages import Batch, Instant, Reply, Request
 from migrator.options import Verify
 from migrator.results import ErrorKind, ItemError, Outcome, Status
-from migrator.run.batches import joined, outcomes_of
+from migrator.run.pool.batches import joined, outcomes_of
 from migrator.secret import Fingerprinter, Masker, Secret
 
 BATCH = Batch(size=3, body={"inputs": "{@items}"}, result="results", match="id", error="error.message")

@@ -12,9 +12,9 @@ from typing import Any
 import anyio
 import click
 
+from migrator.cli.display.output import Output, output_of
+from migrator.cli.display.screens import question_text
 from migrator.cli.log import Log
-from migrator.cli.output import Output, output_of
-from migrator.cli.screens import question_text
 from migrator.cli.signals import SIGNALS
 from migrator.options import RunOptions
 from migrator.report.metrics import Metrics
@@ -75,7 +75,7 @@ def _observers(
         observers: list[Observer] = []
         if output.level is None:
             # rich takes 60 ms to import, which a cron run need not spend.
-            from migrator.cli.progress import Display  # noqa: PLC0415
+            from migrator.cli.display.progress import Display  # noqa: PLC0415
 
             observers.append(stack.enter_context(Display()))
         else:

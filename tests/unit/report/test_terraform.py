@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from migrator.commands.terraform import FILE, owned_in, read_show, warning_of, write_variables
 from migrator.errors import MigratorError
 from migrator.messages import Request
+from migrator.report.terraform import FILE, owned_in, read_show, warning_of, write_variables
 
 KIND = "confluent_notifications_integration"
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from migrator.cli.screens import control_text, question_text, run_table, run_text, wrapped
+from migrator.cli.display.screens import control_text, question_text, run_table, run_text, wrapped
 from migrator.run.migrate import Confirmation
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

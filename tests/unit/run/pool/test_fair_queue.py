@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator.messages import Request
-from migrator.run.fair_queue import FairQueue
+from migrator.run.pool.fair_queue import FairQueue
 
 
 def request(item: int, key: str) -> Request:

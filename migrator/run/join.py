@@ -15,8 +15,8 @@ from migrator.api.reader import member
 from migrator.api.session import open_session, safe_base_url, system_clock
 from migrator.errors import MigratorError
 from migrator.job.check import check
-from migrator.job.collection import Collection
 from migrator.job.job_file import Job, Join, Lookup
+from migrator.job.profile.collection import Collection
 from migrator.job.source import Source
 from migrator.options import RunOptions
 from migrator.secret import Fingerprinter

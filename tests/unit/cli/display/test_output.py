@@ -2,7 +2,7 @@
 
 import pytest
 
-from migrator.cli.output import Output, output_of
+from migrator.cli.display.output import Output, output_of
 from migrator.options import resolve
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from migrator.job.auth import AuthKind, OAuth2
 from migrator.job.job_file import load_job
 from migrator.job.problems import JobError
-from migrator.job.variables import Outside
+from migrator.job.profile.auth import AuthKind, OAuth2
+from migrator.job.profile.variables import Outside
 from migrator.secret import Secret
 
 ENV = {"ID": "client", "KEY": "s3cret", "CONFLUENT_CLOUD_API_SECRET": "theirs"}

@@ -10,7 +10,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from migrator.errors import InputChanged
 from migrator.messages import Request
 from migrator.results import StopKind, StopReason
-from migrator.run.fair_queue import FairQueue
+from migrator.run.pool.fair_queue import FairQueue
 
 __all__ = ["BATCH", "Pool", "Work"]
 

@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import jsonschema_rs
 
-from migrator.job.auth import Auth, AuthReader
-from migrator.job.collection import Collection, CollectionReader, check_expression
 from migrator.job.json_reader import StrictJSONError, read_json
 from migrator.job.placeholders import parse
 from migrator.job.problems import Findings, Problem, compile_schema, did_you_mean
-from migrator.job.variables import VARIABLE, Outside
+from migrator.job.profile.auth import Auth, AuthReader
+from migrator.job.profile.collection import Collection, CollectionReader, check_expression
+from migrator.job.profile.variables import VARIABLE, Outside
 from migrator.messages import JSON, NO_RULES, AnswerRules, Poll, host_of, is_loopback, unsafe_url
 from migrator.options import run_schema
 from migrator.ratelimit.headers import Dialect

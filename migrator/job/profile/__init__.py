@@ -1,0 +1,1 @@
+"""What is known of an API: its server, credentials, collection and limits."""

@@ -1,0 +1,1 @@
+"""The workers of a run, and the order in which they get their items."""
