@@ -203,6 +203,7 @@ def drive(
     record: Mapping[str, Any] | None = None,
     precondition: Precondition | None = None,
     meanwhile: Meanwhile | None = None,
+    many_keys: bool = False,
     next_stage_allowed: Callable[[int, int], Awaitable[str | None]] = always,
 ) -> Driven:
     """Drive a run in virtual time, and return what came of it."""
@@ -239,6 +240,7 @@ def drive(
                 journal=journal,
                 throttle=throttle,
                 clock=clock,
+                many_keys=many_keys,
                 next_stage_allowed=next_stage_allowed,
             )
             results = ItemResults(masker=masker, clock=clock, secret_path=False)

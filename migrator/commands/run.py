@@ -25,15 +25,11 @@ from migrator.report.csv_files import Cells
 from migrator.report.terraform import FILE as TFVARS
 from migrator.report.terraform import owned_in, read_show, warning_of, write_variables
 from migrator.results import Status
-from migrator.run.pool.workers import BATCH
 from migrator.run.preconditions import Precondition, needs_of, open_preconditions
 from migrator.run.work_list import RunFiles, WorkFacts
 from migrator.store.vault import Vault
 
 __all__ = ["JobWork"]
-
-LOOKAHEAD: Final = 20_000
-"""Requests that are read ahead where items draw on many quotas: 20 MB, and four keys of 5,000 items each in a row."""
 
 UNPROVEN: Final = {
     Probe.UNKNOWN: "could not be tested; they are written anyway",
@@ -92,7 +88,6 @@ class JobWork:
             idempotent=job.request.idempotent,
             secret_path=self._template.path_has_secret,
             batch_size=job.request.batch.size if job.request.batch is not None else 1,
-            lookahead=LOOKAHEAD if job.api.limiter_column or job.api.auth.columns else BATCH,
             gate=job.gate,
             retry_command=_retry_command(source),
             reconcile_command="migrator reconcile {run}"

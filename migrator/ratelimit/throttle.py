@@ -154,6 +154,13 @@ class Throttle:
         """
         return Permit(self, self._queue(limiter_key))
 
+    def wait_s(self, limiter_key: str) -> float:
+        """Return the seconds until a request of a key can go, as far as is known; infinity while others of it wait."""
+        queue = self._queues.get(limiter_key)
+        if queue is None:
+            return 0.0
+        return math.inf if queue.head() is not None else queue.pacer.delay(self._clock().mono)
+
     def stop(self) -> None:
         """End every wait at once, without a permit."""
         self._stopped.set()
@@ -386,7 +393,9 @@ class Throttle:
             self._concurrency.troubled(now)
         elif answer.status != 429:
             window_s = queue.pacer.window_s()
-            allowed = quota.limit / window_s if window_s and quota is not None and quota.limit else None
+            allowed = (
+                len(self._queues) * quota.limit / window_s if window_s and quota is not None and quota.limit else None
+            )
             self._concurrency.answered(now - answer.sent.mono, now, allowed_rate=allowed)
         return signal
 

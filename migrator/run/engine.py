@@ -21,7 +21,7 @@ from migrator.ratelimit.throttle import Throttle
 from migrator.report.journal import Journal
 from migrator.report.observer import RunStatistics
 from migrator.results import ItemResult, Outcome, Status, StopKind, StopReason
-from migrator.run.pool.workers import BATCH, Pool, Work
+from migrator.run.pool.workers import Pool, Work
 from migrator.run.stop_rules import Breaker, StopRules, stop_reason_of
 
 __all__ = ["Engine"]
@@ -49,7 +49,7 @@ class Engine:
         throttle: grants permits.
         clock: reads both clocks.
         batch_size: items that share a request; so many workers are needed for each.
-        lookahead: requests that are read ahead, so that many limiter keys can be served at once.
+        many_keys: whether items draw on many quotas, which are served side by side.
         next_stage_allowed: decides after each stage.
 
     Attributes:
@@ -70,7 +70,7 @@ class Engine:
         throttle: Throttle,
         clock: Clock,
         batch_size: int = 1,
-        lookahead: int = BATCH,
+        many_keys: bool = False,
         next_stage_allowed: NextStageAllowed = always,
     ) -> None:
         self.name = name
@@ -87,7 +87,12 @@ class Engine:
         self._breaker = Breaker(options.max_outage)
         self._canary = max(0, options.canary - done[Status.SUCCEEDED] - done[Status.UNCHANGED])
         self._rules = StopRules(options.max_failures, canary=self._canary)
-        self._pool = Pool(workers=max(throttle.lanes, 2 * batch_size), lookahead=lookahead, stop=self.stop)
+        self._pool = Pool(
+            workers=max(throttle.lanes, 2 * batch_size),
+            stop=self.stop,
+            clock=clock,
+            wait_s=throttle.wait_s if many_keys else None,
+        )
         self._workers, self._asking = CancelScope(), CancelScope()
         self._started = self._progressed = clock().mono
         self._finishes: deque[float] = deque(maxlen=RATE_WINDOW)

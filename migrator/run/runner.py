@@ -198,7 +198,7 @@ class Runner:
             throttle=session.throttle,
             clock=session.clock,
             batch_size=self._facts.batch_size,
-            lookahead=self._facts.lookahead,
+            many_keys=self._facts.api.many_keys,
             next_stage_allowed=stages.passed,
         )
 

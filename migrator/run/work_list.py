@@ -11,7 +11,6 @@ from migrator.job.profile.api_profile import ApiProfile
 from migrator.messages import Request
 from migrator.report.csv_files import Cells
 from migrator.report.journal import Journal
-from migrator.run.pool.workers import BATCH
 from migrator.run.preconditions import Precondition
 from migrator.store.ledger_reader import LedgerReader
 from migrator.store.ledger_writer import Ledger
@@ -55,7 +54,6 @@ class WorkFacts:
         secrets: columns whose values are never shown.
         idempotent: whether requests may be sent twice.
         secret_path: whether a URL's path holds a secret.
-        lookahead: requests that are read ahead.
         batch_size: items that share a request.
         gate: the command that decides after each stage.
         resume_command: how to resume the run, for people.
@@ -77,7 +75,6 @@ class WorkFacts:
     secrets: frozenset[str] = frozenset()
     idempotent: bool = True
     secret_path: bool = False
-    lookahead: int = BATCH
     batch_size: int = 1
     gate: tuple[str, ...] = ()
     resume_command: str = "give the same command again"

@@ -74,6 +74,11 @@ class ApiProfile:
     rules: AnswerRules = NO_RULES
     collection: Collection | None = None
 
+    @property
+    def many_keys(self) -> bool:
+        """Whether items draw on many quotas, each by its own column or credentials."""
+        return self.limiter_column is not None or bool(self.auth.columns)
+
     def credentials(self) -> list[Secret]:
         """Return every secret that requests carry in their headers."""
         found = [value for value in self.headers.values() if isinstance(value, Secret)]
