@@ -17,11 +17,11 @@ import msgspec
 
 from migrator.errors import MigratorError
 from migrator.options import parse_rate
-from migrator.ratelimit.throttle import Throttle
 from migrator.report.journal import Journal
 from migrator.report.observer import RunStatistics
 from migrator.results import StopKind, StopReason
 from migrator.run.engine import Engine
+from migrator.run.pool.roles import Controls
 
 __all__ = ["VERBS", "ask", "live_status", "serve"]
 
@@ -39,7 +39,7 @@ class _Refused(Exception):  # noqa: N818  it never leaves this module
     """A command that cannot be carried out; the text says why."""
 
 
-async def serve(place: Path, run: Engine, throttle: Throttle, journal: Journal) -> None:
+async def serve(place: Path, run: Engine, throttle: Controls, journal: Journal) -> None:
     """Carry out commands until cancelled. A socket that cannot be made leaves the run as it is, without control."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -73,7 +73,7 @@ async def serve(place: Path, run: Engine, throttle: Throttle, journal: Journal) 
                 path.unlink()
 
 
-def _carried_out(line: bytes, run: Engine, throttle: Throttle, journal: Journal) -> dict[str, Any]:
+def _carried_out(line: bytes, run: Engine, throttle: Controls, journal: Journal) -> dict[str, Any]:
     try:
         command = msgspec.json.decode(line, type=dict[str, str])
         verb, value = command.get("verb", ""), command.get("value", "")
@@ -85,7 +85,7 @@ def _carried_out(line: bytes, run: Engine, throttle: Throttle, journal: Journal)
     return {"status": _status(run.name, run.statistics())}
 
 
-def _carry_out(verb: str, value: str, run: Engine, throttle: Throttle) -> None:
+def _carry_out(verb: str, value: str, run: Engine, throttle: Controls) -> None:
     match verb:
         case "pause":
             throttle.pause()

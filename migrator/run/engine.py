@@ -5,7 +5,6 @@ A worker is not an in-flight slot: a worker finishes one item, back-off included
 is sent until its result is durable. So no more items than slots can have been sent without a record, at any instant.
 """
 
-import math
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice
@@ -13,16 +12,16 @@ from typing import Final, TypeAlias
 
 from anyio import CancelScope
 
-from migrator.api.outcome import Decision, Retry
+from migrator.api.outcome import Decision
 from migrator.errors import LedgerError, ReadingError, WaitTooLong
 from migrator.messages import Clock, Request
 from migrator.options import RunOptions
-from migrator.ratelimit.throttle import Throttle
 from migrator.report.journal import Journal
 from migrator.report.observer import RunStatistics
 from migrator.results import ItemResult, Outcome, Status, StopKind, StopReason
+from migrator.run.pool.roles import Controls
 from migrator.run.pool.workers import Pool, Work
-from migrator.run.stop_rules import Breaker, StopRules, stop_reason_of
+from migrator.run.stop_rules import Outages, StopRules, stop_reason_of
 
 __all__ = ["Engine"]
 
@@ -67,7 +66,7 @@ class Engine:
         total: int,
         done: Counter[Status],
         journal: Journal,
-        throttle: Throttle,
+        throttle: Controls,
         clock: Clock,
         batch_size: int = 1,
         many_keys: bool = False,
@@ -84,7 +83,13 @@ class Engine:
         self._throttle = throttle
         self._clock = clock
         self._next_stage_allowed = next_stage_allowed
-        self._breaker = Breaker(options.max_outage)
+        self._outages = Outages(
+            options.max_outage,
+            stop=self.stop,
+            hold=throttle.hold,
+            events=journal,
+            pending=lambda: self._total - self._counts.total(),
+        )
         self._canary = max(0, options.canary - done[Status.SUCCEEDED] - done[Status.UNCHANGED])
         self._rules = StopRules(options.max_failures, canary=self._canary)
         self._pool = Pool(
@@ -192,19 +197,7 @@ class Engine:
 
     def judged(self, request: Request, outcome: Outcome, decision: Decision) -> Decision:
         """Return what to do about an answer; a server that went down is waited for, and given up in the end."""
-        now = self._clock().mono
-        if outcome.throttled or not (outcome.transient or outcome.unreachable):
-            self._breaker.record_success(now)
-            return decision
-        hold_s = self._breaker.record_failure(request.item, now, pending=self._total - self._counts.total())
-        if math.isinf(hold_s):
-            said = outcome.error.message if outcome.error is not None else "no answer"
-            self.stop(StopReason(StopKind.OUTAGE, f"the server went down and did not come back in time; {said}"))
-        elif hold_s:
-            self._journal.event("server.down", level="warning", hold_s=hold_s)
-            self._throttle.hold(hold_s)
-        # It is not the item's fault, which keeps its attempts.
-        return Retry(delay_s=0.0, counted=False) if self._breaker.open else decision
+        return self._outages.judged(request.item, outcome, decision, self._clock().mono)
 
     def statistics(self) -> RunStatistics:
         """Return how the run stands."""

@@ -1,6 +1,7 @@
 """An item's way from its request to its durable result: precondition, attempts, record, verify."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import nullcontext
 from dataclasses import replace
 from traceback import extract_tb
@@ -15,11 +16,10 @@ from migrator.errors import LedgerError, ReadingError, WaitTooLong
 from migrator.job.template import with_run
 from migrator.messages import Answer, Clock, Poll, Reply, Request
 from migrator.options import Verify
-from migrator.report.journal import Journal
 from migrator.report.observer import Observer
 from migrator.results import ErrorKind, ItemError, ItemResult, Outcome, Status, StopReason
-from migrator.run.engine import Engine
 from migrator.run.pool.batches import Batches
+from migrator.run.pool.roles import Conductor, Events
 from migrator.run.preconditions import Precondition
 from migrator.run.stop_rules import Tenants, is_exempt, stop_reason_of
 from migrator.secret import Masker
@@ -146,12 +146,12 @@ class Items(Hooks):
     def __init__(
         self,
         *,
-        engine: Engine,
+        engine: Conductor,
         session: Session,
         results: ItemResults,
         ledger: Records,
-        journal: Journal,
-        doubtful: frozenset[int] = frozenset(),
+        journal: Events,
+        doubtful: AbstractSet[int] = frozenset(),
         unverified: Mapping[int, ItemResult] = NOTHING,
         observers: Sequence[Observer] = (),
         verify: Verify = Verify.RESPONSE,

@@ -1,14 +1,17 @@
 """The rules that stop a run early: with a reason, and so that it can be resumed."""
 
 import math
+from collections.abc import Callable
 from typing import Final
 
+from migrator.api.outcome import Decision, Retry
 from migrator.messages import Request
 from migrator.options import Threshold
-from migrator.results import ErrorKind, ItemError, ItemResult, Status, StopKind, StopReason
+from migrator.results import ErrorKind, ItemError, ItemResult, Outcome, Status, StopKind, StopReason
+from migrator.run.pool.roles import Events
 from migrator.secret import Secret
 
-__all__ = ["Breaker", "StopRules", "Tenants", "is_exempt", "stop_reason_of"]
+__all__ = ["Breaker", "Outages", "StopRules", "Tenants", "is_exempt", "stop_reason_of"]
 
 DOWN: Final = 10
 """Bad answers in a row that make a server down, if they are of so many items."""
@@ -131,6 +134,45 @@ class Breaker:
             return math.inf
         self._probes += 1
         return min(LONGEST_HOLD_S, 2.0 ** min(self._probes - 1, 10))
+
+
+class Outages:
+    """Says what to do about an answer: a server that went down is waited for, and given up in the end.
+
+    Args:
+        max_outage_s: seconds without a good answer after which the run is stopped.
+        stop: is told why to stop.
+        hold: is told for how many seconds nothing is to be sent.
+        events: takes the event of a server that is down.
+        pending: returns how many items are not finished.
+    """
+
+    def __init__(
+        self,
+        max_outage_s: float,
+        *,
+        stop: Callable[[StopReason], None],
+        hold: Callable[[float], None],
+        events: Events,
+        pending: Callable[[], int],
+    ) -> None:
+        self._breaker = Breaker(max_outage_s)
+        self._stop, self._hold, self._events, self._pending = stop, hold, events, pending
+
+    def judged(self, item: int, outcome: Outcome, decision: Decision, now: float) -> Decision:
+        """Return what to do about an item's answer that came at a time of the monotonic clock, in seconds."""
+        if outcome.throttled or not (outcome.transient or outcome.unreachable):
+            self._breaker.record_success(now)
+            return decision
+        hold_s = self._breaker.record_failure(item, now, pending=self._pending())
+        if math.isinf(hold_s):
+            said = outcome.error.message if outcome.error is not None else "no answer"
+            self._stop(StopReason(StopKind.OUTAGE, f"the server went down and did not come back in time; {said}"))
+        elif hold_s:
+            self._events.event("server.down", level="warning", hold_s=hold_s)
+            self._hold(hold_s)
+        # It is not the item's fault, which keeps its attempts.
+        return Retry(delay_s=0.0, counted=False) if self._breaker.open else decision
 
 
 def stop_reason_of(error: ItemError | None, *, item: int) -> StopReason:

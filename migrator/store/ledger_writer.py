@@ -47,6 +47,8 @@ RECORD: Final = (
 WITHDRAW: Final = "DELETE FROM item WHERE status IS NULL AND item IN ({rows})"
 REOPEN: Final = "DELETE FROM item WHERE provisional"
 KEEP: Final = "INSERT OR IGNORE INTO before (item, url, image) VALUES (?, ?, ?)"
+NOTHING: Final = ""
+"""In the place of a statement: only the commit is waited for."""
 PUT: Final = "INSERT OR REPLACE INTO meta SELECT key, value FROM json_each(?)"
 
 ROWS_A_STATEMENT: Final = 96
@@ -120,20 +122,28 @@ class Ledger:
 
     async def settle(self, row: ItemResult) -> bytes:
         """Record a result, and return its line for `results.jsonl` once it is durable."""
-        self._sequence += 1
-        kind = None if row.error is None else row.error.kind
         line = encoded(record(row, run=self._run))
-        end = (row.status, row.attempts, None, kind, row.verified, row.provisional, line, self._sequence)
-        await self._durably(RECORD, (row.item, row.key, *end))
+        await self._durably(RECORD, self._settled(row, line))
         return line
+
+    def note_result(self, row: ItemResult, line: bytes) -> None:
+        """Record a result whose line is encoded already; `durable` returns once it is on the disk."""
+        self._enqueue(RECORD, self._settled(row, line))
+
+    def note_written(self, row: ItemResult, line: bytes) -> None:
+        """Record that an item was written and has to be read back; `durable` returns once that is on the disk."""
+        self._enqueue(RECORD, _written(row, line))
+
+    async def durable(self) -> None:
+        """Return once all that was recorded before is on the disk."""
+        await self._durably(NOTHING, ())
 
     async def written(self, row: ItemResult) -> None:
         """Record that an item was written and has to be read back, and return once that is durable.
 
         It has a line and no status: a process that ends here leaves it to be read back by the next one.
         """
-        line = encoded(record(row, run=self._run))
-        await self._durably(RECORD, (row.item, row.key, None, row.attempts, row.finished_ms, None, None, 0, line, None))
+        await self._durably(RECORD, _written(row, encoded(record(row, run=self._run))))
 
     async def reopen(self) -> None:
         """Take back the results by which the run was stopped, so that their items are sent again."""
@@ -146,6 +156,12 @@ class Ledger:
     async def put(self, **values: str) -> None:
         """Set facts about the run, all at once."""
         await self._durably(PUT, (msgspec.json.encode(values).decode(),))
+
+    def _settled(self, row: ItemResult, line: bytes) -> tuple[Any, ...]:
+        self._sequence += 1
+        kind = None if row.error is None else row.error.kind
+        end = (row.status, row.attempts, None, kind, row.verified, row.provisional, line, self._sequence)
+        return (row.item, row.key, *end)
 
     async def _durably(self, statement: str, values: tuple[Any, ...]) -> None:
         done: asyncio.Future[None] = self._loop.create_future()
@@ -197,6 +213,8 @@ class Ledger:
         """Write a batch whole or not at all, and return why it could not be."""
         try:
             statements = list(_grouped(batch))
+            if not statements:
+                return None
             if len(statements) == 1:
                 self._connection.execute(*statements[0])
                 return None
@@ -218,6 +236,8 @@ def _grouped(batch: list[Operation]) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Yield the statements of a batch; the last word on an item is all that a batch leaves of it anyway."""
     last: dict[int, tuple[str, tuple[Any, ...]]] = {}
     for statement, values, _ in batch:
+        if statement is NOTHING:
+            continue
         if statement is WITHDRAW and (known := last.get(values[0])) is not None and known[1][2:3] != (None,):
             # A result stays, and there is nothing more to withdraw.
             continue
@@ -246,6 +266,10 @@ def _for_rows(statement: str, rows: int, columns: int) -> str:
 
 def _begun(item: int, key: str, attempt: int, at_ms: int) -> tuple[Any, ...]:
     return (item, key, None, attempt, at_ms, None, None, None, None, None)
+
+
+def _written(row: ItemResult, line: bytes) -> tuple[Any, ...]:
+    return (row.item, row.key, None, row.attempts, row.finished_ms, None, None, 0, line, None)
 
 
 def _prepare(path: Path, *, create: bool) -> None:

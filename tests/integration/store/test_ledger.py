@@ -24,6 +24,7 @@ from result_rows import failure, result, results
 
 from migrator.errors import LedgerError
 from migrator.results import ErrorKind, ItemResult, Status
+from migrator.store.item_record import encoded, record
 from migrator.store.ledger_reader import InFlight, read_ledger
 from migrator.store.ledger_writer import Ledger
 
@@ -86,6 +87,19 @@ async def test_begin_durably_waits_for_the_disk(path: Path) -> None:
 
         with read_ledger(path) as reader:
             assert reader.in_flight() == [InFlight(7, "x", 1, 1000)]
+
+
+async def test_noted_results_are_on_the_disk_once_that_was_waited_for(path: Path) -> None:
+    """Results whose lines came from elsewhere can share one wait, and are the same as those that were settled."""
+    async with Ledger.open(path) as ledger:
+        for number in range(1, 200):
+            ledger.note_result(result(number), encoded(record(result(number), run="run")))
+        ledger.note_written(result(200), encoded(record(result(200), run="run")))
+        await ledger.durable()
+
+        with read_ledger(path) as reader:
+            assert list(reader.rows()) == [result(number) for number in range(1, 200)]
+            assert reader.unverified() == [result(200)]
 
 
 async def test_withdrawn_attempt_is_not_in_flight(path: Path) -> None:
