@@ -41,8 +41,8 @@ class Client(Protocol):
     def refused(self, ticket: Any, quota: Quota | None, retry_after_s: float | None, now: float) -> None:
         """Note a refusal."""
 
-    def lost(self, ticket: Any) -> None:
-        """Note that no answer came."""
+    def lost(self, ticket: Any, now: float) -> None:
+        """Note that no answer came, or one that says nothing of the quota."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,7 @@ class World:
         latency_s: the least and the most of a round trip.
         stragglers: share of round trips that take up to two seconds more.
         lost: share of answers that never come.
+        errors: share of requests that are counted and answered by a server error without headers.
         rival: share of the limit that somebody else takes.
         phase_s: where in its window the server is at the beginning.
         skew_s: how much the client's clock is ahead.
@@ -76,6 +77,7 @@ class World:
     latency_s: tuple[float, float] = (0.02, 0.4)
     stragglers: float = 0.0
     lost: float = 0.0
+    errors: float = 0.0
     rival: float = 0.0
     phase_s: float = 0.0
     skew_s: float = 0.0
@@ -195,6 +197,8 @@ class Simulation:
             self.outcome.accepted.append(now)
         if verdict.allowed and self._rng.random() < self.world.lost:
             self._at(now + 30.0, self._lose, ticket)
+        elif verdict.allowed and self._rng.random() < self.world.errors:
+            self._at(now + back_s, self._lose, ticket)
         else:
             self._at(now + back_s, self._answer, ticket, verdict.allowed, headers, now - back_s)
 
@@ -215,7 +219,7 @@ class Simulation:
         self._in_flight -= 1
         self._todo += 1
         if self.client is not None:
-            self.client.lost(ticket)
+            self.client.lost(ticket, now)
         self._send(now)
 
     def _answer(self, now: float, ticket: Any, allowed: bool, headers: dict[str, str], sent: float) -> None:
@@ -273,9 +277,9 @@ class Paced:
         """Note a refusal."""
         self._pacer.refused(ticket, quota, retry_after_s, now)
 
-    def lost(self, ticket: Ticket) -> None:
-        """Note that no answer came."""
-        self._pacer.lost(ticket)
+    def lost(self, ticket: Ticket, now: float) -> None:
+        """Note that no answer came, or one that says nothing of the quota."""
+        self._pacer.lost(ticket, now)
 
 
 def simulate(world: World, client: Client, *, items: int, slots: int, seed: int) -> Outcome:

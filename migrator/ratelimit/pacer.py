@@ -5,10 +5,11 @@ It is pure: it takes `now` in seconds of a monotonic clock, never waits and neve
 The budget
 ----------
 Let m be the answer with the lowest `remaining` that was received in this window. A request that the server counted
-after m is either in flight still, or answered: and an answer that was counted after m in the same window reports less
-than m, which m's being the lowest excludes. So the server's true rest is at least m's `remaining` less the requests
-in flight, and a request may go while that is above zero. Refills in between only add to it. Hence answers that are
-stale, overtaken or out of order can do no harm: within a window they can only lower the figure.
+after m is in flight still, or lost, or answered: and an answer that was counted after m in the same window reports less
+than m, which m's being the lowest excludes. So the server's true rest is at least m's `remaining` less the requests in
+flight and those that were lost after m was sent. A request may go while that is above zero. Refills in between only
+add to it. Hence answers that are stale, overtaken or out of order can do no harm: within a window they can only lower
+the figure.
 
 The window's edge
 -----------------
@@ -90,6 +91,7 @@ class Pacer:
         self._limit: int | None = None
         self._lowest: int | None = None
         self._lowest_at = -math.inf
+        self._lost: list[float] = []
         self._edge_from = self._edge_by = -math.inf
         self._newest = self._opened = -math.inf
         self._recent: deque[tuple[float, int]] = deque(maxlen=REMEMBERED)
@@ -143,10 +145,11 @@ class Pacer:
         self._requests -= 1
         self._ended(ticket)
 
-    def lost(self, ticket: Ticket) -> None:
+    def lost(self, ticket: Ticket, now: float) -> None:
         """Note that a request ended without an answer, or with one that tells nothing: its unit may be spent."""
         self._ended(ticket)
-        self._spend_one()
+        self._lost.append(now)
+        self._models.lost(now)
 
     def answered(self, ticket: Ticket, quota: Quota | None, now: float) -> None:
         """Note an answer, and what it says of the rate limit."""
@@ -175,7 +178,7 @@ class Pacer:
         if self._limit:
             self._learned_reserve *= 1.0 - 1.0 / (10.0 * self._limit)
         if opening:
-            self._open_window(quota.remaining, overtaken, now, caused=caused)
+            self._open_window(ticket, quota.remaining, overtaken, now, caused=caused)
             self._edge_from, self._edge_by = edge_from, edge_by
             self._newest = self._opened = ticket.sent
             if ticket.sent - self._even_from > 0.5 * self._longest_reset_s:
@@ -231,7 +234,7 @@ class Pacer:
         return PacerStatistics(
             rate=self.rate(now),
             limit=self._limit,
-            remaining=max(0, (self._lowest or 0) - self._in_flight) if known else None,
+            remaining=max(0, (self._lowest or 0) - self._in_flight - len(self._lost)) if known else None,
             reset_s=max(0.0, self._edge_by - now) if known else None,
             budget=max(0, self._budget()) if self._lowest is not None else None,
             in_flight=self._in_flight,
@@ -280,7 +283,7 @@ class Pacer:
         return now >= self._edge_by + MARGIN_S and not (self._models.believed == "log" and self._in_flight)
 
     def _budget(self) -> int:
-        return math.floor((self._lowest or 0) - self._in_flight - self._reserve())
+        return math.floor((self._lowest or 0) - self._in_flight - len(self._lost) - self._reserve())
 
     def _reserve(self) -> float:
         return math.floor((self._limit or 0) * self.settings.reserve + self._learned_reserve)
@@ -309,7 +312,7 @@ class Pacer:
         late_s = max(quota.late_s, min(self._late_s, quota.resolution_s))
         return ticket.sent + quota.reset_s - quota.resolution_s, now + quota.reset_s + late_s
 
-    def _open_window(self, remaining: int, overtaken: list[int], now: float, *, caused: bool) -> None:
+    def _open_window(self, ticket: Ticket, remaining: int, overtaken: list[int], now: float, *, caused: bool) -> None:
         """Take the first report of a window, and of what can be said of its rest the most.
 
         The lowest of the report and those that overtook it is a bound by the proof above, whichever window they are
@@ -319,7 +322,7 @@ class Pacer:
         bounds.append(remaining - len(overtaken) - self._in_flight)
         if caused and self._lowest is not None:
             bounds.append(self._lowest)
-        self._lowest, self._lowest_at = max(bounds), now
+        self._take(max(bounds), ticket, now)
         self._first, self._answers = remaining, 0
         self._windows += 1
 
@@ -351,7 +354,7 @@ class Pacer:
         # What was sent before the window was opened may have been counted in the one before, and its reset tells.
         same = ticket.sent >= self._opened or edge_by >= self._edge_from
         if self._lowest is not None and remaining <= self._lowest and same:
-            self._lowest, self._lowest_at = remaining, now
+            self._take(remaining, ticket, now)
         if ticket.sent < self._newest:
             return
         self._newest = ticket.sent
@@ -367,12 +370,13 @@ class Pacer:
         """Note an answer without headers: the unit is spent, and an API that never has any is paced by trial."""
         if ticket.probe and ticket.epoch == self._epoch:
             self._bare_probes += 1
-        self._ended(ticket)
-        self._spend_one()
         if not self._announced:
+            self._ended(ticket)
             self._silent = True
             self._cubic.accepted(now, before_refusal=ticket.epoch != self._epoch)
-        elif self._bare_probes > (self._limit or 1):
+            return
+        self.lost(ticket, now)
+        if self._bare_probes > (self._limit or 1):
             # The headers have vanished half way, and so many units are gone for certain.
             self._blocked_until, self._bare_probes = now + max(self._longest_reset_s, FIRST_PAUSE_S), 0
 
@@ -383,9 +387,10 @@ class Pacer:
             self._probing = False
             self._lowest = None
 
-    def _spend_one(self) -> None:
-        if self._lowest is not None:
-            self._lowest -= 1
+    def _take(self, lowest: int, ticket: Ticket, now: float) -> None:
+        """Take a report for the lowest: it includes what was lost before its request was sent."""
+        self._lowest, self._lowest_at = lowest, now
+        self._lost = [at for at in self._lost if at > ticket.sent]
 
     def _learn_from_refusal(self, ticket: Ticket, quota: Quota | None, retry_after_s: float | None, now: float) -> None:
         if self._silent:

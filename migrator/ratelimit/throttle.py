@@ -368,7 +368,7 @@ class Throttle:
         """Tell the pacer and the concurrency what an answer says."""
         now = answer.received.mono
         if isinstance(answer, Failure):
-            queue.pacer.lost(ticket)
+            queue.pacer.lost(ticket, now)
             queue.shared.lost(ticket.share)
             self._concurrency.troubled(now)
             return RateLimitSignal()
@@ -381,7 +381,7 @@ class Throttle:
                 self._concurrency.crowded(now)
         elif quota is None and answer.status >= 300:
             # Redirects, proxies' errors and refused credentials often come from before the limiter.
-            queue.pacer.lost(ticket)
+            queue.pacer.lost(ticket, now)
             queue.shared.lost(ticket.share)
         else:
             queue.pacer.answered(ticket, quota, now)
@@ -462,7 +462,7 @@ class Permit:
             return
         if not self._told:
             # Cancelled, or never sent: nobody knows whether the server has counted it.
-            self._queue.pacer.lost(self._ticket)
+            self._queue.pacer.lost(self._ticket, self._throttle._clock().mono)  # noqa: SLF001
             self._queue.shared.lost(self._ticket.share)
         self._throttle._in_flight -= 1  # noqa: SLF001
         self._throttle._call_dispatchers()  # noqa: SLF001

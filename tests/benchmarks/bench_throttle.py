@@ -55,7 +55,7 @@ class Fixed:
     def refused(self, ticket: Any, quota: Quota | None, retry_after_s: float | None, now: float) -> None:
         """Try again in the item's turn."""
 
-    def lost(self, ticket: Any) -> None:
+    def lost(self, ticket: Any, now: float) -> None:
         """Try again in the item's turn."""
 
 

@@ -52,6 +52,10 @@ class Log:
             self.contradicted = oldest <= report.sent - window_s
         self._answered.append(report.now)
 
+    def lost(self, now: float) -> None:
+        """Take a request into account that the server may have counted, though its answer does not say so."""
+        self._answered.append(now)
+
     def next_at(self, in_flight: int) -> float:
         """Return when the next request may go by this count; infinity where only an answer can tell."""
         free = self._limit - in_flight

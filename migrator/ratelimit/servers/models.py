@@ -61,6 +61,10 @@ class ServerModels:
         if (self._length.seconds, self.believed) != before:
             self._trust = 1
 
+    def lost(self, now: float) -> None:
+        """Note that a request ended that the server may have counted, until now at the latest."""
+        self._log.lost(now)
+
     def kept(self) -> None:
         """Note that a request was accepted that went on a kind's word alone."""
         self._trust = min(2 * self._trust, 10_000)

@@ -114,6 +114,26 @@ def test_every_job_ends(world: World, seed: int) -> None:
     assert len(outcome.accepted) >= 80
 
 
+@pytest.mark.parametrize("algorithm", [Algorithm.FIXED, Algorithm.FIRST, Algorithm.SLIDING])
+@pytest.mark.parametrize("lost", [0.0, 0.02])
+def test_requests_without_a_report_are_counted(algorithm: Algorithm, lost: float) -> None:
+    """Server errors and lost answers, which tell nothing of the quota, may have used it: none is refused for them."""
+    for seed in range(20):
+        world = World(
+            algorithm=algorithm,
+            limit=150,
+            window_s=10.0,
+            latency_s=(0.06, 0.09),
+            phase_s=seed / 2,
+            errors=0.02,
+            lost=lost,
+        )
+        outcome = run(world, seed, items=400)
+
+        assert outcome.refused == 0
+        assert not outcome.stuck
+
+
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(world=worlds, seed=st.integers(0, 2**16))
 def test_smooth_pace_keeps_the_quota(world: World, seed: int) -> None:
@@ -241,7 +261,7 @@ def test_lost_probe_is_followed_by_another() -> None:
     """A probe without an answer does not stop the key for ever."""
     one = pacer()
 
-    one.lost(one.sent(0.0))
+    one.lost(one.sent(0.0), 0.0)
 
     assert one.delay(0.0) == 0.0
     assert one.statistics(0.0).in_flight == 0
