@@ -246,7 +246,7 @@ class RunOptions:
         "What to do while another run of this job is active.",
         shown="fail",
     )
-    dry_run: bool = _option(SAFETY, RUNS, FLAG, False, "Do everything but the requests.")
+    dry_run: bool = _option(SAFETY, RUNS, FLAG, False, "Do everything but the writes; one read tries the credentials.")
     yes: bool = _option(SAFETY, RUNS, FLAG, False, "Do not ask.", in_job_file=False)
 
     state: str = _option(

@@ -121,9 +121,16 @@ class Engine:
                     await self._end_stage(number, end)
             await self._pool.run(requests, work)
 
-    async def drive_at_once(self, requests: Iterator[Request], finish: Work) -> None:
-        """Finish every request without canary and stages, as a rehearsal does."""
+    async def rehearse(self, requests: Iterator[Request], *, first: Work, finish: Work) -> None:
+        """Finish every request without canary and stages, as a dry run does.
+
+        Args:
+            requests: one for each item.
+            first: finishes the first one, before the others.
+            finish: finishes one.
+        """
         with self._workers:
+            await self._pool.run(islice(requests, 1), self._stopping(first))
             await self._pool.run(requests, self._stopping(finish))
 
     async def _send_canary(self, requests: Iterator[Request], work: Work) -> None:

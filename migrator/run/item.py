@@ -252,11 +252,25 @@ class Items(Hooks):
             self._batches = Batches(self._attempts, request.rules.batch, verify=self._verify, masker=self._masker)
         return self._batches
 
-    async def skip(self, request: Request) -> None:
-        """Record that a rehearsal sends nothing."""
-        result = self._results.unsent(request, Status.SKIPPED, None)
-        line = await self._ledger.settle(result)
-        self._engine.finished(result, line)
+    async def rehearse(self, request: Request, *, read: bool = False) -> None:
+        """Take an item as far as its write, and record what stands in its way; else that it is skipped.
+
+        Args:
+            request: the item's.
+            read: whether its record is read in any case, which tries the credentials and the permission.
+
+        Raises:
+            LedgerError: the result cannot be recorded.
+            ReadingError: nothing can be read, of no item.
+            WaitTooLong: the quota needs a longer wait than the user allows.
+        """
+        result = await self._prepared(request)
+        if isinstance(result, Request):
+            error = (await self._session.reader.record(request)).error if read else None
+            if request.method == "PUT" and error is not None and error.kind is ErrorKind.NOT_FOUND:
+                error = None  # a PUT makes the record
+            result = self._results.unsent(request, Status.FAILED if error is not None else Status.SKIPPED, error)
+        self._engine.finished(result, await self._ledger.settle(result), exempt=True)
 
     async def _prepared(self, request: Request) -> ItemResult | Request:
         """Return the result of an item that is not to be sent, or the request to send."""

@@ -227,7 +227,7 @@ def needs_of(job: Job, options: RunOptions, *, base_url: str, total: int, items_
     if keeps and job.request.method == "DELETE":
         raise MigratorError("a DELETE cannot be rolled back, so that keeping what was there before does not help")
     reads = reads or needs_record(job.request)
-    if options.dry_run or not (reads or options.since_last):
+    if not (reads or options.since_last):
         return None
     if reads and not job.api.readable:
         raise MigratorError(
@@ -246,9 +246,10 @@ def needs_of(job: Job, options: RunOptions, *, base_url: str, total: int, items_
     if options.since_last:
         host = urlsplit(base_url).netloc.replace(":", "_")
         since_last = state.folder("jobs") / f"{job.name}-{host}.db"
+    passphrase = read_passphrase(options) if keeps else None
     return Needs(
         job=job,
-        passphrase=read_passphrase(options) if keeps else None,
+        passphrase=None if options.dry_run else passphrase,
         planned=planned,
         only_changed=options.only_changed,
         since_last=since_last,

@@ -3,7 +3,7 @@
 import getpass
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,7 @@ import anyio
 from migrator import __version__
 from migrator.api.session import Session, open_session, system_clock
 from migrator.errors import FolderError, LedgerError, ReadingError, WaitTooLong
-from migrator.messages import Clock, Instant
+from migrator.messages import Clock, Instant, Request
 from migrator.options import RunOptions
 from migrator.report.journal import Event, Journal, open_journal, write_results
 from migrator.report.observer import Observer, RunStatistics
@@ -238,13 +238,15 @@ class Runner:
             observer.progress(statistics())
 
     async def _finish_items(self, engine: Engine, items: Items, files: RunFiles, session: Session) -> None:
-        if self._options.dry_run:
-            return await engine.drive_at_once(self._work.requests(files.reader.finished()), items.skip)
+        requests = self._work.requests(files.reader.finished())
         try:
             async with self._work.precondition(session, files) as precondition:
                 items.precondition = precondition
-                await engine.drive(self._work.requests(files.reader.finished()), items.finish)
-            if engine.stopped_by is None:
+                if self._options.dry_run:
+                    self._notes = await self._rehearse(engine, items, requests)
+                else:
+                    await engine.drive(requests, items.finish)
+            if engine.stopped_by is None and not self._options.dry_run:
                 self._notes = await self._work.after(session, files)
         except FolderError as error:
             files.journal.event("file.unwritten", level="warning", message=str(error))
@@ -252,7 +254,12 @@ class Runner:
             engine.stop(StopReason(StopKind.UNREADABLE, str(error)))
         except WaitTooLong as wait:
             engine.stop(StopReason(StopKind.QUOTA_WAIT, str(wait)))
-        return None
+
+    async def _rehearse(self, engine: Engine, items: Items, requests: Iterator[Request]) -> Sequence[str]:
+        """Do everything but the writes; the record of the first item is read, where records can be."""
+        read = self._facts.api.readable and self._facts.method != "POST"
+        await engine.rehearse(requests, first=partial(items.rehearse, read=read), finish=items.rehearse)
+        return () if read else ("the credentials were not tried: the profile has no read request for these records",)
 
 
 async def _show(observers: Sequence[Observer], statistics: Callable[[], RunStatistics]) -> None:

@@ -435,6 +435,22 @@ def test_dry_run_fails_nothing(workplace: Workplace, sandbox: SandboxProcess) ->
     assert len((folder / "succeeded.csv").read_text().splitlines()) == 1
 
 
+def test_dry_run_finds_what_stands_in_the_way(workplace: Workplace, sandbox: SandboxProcess) -> None:
+    """Refused credentials stop it, and an item that is as wanted already is not among those that would be written."""
+    rotated(workplace, sandbox)
+    workplace.write_job(ITEMS + 1)
+
+    tried = workplace.run(*command("run", sandbox, "--dry-run", "--only-changed", "--json"))
+    refused = workplace.run(
+        *command("run", sandbox, "--dry-run"), env=workplace.env | {"CONFLUENT_CLOUD_API_SECRET": "wrong"}
+    )
+
+    assert tried.code == 0, tried.err
+    assert {name: count for name, count in told(tried)["counts"].items() if count} == {"unchanged": ITEMS, "skipped": 1}
+    assert refused.code == 3
+    assert "credentials" in refused.out
+
+
 def slack_job(workplace: Workplace, server: str, rows: dict[str, str]) -> None:
     """Write a job that probes its webhooks at a stand-in."""
     workplace.write_job(1, preflight={"kind": "slack", "column": "webhook_url", "server": server})

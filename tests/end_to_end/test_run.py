@@ -389,13 +389,13 @@ def test_limit_and_standard_input(workplace: Workplace, sandbox: SandboxProcess)
     assert "i-00010" in sandbox.stats()["writes"]
 
 
-def test_dry_run_sends_nothing(workplace: Workplace, sandbox: SandboxProcess) -> None:
-    """A dry run accounts for every item as skipped without a request."""
+def test_dry_run_writes_nothing(workplace: Workplace, sandbox: SandboxProcess) -> None:
+    """A dry run accounts for every item as skipped; its one request is a read, which tries the credentials."""
     workplace.write_job(10)
 
     done = run(workplace, sandbox, "--dry-run")
 
-    assert (done.code, sandbox.stats()["requests"]) == (0, 0)
+    assert (done.code, sandbox.stats()["requests"], sandbox.stats()["writes"]) == (0, 1, {})
     assert [record["status"] for record in workplace.results()] == ["skipped"] * 10
 
 
