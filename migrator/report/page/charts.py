@@ -1,169 +1,274 @@
-"""The charts of a report, as SVG: a viewer that runs no scripts shows them all the same."""
+"""The charts of a report as numbers, which the template draws: a viewer that runs no scripts shows them too."""
 
-import html
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from migrator.report.page.data import Bin, Stretch
-from migrator.report.page.words import MOMENTS_MS, number_text, tick_text
+from migrator.report.page.data import Bin, Invocation, RunData
+from migrator.report.page.words import MOMENTS_MS, item_count, nice_top, number_text, tick_text
+from migrator.report.summary import QuotaUse
+from migrator.times import duration_text, latency_text, timestamp
 
-__all__ = ["Chart", "Span", "Timeline", "latency_label", "legend_html"]
+__all__ = ["Chart", "Timeline", "latency", "pace", "progress", "quota"]
 
 BARS: Final = 120
+"""Bars of a chart over time at the most."""
 
 BARS_MS: Final = (100, 200, 500, *MOMENTS_MS)
-"""Widths that a person would choose, for ticks and for bars."""
+"""Widths of bars that a person would choose."""
+
+HEIGHT: Final = 132
+"""Of a plot, in pixels."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A bar's time."""
-
-    start_ms: int
-    bin: Bin
-
-
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """The time in which the run was at work, without the pauses between invocations, in bars of one width."""
-
-    width_ms: int
-    total_ms: float
-    spans: Sequence[Span]
-    seams: Sequence[float]
-    """Where an invocation took the run up again, as shares of the whole."""
-
-    @classmethod
-    def of(cls, stretches: Sequence[Stretch]) -> "Timeline":
-        """Return the time of some invocations."""
-        lengths = [stretch.end_ms - stretch.start_ms for stretch in stretches]
-        total_ms = max(1000, sum(lengths))
-        width_ms = next((width for width in BARS_MS if total_ms / width <= BARS), math.ceil(total_ms / BARS))
-        bins = [Bin() for _ in range(math.ceil(total_ms / width_ms))]
-        starts, seams, before_ms = [stretches[0].start_ms] * len(bins), [], 0.0
-        for stretch, length_ms in zip(stretches, lengths, strict=True):
-            if before_ms:
-                seams.append(before_ms / total_ms)
-            for place in range(math.ceil(before_ms / width_ms), len(bins)):
-                starts[place] = round(stretch.start_ms + place * width_ms - before_ms)
-            for since_ms, one in stretch.bins():
-                bins[min(len(bins) - 1, int((before_ms + since_ms) // width_ms))].add(one)
-            before_ms += length_ms
-        spans = [Span(start, one) for start, one in zip(starts, bins, strict=True)]
-        return cls(width_ms, max(total_ms, len(bins) * width_ms), spans, seams)
-
-    def ticks(self) -> Iterator[tuple[float, str]]:
-        """Yield shares of the axis with their labels, five at the most."""
-        step = self._step_ms
-        for place in range(int(self.total_ms // step) + 1):
-            yield place * step / self.total_ms, tick_text(place * step, step, colon=self.total_ms > 60_000)
-
-    @property
-    def _step_ms(self) -> float:
-        return next((step for step in MOMENTS_MS if self.total_ms / step <= 5), math.ceil(self.total_ms / 5))
-
-    @property
-    def unit(self) -> str:
-        """What the labels of the ticks are in, where they do not say so themselves."""
-        return " (min:s)" if self.total_ms > 60_000 > self._step_ms else ""
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Chart:
-    """A chart whose shapes stretch with the page while its letters do not.
+    """A chart, whose plot is 1000 wide and 100 high and stretches with the page.
 
     Attributes:
+        title: its heading.
+        note: what its values are.
         label: what it shows, for those who do not see it.
-        top: where its axis of values ends.
-        height: of the plot, in pixels.
-        unit: what the values are.
+        top: where the axis of values ends; 0 where there is nothing to draw.
+        ticks: shares of the horizontal axis with their labels.
+        legend: the tones with their words.
+        areas: polygons, as a tone and points.
+        line: the points of a line.
+        bars: tone, left, width, top and height of each bar.
+        hits: left, width and words of what is told where the pointer rests.
+        seams: shares of the axis where the run was resumed.
+        flags: shares of the axis where requests were refused.
+        marks: shares of the axis with a name each.
+        goal: a value with its words, drawn as a horizontal line.
+        below: a sentence below the chart.
+        figures: names and values below it.
     """
 
-    label: str
-    top: float
-    height: int = 132
-    shapes: list[str] = field(default_factory=list)
-    over: list[str] = field(default_factory=list)
-    hits: list[str] = field(default_factory=list)
+    title: str
+    note: str
+    label: str = ""
+    top: float = 0.0
+    ticks: Sequence[tuple[float, str]] = ()
+    legend: Sequence[tuple[str, str]] = ()
+    areas: list[tuple[str, str]] = field(default_factory=list)
+    line: str = ""
+    bars: list[tuple[str, float, float, float, float]] = field(default_factory=list)
+    hits: list[tuple[float, float, str]] = field(default_factory=list)
+    seams: Sequence[float] = ()
+    flags: list[float] = field(default_factory=list)
+    marks: Sequence[tuple[str, float]] = ()
+    goal: tuple[float, str] | None = None
+    below: str = ""
+    figures: Sequence[tuple[str, str]] = ()
 
     def y(self, value: float) -> float:
         """Return a value's height, in percent from the top."""
         return round(100 - 100 * value / self.top, 2)
 
-    def bar(self, left: float, width: float, low: float, high: float, tone: str) -> None:
+    @property
+    def values(self) -> Sequence[tuple[float, str]]:
+        """The labels of the vertical axis, with their distance from the plot's top in pixels."""
+        return [(self.y(value) * HEIGHT / 100, number_text(value)) for value in (0.0, self.top / 2, self.top)]
+
+    def bar(self, tone: str, left: float, width: float, low: float, high: float) -> None:
         """Draw a bar from one value to another; left and width are shares of the axis."""
         if high > low:
             top = self.y(high)
-            self.shapes.append(
-                f'<rect class="f-{tone}" x="{1000 * left:.2f}" width="{1000 * width:.2f}" y="{top}"'
-                f' height="{round(self.y(low) - top, 2)}"/>'
-            )
+            self.bars.append((tone, round(1000 * left, 2), round(1000 * width, 2), top, round(self.y(low) - top, 2)))
 
     def hit(self, left: float, width: float, words: str) -> None:
         """Tell more where the pointer rests."""
-        self.hits.append(
-            f'<rect class="hit" x="{1000 * left:.2f}" width="{1000 * width:.2f}" y="0" height="100">'
-            f"<title>{html.escape(words)}</title></rect>"
-        )
-
-    def seams(self, seams: Iterable[float]) -> None:
-        """Draw where one invocation ends and the next begins."""
-        for seam in seams:
-            self.over.append(
-                f'<line class="dash" x1="{100 * seam:.2f}%" x2="{100 * seam:.2f}%" y1="10" y2="{self.height + 10}"/>'
-            )
-
-    def mark(self, share: float, name: str, row: int) -> None:
-        """Draw a line from top to bottom with its name beside it, on the side where there is room."""
-        at = f"{100 * share:.2f}%"
-        anchor, shift = ("start", 5) if share < 0.9 else ("end", -5)
-        y = 9 + 15 * row
-        self.over.append(
-            f'<line class="rule" x1="{at}" x2="{at}" y1="{y - 9}" y2="{self.height + 10}"/>'
-            f'<text class="mark" x="{at}" dx="{shift}" y="{y}" text-anchor="{anchor}">{name}</text>'
-        )
-
-    def svg(self, ticks: Iterable[tuple[float, str]]) -> str:
-        """Return the chart, with ticks at these shares of the axis."""
-        air, height = 10, self.height
-        values = [(value, self.y(value) * height / 100 + air) for value in (0.0, self.top / 2, self.top)]
-        gutter = 12 + 7 * max(len(number_text(value)) for value, _ in values)
-        labels = "".join(
-            f'<text x="{gutter - 8}" y="{y + 4:.1f}" text-anchor="end">{number_text(value)}</text>'
-            for value, y in values
-        )
-        grid = "".join(
-            f'<line class="{"axis" if value == 0 else "grid"}" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>'
-            for value, y in values
-        )
-        below = "".join(
-            f'<text x="{100 * share:.2f}%" y="{height + air + 17}"'
-            f' text-anchor="{"start" if share < 0.04 else "end" if share > 0.96 else "middle"}">{words}</text>'
-            for share, words in ticks
-        )
-        inner = f'<svg y="{air}" width="100%" height="{height}" viewBox="0 0 1000 100" preserveAspectRatio="none">'
-        total = height + air + 24
-        return (
-            f'<div class="chart"><svg width="{gutter}" height="{total}" aria-hidden="true">{labels}</svg>'
-            f'<svg width="100%" height="{total}" role="img" aria-label="{html.escape(self.label)}">'
-            f"{grid}{inner}{''.join(self.shapes)}</svg>{''.join(self.over)}{below}"
-            f"{inner}{''.join(self.hits)}</svg></svg></div>"
-        )
+        self.hits.append((round(1000 * left, 2), round(1000 * width, 2), words))
 
 
-def legend_html(*entries: tuple[str, str]) -> str:
-    """Return a chart's legend, from classes and words."""
-    swatches = "".join(
-        '<span><svg viewBox="0 0 11 11" aria-hidden="true">'
-        f'<rect class="f-{tone}" width="11" height="11" rx="2"/></svg>'
-        f"{html.escape(words)}</span>"
-        for tone, words in entries
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The time in which the run was active, without the pauses between invocations, in bars of one width.
+
+    Attributes:
+        width_ms: of a bar.
+        total_ms: of all bars.
+        bars: the start of each, in milliseconds since the epoch, and what happened in it.
+        seams: where an invocation resumed the run, as shares of the whole.
+    """
+
+    width_ms: int
+    total_ms: float
+    bars: Sequence[tuple[int, Bin]]
+    seams: Sequence[float]
+
+    @classmethod
+    def of(cls, invocations: Sequence[Invocation]) -> "Timeline":
+        """Return the time of some invocations."""
+        lengths = [one.end_ms - one.start_ms for one in invocations]
+        total_ms = max(1000, sum(lengths))
+        width_ms = next((width for width in BARS_MS if total_ms / width <= BARS), math.ceil(total_ms / BARS))
+        bins = [Bin() for _ in range(math.ceil(total_ms / width_ms))]
+        starts, seams, before_ms = [invocations[0].start_ms] * len(bins), [], 0.0
+        for invocation, length_ms in zip(invocations, lengths, strict=True):
+            if before_ms:
+                seams.append(before_ms / total_ms)
+            for place in range(math.ceil(before_ms / width_ms), len(bins)):
+                starts[place] = round(invocation.start_ms + place * width_ms - before_ms)
+            for since_ms, one in invocation.bins():
+                bins[min(len(bins) - 1, int((before_ms + since_ms) // width_ms))].add(one)
+            before_ms += length_ms
+        return cls(width_ms, max(total_ms, len(bins) * width_ms), list(zip(starts, bins, strict=True)), seams)
+
+    @property
+    def _step_ms(self) -> float:
+        return next((step for step in MOMENTS_MS if self.total_ms / step <= 5), math.ceil(self.total_ms / 5))
+
+    def ticks(self) -> Sequence[tuple[float, str]]:
+        """Return shares of the axis with their labels, six at the most."""
+        step, long = self._step_ms, self.total_ms > 60_000
+        places = range(int(self.total_ms // step) + 1)
+        return [(place * step / self.total_ms, tick_text(place * step, step, colon=long)) for place in places]
+
+    def axis(self, values: str) -> str:
+        """Return what a chart's values are, and what its horizontal axis is."""
+        unit = " (min:s)" if self.total_ms > 60_000 > self._step_ms else ""
+        return f"{values}, by running time{unit}"
+
+    def places(self) -> Iterator[tuple[float, float, str, Bin]]:
+        """Yield the left and the width of each bar, as shares of the axis, its time of day, and what happened in it."""
+        share = self.width_ms / self.total_ms
+        for place, (start_ms, one) in enumerate(self.bars):
+            yield place * share, share, timestamp(start_ms)[11 : 21 if self.width_ms < 1000 else 19], one
+
+
+def _finished(at: str, good: int, bad: int) -> str:
+    return f"{at}: {good + bad:,} finished" + (f", {bad:,} not succeeded" if bad else "")
+
+
+def _tones(bad: int) -> Sequence[tuple[str, str]]:
+    return [("good", "succeeded"), *([("bad", "failed or in doubt")] if bad else [])]
+
+
+def progress(data: RunData, line: Timeline, *, items: int, took: str) -> Chart:
+    """Return the chart of finished items over time."""
+    done, bad = data.counts.total(), data.bad
+    again = f"; resumed at the upright dashed line{'s' * (len(line.seams) > 1)}" if line.seams else ""
+    chart = Chart(
+        title="Progress",
+        note=line.axis("items finished so far") + again,
+        label=f"Items finished over time: {done:,} of {items:,} in {took}, {bad:,} not succeeded.",
+        top=nice_top(max(items, done)),
+        ticks=line.ticks(),
+        legend=_tones(bad),
+        seams=line.seams,
+        goal=(items, f"{items:,} total" if items > done else ""),
     )
-    return f'<p class="legend">{swatches}</p>'
+    good, failed = 0, 0
+    upper, lower = [f"0,{chart.y(0)}"], [f"0,{chart.y(0)}"]
+    for left, width, at, one in line.places():
+        good, failed = good + one.good, failed + one.bad
+        x = round(1000 * min(1, left + width), 2)
+        lower.append(f"{x},{chart.y(good)}")
+        upper.append(f"{x},{chart.y(good + failed)}")
+        chart.hit(left, width, _finished(at, good, failed))
+    chart.areas.append(("band", " ".join([*lower, "1000,100", "0,100"])))
+    if failed:
+        chart.areas.append(("bad", " ".join([*upper, *reversed(lower)])))
+    chart.line = " ".join(lower)
+    return chart
 
 
-def latency_label(milliseconds: float) -> str:
-    """Return a label for the axis of latency."""
-    return f"{milliseconds:g} ms" if milliseconds < 1000 else f"{milliseconds / 1000:g} s"
+def pace(data: RunData, line: Timeline) -> Chart:
+    """Return the chart of items finished in each span of time."""
+    most = max(one.good + one.bad for _, one in line.bars)
+    width_text = duration_text(line.width_ms / 1000)
+    chart = Chart(
+        title="Pace",
+        note=line.axis(f"items finished in each {width_text}"),
+        label=f"Items finished in each {width_text}: {most:,} at the most.",
+        top=nice_top(most),
+        ticks=line.ticks(),
+        legend=_tones(data.bad),
+        seams=line.seams,
+    )
+    for left, width, at, one in line.places():
+        chart.bar("good", left + 0.08 * width, 0.84 * width, 0, one.good)
+        chart.bar("bad", left + 0.08 * width, 0.84 * width, one.good, one.good + one.bad)
+        chart.hit(left, width, _finished(at, one.good, one.bad))
+    return chart
+
+
+def quota(data: RunData, line: Timeline, use: QuotaUse) -> Chart:
+    """Return the chart of the quota that was left over time, with the refusals."""
+    seen = sum(one.refused for _, one in line.bars)
+    refused = max(use["refused"], seen)
+    said = f"{refused:,} refusal{'s' * (refused != 1)} (429)" if refused else "no refusals (429)"
+    waited = [f"{duration_text(seconds)} for {why}" for why, seconds in use["waited_s"].items() if seconds > 0.05]
+    below = f"Requests were ready and waited {', '.join(waited)}." if waited else ""
+    lows = [one.low for _, one in line.bars if one.low is not None]
+    if not lows and not seen:
+        return Chart(title="Quota", note=f"The server announced no quota; {said}.", below=below)
+    most = max([1, *(one.high for _, one in line.bars if one.high is not None)])
+    limit = data.limit
+    note = line.axis("requests that the server still allows" + ("" if limit is None else f", of {limit:,}"))
+    chart = Chart(
+        title="Quota",
+        note=note if seen else f"{note}; {said}",
+        label=f"Quota remaining over time{f', {min(lows):,} at the least' if lows else ''}; {said}.",
+        top=nice_top(max(most, limit) if limit and limit <= 4 * most else most),
+        ticks=line.ticks(),
+        legend=[*([("good", "requests left")] if lows else []), *([("bad", said)] if seen else [])],
+        seams=line.seams,
+        below=below,
+    )
+    points: list[str] = []
+    last: int | None = None
+    for left, width, at, one in line.places():
+        words = []
+        if one.low is not None and one.high is not None:
+            # What was left stays so until an answer says otherwise; within a span it is used up.
+            points += [f"{round(1000 * left, 2)},{chart.y(value)}" for value in (last, one.high) if value is not None]
+            points.append(f"{round(1000 * (left + width), 2)},{chart.y(one.low)}")
+            last = one.low
+            words.append(f"{one.low:,} left" if one.low == one.high else f"{one.low:,} to {one.high:,} left")
+        if one.refused:
+            words.append(f"{one.refused:,} refused")
+            chart.flags.append(left + width / 2)
+        if words:
+            chart.hit(left, width, f"{at}: {', '.join(words)}")
+    chart.line = " ".join(points)
+    return chart
+
+
+def latency(data: RunData) -> Chart:
+    """Return the chart of how long each item's last attempt took, on a logarithmic scale."""
+    latencies = data.latencies
+    if not latencies.total:
+        return Chart(title="Latency", note="No item's last attempt was timed.")
+    per_decade, start, bars = latencies.bars()
+    marks = {f"p{share}": latencies.quantile(share / 100) for share in (50, 95, 99)}
+    figures = [(name, latency_text(value)) for name, value in (*marks.items(), ("most", latencies.high_ms))]
+    share = 1 / len(bars)
+
+    def place_of(value_ms: float) -> float:
+        return (math.log10(value_ms) * per_decade - start) * share
+
+    decades = range(math.floor(start / per_decade), math.ceil((start + len(bars)) / per_decade) + 1)
+    steps = (1, 2, 5) if len(bars) <= 2 * per_decade else (1, 3) if len(bars) <= 3 * per_decade else (1,)
+    values = [step * 10.0**decade for decade in decades for step in steps]
+    chart = Chart(
+        title="Latency",
+        note="of each item's last attempt, on a logarithmic scale",
+        label=f"How long each item's last attempt took: {', '.join(' '.join(figure) for figure in figures)}.",
+        top=nice_top(max(bars)),
+        ticks=[
+            (place_of(value), f"{value:g} ms" if value < 1000 else f"{value / 1000:g} s")
+            for value in values
+            if 0 <= place_of(value) <= 1
+        ],
+        marks=[(name, place_of(value)) for name, value in marks.items()],
+        figures=figures,
+    )
+    for place, count in enumerate(bars):
+        if count:
+            low, high = (latency_text(10 ** ((start + place + side) / per_decade)) for side in (0, 1))
+            chart.bar("good", (place + 0.06) * share, 0.88 * share, 0, count)
+            chart.hit(place * share, share, f"{low} to {high}: {item_count(count)}")
+    return chart

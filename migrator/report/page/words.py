@@ -1,12 +1,11 @@
-"""Words and numbers of a report for people: what causes are called, how durations and counts are said."""
+"""Words and numbers of a report: the names of causes, the texts of durations, times and counts."""
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from migrator.results import ErrorKind, Exit, ItemResult, Status, StopKind
+from migrator.results import ErrorKind, Exit, ItemError, ItemResult, Status, StopKind
 
 __all__ = [
     "EXIT_WORDS",
@@ -16,18 +15,18 @@ __all__ = [
     "STATUS_WORDS",
     "STOP_WORDS",
     "clock_text",
+    "cut",
     "day_text",
-    "escaped",
-    "escaped_or_none",
     "item_count",
     "kind_of",
+    "kind_words",
     "milliseconds_of",
     "nice_top",
     "number_text",
+    "own_words",
     "sentence",
     "tick_text",
-    "time_html",
-    "words_of_kind",
+    "visible",
 ]
 
 LONGEST: Final = 600
@@ -47,6 +46,7 @@ STATUS_WORDS: Final[Mapping[Status, tuple[str, str]]] = {
     Status.IN_DOUBT: ("in doubt", "doubt"),
     Status.SKIPPED: ("skipped", "idle"),
 }
+"""The words of a status, and the tone of the page in which it is shown."""
 
 
 KIND_WORDS: Final[Mapping[ErrorKind, str]] = {
@@ -54,10 +54,10 @@ KIND_WORDS: Final[Mapping[ErrorKind, str]] = {
     ErrorKind.AUTH: "credentials refused",
     ErrorKind.FORBIDDEN: "not permitted",
     ErrorKind.NOT_FOUND: "not found",
-    ErrorKind.CONFLICT: "in conflict with what is there",
+    ErrorKind.CONFLICT: "in conflict with the server's state",
     ErrorKind.QUOTA: "a limit of the account is reached",
     ErrorKind.RATE_LIMITED: "refused for the rate limit",
-    ErrorKind.SERVER: "error of the server",
+    ErrorKind.SERVER: "server error",
     ErrorKind.TIMEOUT: "no answer in time",
     ErrorKind.CONNECTION: "connection failed",
     ErrorKind.PROTOCOL: "answer not understood",
@@ -80,23 +80,23 @@ EXIT_WORDS: Final[Mapping[int, str]] = {
 
 
 STOP_WORDS: Final[Mapping[str, str]] = {
-    StopKind.CREDENTIALS: "The server refused the credentials, as it would have for every other item.",
-    StopKind.UNREACHABLE: "The server could not be reached, so that no item could have succeeded.",
+    StopKind.CREDENTIALS: "The server refused the credentials. It would refuse them for every other item too.",
+    StopKind.UNREACHABLE: "The server could not be reached.",
     StopKind.OUTAGE: "The server went down during the run and did not come back in time.",
-    StopKind.FAILURES: "More items failed than the run allows, so it stopped.",
-    StopKind.CANARY: "One of the first items, which go alone as a trial, did not succeed; the others were not tried.",
-    StopKind.QUOTA_WAIT: "The server's rate limit would have made the run wait for longer than it was allowed.",
-    StopKind.INPUT_CHANGED: "The items file was changed while it was being sent.",
-    StopKind.LEDGER: "The run's own record could not be written, and nothing is sent that cannot be recorded.",
-    StopKind.FILES: "The files of results could not be written; the ledger has all that they would say.",
+    StopKind.FAILURES: "More items failed than the run allows.",
+    StopKind.CANARY: "The first items are a trial. One of them did not succeed, so the others were not sent.",
+    StopKind.QUOTA_WAIT: "The wait for the server's rate limit was longer than the run allows.",
+    StopKind.INPUT_CHANGED: "The items file changed during the run.",
+    StopKind.LEDGER: "The run's ledger could not be written. Nothing is sent that cannot be recorded.",
+    StopKind.FILES: "The files of results could not be written. The ledger has all results.",
     StopKind.UNREADABLE: "The server did not return what the run had to read before it could write.",
     StopKind.DEADLINE: "The deadline of the run was reached.",
-    StopKind.STAGE: "The run goes in stages, and the conditions for the next one were not met.",
+    StopKind.STAGE: "The conditions for the next stage were not met.",
     StopKind.CONTROL: "A person stopped the run with migrator ctl.",
-    StopKind.SIGINT: "A person interrupted the run (Ctrl-C); what was in flight could finish.",
-    StopKind.SIGHUP: "The terminal was closed (SIGHUP); what was in flight could finish.",
-    StopKind.SIGTERM: "The system or another program asked the run to end (SIGTERM); what was in flight could finish.",
-    StopKind.KILLED: "The process ended before it could report: it was killed, or the machine went down.",
+    StopKind.SIGINT: "A person interrupted the run (Ctrl-C). The requests in flight could finish.",
+    StopKind.SIGHUP: "The terminal was closed (SIGHUP). The requests in flight could finish.",
+    StopKind.SIGTERM: "The system or another program ended the run (SIGTERM). The requests in flight could finish.",
+    StopKind.KILLED: "The process ended without a report: it was killed, or the machine went down.",
 }
 
 
@@ -104,9 +104,31 @@ UNSEEN: Final = {code: 0x2400 + code for code in range(32) if chr(code) not in "
 """Control characters, of which HTML forbids some, to pictures of them."""
 
 
+def visible(value: object) -> object:
+    """Return a text with pictures in place of control characters; anything else as it is."""
+    return value.translate(UNSEEN) if type(value) is str else value
+
+
+def cut(text: str, longest: int = LONGEST) -> str:
+    """Return a text, or its start where it is longer than so many characters."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def kind_of(row: ItemResult) -> str:
-    """Return a failure's kind."""
+    """Return the kind of failure by which the table is narrowed."""
     return "in_doubt" if row.status is Status.IN_DOUBT or row.error is None else row.error.kind.value
+
+
+def own_words(error: ItemError) -> str:
+    """Return what a message says beyond the server's own words."""
+    server = ": ".join(part for part in (error.title, error.detail) if part)
+    usual = f"the server answered {error.status}: {server}" if server else ""
+    return error.message.removeprefix(usual).removeprefix("; ").strip() if server else error.message
+
+
+def kind_words(kind: str) -> str:
+    """Return the words of a kind of failure, or of `in_doubt`."""
+    return "in doubt" if kind == "in_doubt" else KIND_WORDS[ErrorKind(kind)]
 
 
 def milliseconds_of(at: str) -> int:
@@ -114,14 +136,8 @@ def milliseconds_of(at: str) -> int:
     return round(datetime.fromisoformat(at).timestamp() * 1000)
 
 
-def escaped(text: str, longest: int = LONGEST) -> str:
-    """Return a text that means nothing to HTML, and not more of it than is good for a page."""
-    cut = text if len(text) <= longest else f"{text[: longest - 1]}…"
-    return html.escape(cut.translate(UNSEEN))
-
-
 def number_text(value: float) -> str:
-    """Return a number as people write it."""
+    """Return a number with separators, and with a decimal where it is small and has one."""
     return f"{value:,.0f}" if value == int(value) or value >= 100 else f"{value:,.1f}"
 
 
@@ -135,17 +151,14 @@ def tick_text(milliseconds: float, step_ms: float, *, colon: bool) -> str:
     seconds = milliseconds / 1000
     if not seconds:
         return "0"
-    if step_ms >= 86_400_000:
-        return f"{seconds / 86_400:.0f} d"
-    if step_ms >= 3_600_000:
-        return f"{seconds / 3600:.0f} h"
-    if step_ms >= 60_000:
-        return f"{seconds / 60:.0f} min"
+    for unit_s, name in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if step_ms >= 1000 * unit_s:
+            return f"{seconds / unit_s:.0f} {name}"
     return f"{seconds // 60:.0f}:{seconds % 60:02.0f}" if colon else f"{seconds:g} s"
 
 
 def nice_top(value: float) -> float:
-    """Return the next number up that an axis may well end with, and whose half is as good."""
+    """Return the next round number, whose half is round too, for the end of an axis."""
     if value <= 2:
         return 2.0
     power: float = 10.0 ** math.floor(math.log10(value))
@@ -163,22 +176,7 @@ def clock_text(at: str) -> str:
     return f"{datetime.fromisoformat(at).astimezone(UTC):%H:%M:%S}"
 
 
-def time_html(at: str) -> str:
-    """Return a timestamp for people and programs."""
-    return f'<time datetime="{html.escape(at)}">{day_text(at)}, {clock_text(at)} UTC</time>'
-
-
-def words_of_kind(kind: str) -> str:
-    """Return what a kind of failure is called."""
-    return "in doubt" if kind == "in_doubt" else KIND_WORDS[ErrorKind(kind)]
-
-
-def escaped_or_none(value: str | None) -> str | None:
-    """Return a text that means nothing to HTML, if there is one."""
-    return None if value is None else escaped(value)
-
-
 def sentence(begin: str, parts: Sequence[str]) -> str:
-    """Return a sentence of a main clause and what has to be said besides."""
+    """Return a sentence of a main clause and some further facts."""
     *most, last = parts
     return f"{begin}; {', '.join(most)}{' and ' if most else ''}{last}."

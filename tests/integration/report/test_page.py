@@ -20,8 +20,8 @@ from result_rows import failure, result, results
 from summaries import summary
 
 from migrator.errors import FolderError
-from migrator.report.page.data import COLUMNS, FAILURES
-from migrator.report.page.render import write_page
+from migrator.report.page.data import FAILURES
+from migrator.report.page.render import COLUMNS, write_page
 from migrator.report.page.words import EXIT_WORDS, KIND_WORDS, STATUS_WORDS, STOP_WORDS
 from migrator.report.summary import Summary
 from migrator.results import ErrorKind, Exit, ItemError, ItemResult, Status, StopKind
