@@ -1,9 +1,9 @@
 """What an earlier run was made from, found again: its job file and its items, and what did not succeed."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -18,9 +18,24 @@ from migrator.options import RunOptions
 from migrator.results import Exit, Status
 from migrator.store.ledger_reader import read_ledger
 
-__all__ = ["check_again", "find_job", "retry_work"]
+__all__ = ["check_again", "find_job", "origin_of", "retry_work"]
 
 LEFT_OUT: Final = frozenset({Status.SUCCEEDED, Status.UNCHANGED, Status.IN_DOUBT})
+
+
+def origin_of(place: Path, *, kind: Literal["retry", "rollback"]) -> Path:
+    """Return the run that a command is about, where the run that was named may be one that the command has started.
+
+    So the same command, with ``last``, goes on after a kill. A retry that has ended can be retried itself. A rollback
+    has nothing of its own to put back.
+
+    Raises:
+        LedgerError: the ledger cannot be read.
+    """
+    with read_ledger(place / "ledger.db") as ledger:
+        meta = ledger.meta()
+    same = meta.get("kind") == kind and (kind == "rollback" or meta.get("state") != "ended")
+    return place.with_name(meta["of"]) if same else place
 
 
 def find_job(place: Path, *, env: Mapping[str, str], allowed: Allowed) -> tuple[Job, Source, Mapping[str, str]]:
@@ -34,6 +49,8 @@ def find_job(place: Path, *, env: Mapping[str, str], allowed: Allowed) -> tuple[
     """
     with read_ledger(place / "ledger.db") as ledger:
         meta = ledger.meta()
+    if meta.get("kind") == "rollback":
+        raise MigratorError(f"{place.name} is a rollback; migrator rollback {meta['of']} does it again")
     argument, items = meta.get("job_argument"), meta.get("items_argument")
     if argument is None or STANDARD_INPUT in {argument, items}:
         raise MigratorError(f"the items of {place.name} came from standard input, and are not kept; see its failed.csv")
@@ -82,25 +99,34 @@ def retry_work(place: Path, job: Job, source: Source, meta: Mapping[str, str], o
     """
     verdict = check_again(place, job, source, meta, only=_wanted(options, meta))
     items = range(1, verdict.items + 1) if verdict.selected is None else verdict.selected.values()
-    only = frozenset(items) - _left_out(place)
+    chain = list(_chain(place))
+    only = frozenset(items) - _left_out(chain)
     if not only:
         raise MigratorError(
             f"{place.name} has nothing to retry; for items in doubt use migrator reconcile {place.name}",
             Exit.OK,
         )
-    return JobWork(job, source, verdict, options, only=only, only_count=len(only)).of(place.name, kind="retry")
+    return JobWork(job, source, verdict, options, only=only, only_count=len(only)).of(
+        place.name, kind="retry", first_run=chain[-1].name
+    )
 
 
-def _left_out(place: Path) -> set[int]:
-    """Return what succeeded in a run, in those that it retried, or is in doubt."""
+def _chain(place: Path) -> Iterator[Path]:
+    """Yield a run, the run that it retries, and so on to the one that sent the items first."""
+    yield place
+    with read_ledger(place / "ledger.db") as ledger:
+        meta = ledger.meta()
+    if meta.get("kind") == "retry":
+        yield from _chain(place.with_name(meta["of"]))
+
+
+def _left_out(chain: Iterable[Path]) -> set[int]:
+    """Return what succeeded in one of the runs, or is in doubt."""
     left_out: set[int] = set()
-    while True:
+    for place in chain:
         with read_ledger(place / "ledger.db") as ledger:
             left_out |= {row.item for row in ledger.rows() if row.status in LEFT_OUT}
-            meta = ledger.meta()
-        if meta.get("kind") != "retry":
-            return left_out
-        place = place.with_name(meta["of"])
+    return left_out
 
 
 def _wanted(options: RunOptions, meta: Mapping[str, str]) -> Sequence[str] | None:

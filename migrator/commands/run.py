@@ -95,11 +95,18 @@ class JobWork:
             else None,
         )
 
-    def of(self, run: str, *, kind: str) -> "JobWork":
-        """Return the same work as that of a command on an earlier run, such as a retry."""
+    def of(self, run: str, *, kind: str, first_run: str) -> "JobWork":
+        """Return the same work as that of a command on an earlier run, such as a retry.
+
+        Args:
+            run: the earlier run.
+            kind: the command.
+            first_run: the run that sent the items first.
+        """
         self.facts = replace(
             self.facts,
             kind=kind,
+            first_run=first_run,
             items_digest=f"{self.facts.items_digest}, {kind} of {run}",
             kept=dict(self.facts.kept) | {"of": run},
             resume_command=f"migrator {kind} {run}",

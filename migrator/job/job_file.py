@@ -282,7 +282,9 @@ class _JobReader:
                 read=ReadTemplate(**request["read"]) if "read" in request else None,
                 query=request.get("query"),
                 batch=self._batch(request),
-                idempotent=request.get("idempotent", request["method"] in IDEMPOTENT),
+                idempotent=request.get(
+                    "idempotent", request["method"] in IDEMPOTENT or _idempotency_key(request) is not None
+                ),
             ),
             key=(key,) if isinstance(key, str) else tuple(key),
             secrets=frozenset(document.get("secrets", ())),
@@ -341,6 +343,15 @@ class _JobReader:
                     self._wrong(("request", member), f"has {{{name}}}, which is not known here")
         if "read" in request:
             self._profiles.check_placeholders(request["read"]["path"], ("request", "read", "path"))
+        self._check_headers(request)
+
+    def _check_headers(self, request: Mapping[str, Any]) -> None:
+        """Say what is wrong with a request's own headers."""
+        one_key = _idempotency_key(request)
+        if one_key is not None and not set(placeholders_in(one_key)) - {"@run"}:
+            self._wrong(
+                ("request", "headers"), "has the same Idempotency-Key for every item; put {@item} or a column into it"
+            )
         named = [name.lower() for name in request.get("headers", {})]
         if repeated := {name for name in named if named.count(name) > 1}:
             self._wrong(("request", "headers"), f"has {min(repeated)} twice, since names do not heed case")
@@ -380,3 +391,12 @@ class _JobReader:
                 compile_schema(schema)
             except ValueError:
                 self._wrong(path, "is no valid JSON Schema (2020-12)")
+
+
+def _idempotency_key(request: Mapping[str, Any]) -> str | None:
+    """Return the text of a request's Idempotency-Key, by which a server knows a request that is sent again.
+
+    The field is that of draft-ietf-httpapi-idempotency-key-header-07, where it is a string in quotes (RFC 9651), or the
+    bare text that Stripe and others take.
+    """
+    return next((text for name, text in request.get("headers", {}).items() if name.lower() == "idempotency-key"), None)

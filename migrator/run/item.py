@@ -141,6 +141,7 @@ class Items(Hooks):
         unverified: results of items that were written when it was interrupted, and not read back yet.
         observers: see each attempt.
         verify: what proves that an item was written: nothing, the answer, or a GET after it.
+        first_run: the id of the run that sent the items first.
     """
 
     def __init__(
@@ -155,8 +156,10 @@ class Items(Hooks):
         unverified: Mapping[int, ItemResult] = NOTHING,
         observers: Sequence[Observer] = (),
         verify: Verify = Verify.RESPONSE,
+        first_run: str = "",
     ) -> None:
         self._engine = engine
+        self._first_run = first_run
         self._attempts = session.attempts(self, verify=verify)
         self._session = session
         self._clock, self._masker = session.clock, session.masker
@@ -278,7 +281,7 @@ class Items(Hooks):
             return self._results.unsent(request, Status.IN_DOUBT, INTERRUPTED)
         if (refused := self._refused(request)) is not None:
             return refused
-        request = with_run(request, self._engine.name)
+        request = with_run(request, self._first_run)
         try:
             found = request if self.precondition is None else await self.precondition.check(request)
         except ReadingError as error:

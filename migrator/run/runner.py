@@ -213,6 +213,7 @@ class Runner:
             doubtful=frozenset(one.item for one in files.reader.in_flight()),
             unverified={one.item: one for one in files.reader.unverified()},
             verify=self._options.verify,
+            first_run=self._facts.first_run or self._place.name,
         )
 
     @asynccontextmanager

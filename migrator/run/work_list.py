@@ -55,6 +55,7 @@ class WorkFacts:
         idempotent: whether requests may be sent twice.
         secret_path: whether a URL's path holds a secret.
         batch_size: items that share a request.
+        first_run: the run that sent the items first, where this one retries it; None where it is this one.
         gate: the command that decides after each stage.
         resume_command: how to resume the run, for people.
         retry_command: how to send again what failed, for people; what is in braces is the run's id or folder.
@@ -76,6 +77,7 @@ class WorkFacts:
     idempotent: bool = True
     secret_path: bool = False
     batch_size: int = 1
+    first_run: str | None = None
     gate: tuple[str, ...] = ()
     resume_command: str = "give the same command again"
     retry_command: str = "migrator retry {run}, or run it with --items {folder}/failed.csv"

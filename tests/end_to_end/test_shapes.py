@@ -383,6 +383,32 @@ def test_another_writer_is_never_overwritten(workplace: Workplace, api: ShapedAp
     }
 
 
+def test_an_idempotency_key_stays_over_attempts_and_retries(workplace: Workplace, api: ShapedApi) -> None:
+    """A POST with a key is sent again after an error, and a retry of a retry sends what the first run sent."""
+    broken = {"t1": 1, "t2": 99}
+
+    def answer(_api: ShapedApi, _request: web.Request, body: bytes) -> web.Response | None:
+        record = json.loads(body)
+        broken[record["id"]] = broken.get(record["id"], 0) - 1
+        return web.Response(status=500) if broken[record["id"]] >= 0 else web.json_response(record, status=201)
+
+    api.answer = answer
+    headers = {"Idempotency-Key": '"{@run}-{@item}"'}
+    body = {"id": "{id}", "title": "{title}", "mail": "{mail}"}
+    write(workplace, api, request={"method": "POST", "path": "/things", "body": body, "headers": headers}, rows=3)
+
+    first = workplace.run("run", "job.json", "--max-attempts", "2", "--canary", "0")
+    run = workplace.last_run().name
+    second = workplace.run("retry", "last", "--max-attempts", "1", "--canary", "0")
+    broken["t2"] = 0
+    third = workplace.run("retry", "last")
+
+    assert (first.code, second.code, third.code) == (1, 1, 0)
+    sent = sorted((one.json["id"], one.headers["idempotency-key"]) for one in api.writes())
+    counts = {"t1": 2, "t2": 4, "t3": 1}
+    assert sent == [(key, f'"{run}-{key[1:]}"') for key, count in counts.items() for _ in range(count)]
+
+
 def test_a_version_member_is_sent_back(workplace: Workplace, api: ShapedApi) -> None:
     """A member of the record that was read, such as its version, goes into the body."""
     write(workplace, api, request={"body": {"title": "{title}", "mail": "{mail}", "revision": "{@record.revision}"}})

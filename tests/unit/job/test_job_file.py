@@ -88,6 +88,15 @@ def test_idempotence(method: str, idempotent: bool) -> None:
     assert load(document(request={**request, "idempotent": not idempotent})).request.idempotent is not idempotent
 
 
+@pytest.mark.parametrize("text", ["{@run}-{@item}", '"{@run}-{@item}"', "{id}"])
+def test_an_idempotency_key_makes_a_post_safe_to_send_again(text: str) -> None:
+    """Whether it is bare or a string in quotes, as the draft has it; the job file can still say otherwise."""
+    request = {"method": "POST", "path": "/things", "headers": {"Idempotency-Key": text}}
+
+    assert load(document(request=request)).request.idempotent
+    assert not load(document(request={**request, "idempotent": False})).request.idempotent
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -230,6 +239,7 @@ def test_base_url_that_is_none(url: str) -> None:
         ({"wanted": {"a": "{@etag}"}}, "{@etag}"),
         ({"body": {"a": "{@run}"}}, "{@run}"),
         ({"body": {}, "headers": {"X-A": "1", "x-a": "2"}}, "twice"),
+        ({"body": {}, "headers": {"idempotency-key": "{@run}"}}, "the same Idempotency-Key for every item"),
     ],
 )
 def test_what_does_not_go_together_in_a_request(request_: dict[str, Any], words: str) -> None:
