@@ -14,7 +14,6 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from migrator.errors import FolderError, LedgerError
-from migrator.store.files import remove_leftovers_of_the_dead
 from migrator.store.ledger_reader import read_ledger
 from migrator.store.state_folder import RUN_ID, StateFolder
 
@@ -67,7 +66,7 @@ def prune(state: Path, *, keep_last: int | None, older_than_s: float | None, now
         raise ValueError("neither a number of runs nor an age can be negative")
     _refuse_links(state)
     if not dry_run:
-        remove_leftovers_of_the_dead(state)
+        StateFolder(state).remove_leftovers()
         _finish_removals(state)
     removed: list[_Ended] = []
     found, origins = _by_job(state), _origins(state)

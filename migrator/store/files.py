@@ -1,6 +1,7 @@
 """Files and folders that only their owner can read, written whole or not at all."""
 
 import errno
+import glob
 import os
 import secrets
 import stat
@@ -67,10 +68,13 @@ def open_private(path: Path, mode: str) -> IO[bytes]:
 def write_atomically(path: Path) -> Iterator[IO[bytes]]:
     """Write a file whole or not at all: aside, to the disk, then into its place.
 
+    What a process that was killed has left of the same file is deleted.
+
     Raises:
         FolderError: it cannot be written; what was there before is left as it was.
     """
     aside = aside_of(path)
+    remove_leftovers_of_the_dead(path.parent, of=path.name)
     try:
         with open_private(aside, "wb") as file:
             yield file
@@ -97,9 +101,14 @@ def aside_of(path: Path) -> Path:
     return path.with_name(f"{ASIDE}{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
 
 
-def remove_leftovers_of_the_dead(folder: Path) -> None:
-    """Delete what processes that were killed have left of files they were writing; others may be writing there."""
-    for leftover in folder.glob(f"{ASIDE}*"):
+def remove_leftovers_of_the_dead(folder: Path, *, of: str = "") -> None:
+    """Delete what processes that were killed have left of files they were writing; others may be writing there.
+
+    Args:
+        folder: where they were writing.
+        of: the name of the file; without it, of all files.
+    """
+    for leftover in folder.glob(f"{ASIDE}{glob.escape(of)}*"):
         writer = leftover.name.split(".")[-2]
         if not writer.isdecimal() or int(writer) == os.getpid() or not _is_alive(int(writer)):
             leftover.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from migrator.store.item_record import decoded, encoded, record
 from migrator.store.ledger_schema import BUSY_S, SCHEMA_VERSION, explained, is_ledger
 from migrator.store.ledger_upgrade import FIRST_COLUMNS, FIRST_VERSION, decoded_first
 
-__all__ = ["Image", "InFlight", "LedgerReader", "is_begun", "read_ledger"]
+__all__ = ["Image", "InFlight", "LedgerReader", "is_begun", "is_started", "read_ledger"]
 
 SELECT: Final = {
     FIRST_VERSION: f"SELECT {FIRST_COLUMNS}, sequence FROM item WHERE status IS NOT NULL",  # noqa: S608  constants only
@@ -186,6 +186,15 @@ def is_begun(path: Path) -> bool:
             return False
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_S)) as connection:
             return is_ledger(connection, path)
+
+
+def is_started(path: Path) -> bool:
+    """Tell whether a ledger says what its run is; one that is damaged counts, so that the damage is told."""
+    try:
+        with read_ledger(path) as reader:
+            return bool(reader.meta())
+    except LedgerError:
+        return path.stat().st_size > 0
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from migrator.errors import FolderError
 from migrator.options import IfRunning
 from migrator.secret import Fingerprinter, Masker, Secret
 from migrator.store.files import aside_of, open_private, os_error_text, private_folder, remove_leftovers_of_the_dead
+from migrator.store.ledger_reader import is_started
 from migrator.store.lock import is_held, lock_job, silent
 
 __all__ = ["RUN_ID", "StateFolder", "job_name_in_id", "job_of", "new_run_id", "read_key"]
@@ -25,7 +26,7 @@ LONGEST_NAME: Final = 100
 
 NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
-WRITTEN: Final = ("apis", "joins", "locks")
+WRITTEN: Final = ("apis", "joins", "locks", "unfinished")
 """Folders in which files are replaced, whatever run is active."""
 
 RUN_ID: Final = re.compile(r"(?P<job>.+)-(?P<started>\d{8}t\d{6}z)-[0-9a-f]{4}", re.IGNORECASE)
@@ -38,21 +39,29 @@ def read_key(state: Path) -> bytes:
         FolderError: it cannot be read or made.
     """
     path = state / "fingerprint.key"
+    try:
+        if not path.exists():
+            _make_key(path)
+        key = path.read_bytes()
+    except OSError as error:
+        raise FolderError(f"{path}: {os_error_text(error)}") from None
+    if len(key) != KEY_BYTES:
+        raise FolderError(f"{path} is damaged; delete it, and fingerprints will differ from those of earlier runs")
+    return key
+
+
+def _make_key(path: Path) -> None:
     aside = aside_of(path)
     try:
         with open_private(aside, "wb") as file:
             file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
         # A link appears whole and never replaces: of two first runs at once both take the key of the quicker one.
         with suppress(FileExistsError):
             os.link(aside, path)
-        key = path.read_bytes()
-    except OSError as error:
-        raise FolderError(f"{path}: {os_error_text(error)}") from None
     finally:
         aside.unlink(missing_ok=True)
-    if len(key) != KEY_BYTES:
-        raise FolderError(f"{path} is damaged; delete it, and fingerprints will differ from those of earlier runs")
-    return key
 
 
 def new_run_id(job_name: str, utc: float) -> str:
@@ -91,9 +100,13 @@ class StateFolder:
             FolderError: it cannot be made, is a link, or is open to other users.
         """
         found = cls(private_folder(path))
-        for folder in (path, *(path / name for name in WRITTEN)):
-            remove_leftovers_of_the_dead(folder)
+        found.remove_leftovers()
         return found
+
+    def remove_leftovers(self) -> None:
+        """Delete the unfinished files of processes that were killed, but for those in the folders of runs."""
+        for folder in (self.path, *(self.path / name for name in WRITTEN)):
+            remove_leftovers_of_the_dead(folder)
 
     def folder(self, name: str) -> Path:
         """Return a folder in it, which is made with mode 0700.
@@ -163,11 +176,14 @@ class StateFolder:
     def find(self, run: str) -> Path:
         """Return the folder of the run that is named by its id, its folder, or ``last``.
 
+        A run of which the process ended before it had started is not the last one.
+
         Raises:
             FolderError: there is no such run.
         """
-        if run == "last" and (known := self.runs()):
-            return known[-1]
+        started = (place for place in reversed(self.runs()) if is_started(place / "ledger.db"))
+        if run == "last" and (latest := next(started, None)) is not None:
+            return latest
         for path in (self.path / "runs" / run, Path(run)):
             if _is_run(path):
                 return path

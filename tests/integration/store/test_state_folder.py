@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,6 +136,36 @@ def test_leftovers_are_removed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["failed.csv"]
 
 
+def test_leftovers_of_the_dead_are_removed_with_the_next_write(tmp_path: Path) -> None:
+    """A file outside of a run's folder, such as a plan, is tidied up; a living writer keeps its own."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for name in (
+        f".new-plan.json.{dead.pid}.ab",
+        f".new-other.json.{dead.pid}.ab",
+        f".new-plan.json.{os.getppid()}.ab",
+    ):
+        (tmp_path / name).write_text("half")
+
+    with write_atomically(tmp_path / "plan.json") as file:
+        file.write(b"whole")
+
+    left = {f".new-other.json.{dead.pid}.ab", f".new-plan.json.{os.getppid()}.ab", "plan.json"}
+    assert {path.name for path in tmp_path.iterdir()} == left
+
+
+@pytest.mark.parametrize("folder", [".", "apis", "locks", "unfinished"])
+def test_leftovers_of_the_dead_are_removed_from_a_state_folder(tmp_path: Path, folder: str) -> None:
+    """Whatever file was being written when a process was killed, the next command removes what is left of it."""
+    place = tmp_path / "state" / folder
+    private_folder(place)
+    (place / ".new-name.999999999.ab").write_text("half")
+
+    StateFolder.open(tmp_path / "state")
+
+    assert not list(place.glob(".new-*"))
+
+
 def test_key_is_made_once(tmp_path: Path) -> None:
     """The key is private and stays the same; those who ask at once for the first time get the same one."""
     keys: list[bytes] = []
@@ -192,11 +224,14 @@ def test_runs_in_order(state: Path) -> None:
 
 
 def test_find_run(state: Path) -> None:
-    """A run is found by its id, its folder, or as the last one."""
+    """A run is found by its id, its folder, or as the last one that has started."""
     first, last = StateFolder(state).runs()
+    (first / "ledger.db").write_text("no database, but not empty either")
 
     assert StateFolder(state).find(first.name) == first
     assert StateFolder(state).find(str(first)) == first
+    assert StateFolder(state).find("last") == first
+    (last / "ledger.db").write_text("no database either")
     assert StateFolder(state).find("last") == last
 
 
