@@ -20,7 +20,7 @@ from migrator.commands import reconcile as reconciling
 from migrator.commands import status as standing
 from migrator.commands import verify as verifying
 from migrator.commands.report import write_report
-from migrator.commands.retry import find_job, retry_work
+from migrator.commands.retry import find_job, origin_of, retry_work
 from migrator.commands.rollback import RollbackWork
 from migrator.errors import MigratorError
 from migrator.job.job_file import Job
@@ -54,7 +54,7 @@ def report(run: str, **typed: Any) -> None:
 
 async def retry(run: str, *, as_json: bool, **typed: Any) -> int:
     """Send again what did not succeed."""
-    place = _state(typed, "retry").find(run)
+    place = origin_of(_state(typed, "retry").find(run), kind="retry")
     job, source, meta = _origin(place, typed)
     chosen = _options(typed, job.run, job.source, meta, command="retry")
     job = await joined(job, source, chosen)
@@ -65,7 +65,7 @@ async def retry(run: str, *, as_json: bool, **typed: Any) -> int:
 
 async def rollback(run: str, *, as_json: bool, **typed: Any) -> int:
     """Put back what a run changed."""
-    place = _state(typed, "rollback").find(run)
+    place = origin_of(_state(typed, "rollback").find(run), kind="rollback")
     job, _, meta = _origin(place, typed)
     chosen = _options(typed, {}, job.source, meta, command="rollback")
     with calling(chosen) as caller:
