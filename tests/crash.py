@@ -34,10 +34,13 @@ LONGEST_S: Final = 40.0
 FORKS: Final = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["crash_points"])
 SAFE: Final = {"method": "PATCH", "path": "/things/{id}", "body": {"name": "{name}"}}
+MAKES: Final = {"method": "POST", "path": "/things", "body": {"id": "{id}", "name": "{name}"}}
 METHODS: Final[Mapping[str, Mapping[str, Any]]] = {
     "PATCH": SAFE,
+    "PATCH once": SAFE | {"idempotent": False},
     "PUT": SAFE | {"method": "PUT"},
-    "POST": {"method": "POST", "path": "/things", "body": {"id": "{id}", "name": "{name}"}, "idempotent": False},
+    "POST": MAKES | {"idempotent": False},
+    "POST with a key": MAKES | {"headers": {"Idempotency-Key": '"{@run}-{@item}"'}},
 }
 OPTIONS: Final[Mapping[str, Sequence[str]]] = {
     "keep-before": ["--keep-before"],
@@ -59,6 +62,8 @@ class Scenario:
         method: of the job's request.
         before: commands that make the state from which the command starts.
         check: says what is wrong afterwards.
+        refused: keys that the server refuses during `before`.
+        broken: keys whose writes it answers with an error during `before`, though it has made them.
     """
 
     name: str
@@ -66,6 +71,8 @@ class Scenario:
     method: str = "PATCH"
     before: Sequence[Sequence[str]] = ()
     check: "Callable[[Bench, Scenario], Iterator[str]] | None" = None
+    refused: Sequence[str] = ()
+    broken: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -91,12 +98,12 @@ class Bench:
         shutil.rmtree(self.work, ignore_errors=True)
         shutil.rmtree(self.start, ignore_errors=True)
         self.work.mkdir(parents=True)
-        self._ask(f"/witness/reset?things={0 if scenario.method == 'POST' else ITEMS}", b"")
+        self._ask(f"/witness/reset?things={0 if 'POST' in scenario.method else ITEMS}", b"")
         api = {
             "base_url": self.url,
             "auth": {"type": "none"},
             "read": True,
-            "collection": {"path": "/things", "items": "data", "item": "/things/{id}"},
+            "collection": {"path": "/things", "items": "data", "item": "/things/{id}", "columns": ["id", "name"]},
         }
         job = {
             "name": "crash",
@@ -110,8 +117,10 @@ class Bench:
         (self.work / "job.json").write_text(json.dumps(job))
         rows = [f"t-{number},new {number}" for number in range(1, ITEMS + 1)]
         (self.work / "items.csv").write_text("\n".join(["id,name", *rows, ""]))
+        self.refuse(scenario.refused, broken=scenario.broken)
         for command in scenario.before:
             self.run(command)
+        self.refuse(())
         shutil.copytree(self.work, self.start)
 
     def rewind(self) -> None:
@@ -145,9 +154,9 @@ class Bench:
         found: dict[str, Any] = json.loads(self._ask("/witness"))
         return found
 
-    def refuse(self, keys: Iterable[str]) -> None:
-        """Let the server refuse writes to these keys, and to no others."""
-        self._ask("/witness/refuse", json.dumps(sorted(keys)).encode())
+    def refuse(self, keys: Iterable[str], *, broken: Iterable[str] = ()) -> None:
+        """Let the server refuse writes to these keys, and answer writes to others with an error after making them."""
+        self._ask("/witness/refuse", json.dumps({"refused": sorted(keys), "broken": sorted(broken)}).encode())
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Set the server's state."""
@@ -207,10 +216,12 @@ def check_run(bench: Bench, scenario: Scenario) -> Iterator[str]:
         held = seen["things"].get(key, {}).get("name") == f"new {key.removeprefix('t-')}"
         if record["status"] in {"succeeded", "unchanged"} and not held:
             yield f"{key} is {record['status']}, and the server does not hold it"
+        if record["status"] == "in_doubt" and scenario.method != "POST":
+            yield f"{key} is in doubt, though it is safe to send again"
         if record["status"] == "failed":
             yield f"{key} failed: {record['error']}"
     doubled = {key: count for key, count in seen["writes"].items() if count > 1}
-    allowed = 0 if scenario.method == "POST" else SLOTS
+    allowed = 0 if "POST" in scenario.method else SLOTS
     if len(doubled) > allowed or any(count > 2 for count in doubled.values()):
         yield f"written more than once: {doubled}"
     yield from check_views(run)
@@ -244,6 +255,18 @@ def check_rollback(bench: Bench, _: Scenario) -> Iterator[str]:
             yield f"{key} was not put back: {thing}"
 
 
+def check_retry(bench: Bench, scenario: Scenario) -> Iterator[str]:
+    """Yield what is wrong with the items that were sent again."""
+    run = next(run for run in reversed(bench.runs()) if bench.meta(run).get("kind") == "retry")
+    ends = [(record["key"], record["status"]) for record in lines(run / "results.jsonl")]
+    if sorted(ends) != [(key, "succeeded") for key in scenario.refused]:
+        yield f"the retry has {ends}"
+    old = [key for key, thing in bench.seen()["things"].items() if thing["name"] != f"new {key.removeprefix('t-')}"]
+    if old:
+        yield f"{old} were not written"
+    yield from check_views(run)
+
+
 def check_report(bench: Bench, _: Scenario) -> Iterator[str]:
     """Yield which views are missing."""
     yield from check_views(bench.runs()[-1])
@@ -261,6 +284,8 @@ def check_export(bench: Bench, _: Scenario) -> Iterator[str]:
     rows = (bench.work / "out.csv").read_text().splitlines()
     if len(rows) != ITEMS + 1 or len(set(rows)) != ITEMS + 1:
         yield f"out.csv has {len(rows)} lines"
+    if leftovers := [path.name for path in bench.work.rglob(".new-*")]:
+        yield f"left behind: {leftovers}"
 
 
 RUN: Final = ("run", "job.json", "--yes", "--progress", "none", "--concurrency", str(SLOTS), "--max-outage", "5s")
@@ -270,7 +295,8 @@ def scenarios() -> Iterator[Scenario]:
     """Yield every scenario: methods, options, pairs of options, and the other commands."""
     plan = ["plan", "job.json", "--out", "plan.json"]
     for method in METHODS:
-        yield Scenario(f"run {method}", RUN, method)
+        if method != "PATCH once":
+            yield Scenario(f"run {method}", RUN, method)
     for count in (1, 2):
         for names in combinations(OPTIONS, count):
             options = [word for name in names for word in OPTIONS[name]]
@@ -278,6 +304,8 @@ def scenarios() -> Iterator[Scenario]:
             yield Scenario(f"run PATCH, {' and '.join(names)}", [*RUN, *options], "PATCH", before)
     keeping = [*RUN, "--keep-before"]
     yield Scenario("rollback", ["rollback", "last", "--yes"], "PATCH", [keeping], check_rollback)
+    yield Scenario("retry", ["retry", "last", "--yes"], "PATCH", [RUN], check_retry, refused=("t-2", "t-4"))
+    yield Scenario("reconcile", ["reconcile", "last"], "PATCH once", [RUN], broken=("t-3", "t-5"))
     yield Scenario("report", ["report", "last"], "PATCH", [RUN], check_report)
     yield Scenario("prune", ["prune", "--keep-last", "1"], "PATCH", [RUN, [*RUN, "--fresh"]], check_prune)
     yield Scenario("export", ["export", "job.json", "--out", "out.csv"], "PATCH", [], check_export)

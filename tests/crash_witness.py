@@ -1,7 +1,7 @@
 """A server that remembers what it was sent: the witness of the crash tests.
 
-`/things/N` takes GET, PATCH and PUT; POST to `/things` makes one. `/witness` tells the state and how often each thing
-was written; `/notice/...` counts notices.
+`/things/N` takes GET, PATCH and PUT; POST to `/things` makes one, and only one for an Idempotency-Key. `/witness` tells
+the state and how often each thing was written; `/notice/...` counts notices.
 """
 
 import asyncio
@@ -23,6 +23,8 @@ class _Witness:
         self.writes: Counter[str] = Counter()
         self.notices: Counter[str] = Counter()
         self.refused: set[str] = set()
+        self.broken: set[str] = set()
+        self.made: dict[str | None, Any] = {}
         self.held: dict[str, list[str]] = {key: [thing["name"]] for key, thing in self.things.items()}
 
     @staticmethod
@@ -46,8 +48,9 @@ class _Witness:
         )
 
     async def refuse(self, request: web.Request) -> web.Response:
-        """Refuse every write to these keys from now on, and no other."""
-        self.refused = set(await request.json())
+        """Refuse every write to some keys from now on, answer those to others with an error, and no others."""
+        keys = await request.json()
+        self.refused, self.broken = set(keys["refused"]), set(keys["broken"])
         return web.json_response({})
 
     async def notice(self, request: web.Request) -> web.Response:
@@ -69,15 +72,19 @@ class _Witness:
         known = self.things[key] if request.method == "PATCH" else {"id": key, "owner": self.things[key]["owner"]}
         self.things[key] = known | body
         self.held[key].append(self.things[key]["name"])
-        return web.json_response(self.things[key])
+        return web.json_response(self.things[key], status=500 if key in self.broken else 200)
 
     async def make(self, request: web.Request) -> web.Response:
         body = await request.json()
         if body["id"] in self.refused:
             return web.json_response({"error": "refused"}, status=422)
+        key = request.headers.get("Idempotency-Key")
+        if key is not None and key in self.made:
+            return web.json_response(self.made[key], status=201)
         self.writes[body["id"]] += 1
         self.things.setdefault(body["id"], {}).update(body)
         self.held.setdefault(body["id"], []).append(body["name"])
+        self.made[key] = body
         return web.json_response(body, status=201)
 
 
