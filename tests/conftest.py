@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
+import forked
 import pytest
 from hypothesis import HealthCheck, settings
 from sandboxes import KEY, SECRET, SandboxProcess, StartSandbox, sandbox_process
@@ -18,6 +20,12 @@ from sandboxes import KEY, SECRET, SandboxProcess, StartSandbox, sandbox_process
 # and `make model` are for.
 settings.register_profile("gate", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("gate")
+
+
+def pytest_unconfigure() -> None:
+    """End the server that processes are forked from."""
+    forked.stop()
+
 
 CREDENTIALS = {"CONFLUENT_CLOUD_API_KEY": KEY, "CONFLUENT_CLOUD_API_SECRET": SECRET}
 MIGRATOR = [sys.executable, "-m", "migrator"]
@@ -75,19 +83,18 @@ class Workplace:
             text=True,
         )
 
-    def run(self, *arguments: str, stdin: str | None = None, env: dict[str, str] | None = None) -> Finished:
+    def run(self, *arguments: str, stdin: str = "", env: dict[str, str] | None = None) -> Finished:
         """Run a command to its end."""
-        done = subprocess.run(
-            [*MIGRATOR, *arguments],
-            cwd=self.folder,
-            env=self.env if env is None else env,
-            input=stdin if stdin is not None else "",
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=50,
-        )
-        return Finished(done.returncode, done.stdout, done.stderr)
+        with TemporaryFile("w+") as given, TemporaryFile() as out, TemporaryFile() as err:
+            given.write(stdin)
+            given.seek(0)
+            streams = (given.fileno(), out.fileno(), err.fileno())
+            code = forked.start(
+                arguments, folder=self.folder, env=self.env if env is None else env, streams=streams
+            ).wait()
+            out.seek(0)
+            err.seek(0)
+            return Finished(code, out.read().decode(), err.read().decode())
 
     def write_job(self, rows: int, **changes: Any) -> str:
         """Write a job of so many rows and its items, and return its name."""

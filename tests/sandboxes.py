@@ -4,22 +4,20 @@ They are forked from a server that has imported everything already, since there 
 """
 
 import json
-import multiprocessing
 import os
-import sys
+import signal
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from typing import Any, Final
+from pathlib import Path
+from typing import Any
+
+import forked
 
 __all__ = ["KEY", "SECRET", "SandboxProcess", "StartSandbox", "sandbox_process"]
 
 KEY, SECRET = "TESTKEY", "s3cr3t-of-the-test-key"
-
-FORKS: Final = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["migrator.cli.main", "migrator.sandbox.app"])
 
 
 @dataclass(frozen=True)
@@ -47,26 +45,14 @@ StartSandbox = Callable[..., AbstractContextManager[SandboxProcess]]
 @contextmanager
 def sandbox_process(*options: str) -> Iterator[SandboxProcess]:
     """Start a sandbox and stop it on leaving."""
-    reading, writing = FORKS.Pipe(duplex=False)
+    reading, writing = os.pipe()
     arguments = ["sandbox", "--api-key", KEY, "--api-secret", SECRET, *options]
-    process = FORKS.Process(target=_serve, args=(arguments, writing), daemon=True)
-    process.start()
-    writing.close()
-    try:
-        with os.fdopen(os.dup(reading.fileno())) as said:
-            line = said.readline()
-        reading.close()
-        yield SandboxProcess(line.removeprefix("listening on ").strip())
-    finally:
-        process.terminate()
-        process.join()
-        process.close()
-
-
-def _serve(arguments: list[str], writing: Connection) -> None:
-    """Be the command, with a pipe for its standard output."""
-    from migrator.cli.main import cli
-
-    sys.stdout = os.fdopen(os.dup(writing.fileno()), "w")
-    writing.close()
-    cli.main(arguments)
+    process = forked.start(arguments, folder=Path.cwd(), env=os.environ, streams=(reading, writing, 2))
+    os.close(writing)
+    with os.fdopen(reading) as said:
+        line = said.readline()
+        try:
+            yield SandboxProcess(line.removeprefix("listening on ").strip())
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait()

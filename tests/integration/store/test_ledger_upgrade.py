@@ -35,6 +35,8 @@ def connection(path: Path) -> Iterator[sqlite3.Connection]:
 def test_nothing_is_lost(path: Path, connection: sqlite3.Connection) -> None:
     """Results, their order, what was in flight and the facts of the run are what they were."""
     connection.execute("INSERT INTO item (item, key, attempt, begun_ms) VALUES (900, 'i-00900', 2, 7)")
+    error = '{"kind":"conflict","status":409,"message":"the server answered 409"}'
+    connection.execute("UPDATE item SET status = 'failed', error = ? WHERE item = 1", [error])
     with read_ledger(path) as reader:
         before = (list(reader.rows_as_finished()), reader.in_flight(), dict(reader.meta()), reader.counts())
     assert before[0], "the sample has results"
@@ -46,6 +48,8 @@ def test_nothing_is_lost(path: Path, connection: sqlite3.Connection) -> None:
     assert after == before
     assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert not connection.in_transaction
+    assert "item_1" not in str(list(connection.iterdump()))
 
 
 def test_records_are_those_of_the_results_file(connection: sqlite3.Connection) -> None:
