@@ -11,18 +11,17 @@ import msgspec
 
 from migrator.cli.display.printing import as_document, ended, say
 from migrator.cli.display.terminal import calling, coloured, note
-from migrator.cli.job_input import allowed, checked, find_job, open_items, refuse_invalid
+from migrator.cli.job_input import allowed, load
 from migrator.commands import export as exporting
 from migrator.commands import init as initialising
-from migrator.commands import plan as planning
-from migrator.commands.run import JobWork
+from migrator.commands.face import Options
+from migrator.commands.plan import plain, plan_text
+from migrator.commands.ready import check_items, open_job, refuse_invalid
 from migrator.job import source
 from migrator.job.problems import JobError
 from migrator.job.profile.api_profile import job_schema
 from migrator.options import resolve
 from migrator.report.refusal import refusals_told, tell_of_job_error
-from migrator.run.join import joined
-from migrator.run.migrate import migrate
 from migrator.store.plan_file import write_plan
 
 __all__ = ["check", "export", "init", "plan", "run", "schema"]
@@ -31,31 +30,27 @@ __all__ = ["check", "export", "init", "plan", "run", "schema"]
 async def run(job: str, items: str | None, template: str | None, *, as_json: bool, **typed: Any) -> int:
     """Check every row, then send."""
     try:
-        found = find_job(job, items, template, typed)
+        found = load(job, items, template, typed)
     except JobError as error:
         await tell_of_job_error(error, allow_commands=allowed(typed).commands, tell=note)
         raise
-    chosen = resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source)
-    async with refusals_told(found, chosen, tell=note):
-        origin = open_items(found, job, items, template, encoding=chosen.encoding)
-        found = await joined(found, origin, chosen)
-        server = chosen.base_url or found.api.base_url
-        verdict = checked(found, origin, chosen, server=server, quiet=chosen.quiet)
-        refuse_invalid(verdict, origin, strict=chosen.strict)
-        work = JobWork(found, origin, verdict, chosen)
-        for warning in work.warnings():
-            note(warning)
+    chosen = Options.with_environment(typed, os.environ).resolved(found)
+    async with (
+        refusals_told(found, chosen, tell=note),
+        open_job(found, chosen, stdin=sys.stdin.buffer, tell=note) as ready,
+    ):
         with calling(chosen, found.notify) as caller:
-            ending = await migrate(work, chosen, caller)
+            ending = await ready.migrate(caller)
     return ended(ending, chosen, as_json=as_json)
 
 
 def check(job: str, items: str | None, template: str | None, *, as_json: bool, **typed: Any) -> None:
     """Check every row."""
-    found = find_job(job, items, template, typed)
-    chosen = resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source, command="check")
-    origin = open_items(found, job, items, template, encoding=chosen.encoding)
-    verdict = checked(found, origin, chosen)
+    found = load(job, items, template, typed)
+    chosen = Options.with_environment(typed, os.environ).resolved(found, command="check")
+    name, verdict = check_items(found, chosen, stdin=sys.stdin.buffer)
+    for warning in verdict.warnings:
+        note(f"{name}: warning: {warning}")
     if as_json:
         problems = [
             {"file": p.file, "line": p.line, "column": p.column, "field": p.field, "message": p.message, "rows": p.rows}
@@ -69,8 +64,8 @@ def check(job: str, items: str | None, template: str | None, *, as_json: bool, *
         }
         say(msgspec.json.encode(document).decode())
     elif not verdict.problem_count:
-        say(f"{origin.name}: {verdict.items} items, no problems")
-    refuse_invalid(verdict, origin, strict=chosen.strict)
+        say(f"{name}: {verdict.items} items, no problems")
+    refuse_invalid(found, verdict, name, strict=chosen.strict)
 
 
 async def plan(
@@ -84,22 +79,13 @@ async def plan(
     **typed: Any,
 ) -> int:
     """Show what would change."""
-    found = find_job(job, items, template, typed)
-    chosen = resolve(command_line=typed, env=os.environ, job_run=found.run, source=found.source, command="plan")
-    origin = open_items(found, job, items, template, encoding=chosen.encoding)
-    found = await joined(found, origin, chosen)
-    verdict = checked(found, origin, chosen, server=chosen.base_url or found.api.base_url)
-    refuse_invalid(verdict, origin, strict=chosen.strict)
-    for warning in JobWork(found, origin, verdict, chosen).warnings() if chosen.terraform else ():
-        note(warning)
-    made = await planning.make_plan(found, origin, verdict, chosen, tell=note)
+    found = load(job, items, template, typed)
+    chosen = Options.with_environment(typed, os.environ).resolved(found, command="plan")
+    async with open_job(found, chosen, stdin=sys.stdin.buffer, tell=note) as ready:
+        made = await ready.plan(tell=note)
     if out is not None:
         write_plan(Path(out), made)
-    say(
-        as_document(made)
-        if as_json
-        else planning.plan_text(made, styled=coloured if sys.stdout.isatty() else planning.plain)
-    )
+    say(as_document(made) if as_json else plan_text(made, styled=coloured if sys.stdout.isatty() else plain))
     unreadable = made.counts["change"] + made.counts["unchanged"] < len(made.items)
     return 1 if unreadable else 2 if detailed_exitcode and made.counts["change"] else 0
 

@@ -115,7 +115,11 @@ def _message(error: Exception) -> int:
     if isinstance(error, JobError):
         for problem in error.problems:
             click.echo(str(problem), err=True)
-        files, count = {problem.file for problem in error.problems}, len(error.problems)
+        if more := error.count - sum(problem.rows for problem in error.problems):
+            click.echo(f"… and {more:,} more", err=True)
+        if error.hint:
+            click.echo(error.hint, err=True)
+        files, count = {problem.file for problem in error.problems}, error.count
         where = f"{files.pop()}: " if len(files) == 1 else ""
         click.echo(f"migrator: {where}{count} problem{'s' if count != 1 else ''}; nothing was sent", err=True)
         return EXIT_USAGE

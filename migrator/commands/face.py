@@ -6,30 +6,24 @@ and outside the main thread.
 
 import io
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Self
 
 import anyio.lowlevel
-import anyio.to_thread
 
-from migrator.commands.plan import make_plan
-from migrator.commands.run import JobWork
-from migrator.errors import MigratorError, OptionError
-from migrator.job import check as checking
+from migrator.commands.ready import check_items, open_job
+from migrator.errors import OptionError
+from migrator.job.check import Verdict
 from migrator.job.job_file import Job
-from migrator.job.problems import JobError
 from migrator.job.profile.variables import Allowed
-from migrator.job.source import Source, find_job, open_items
+from migrator.job.source import find_job
 from migrator.options import OPTIONS, RunOptions, resolve
 from migrator.report.observer import Observer
 from migrator.results import Exit, ItemResult, Status, StopKind, StopReason
-from migrator.run.join import joined
 from migrator.run.migrate import Caller, Confirmation, silent
-from migrator.run.migrate import migrate as run_work
 from migrator.run.stopper import Stopper
 from migrator.store.ledger_reader import read_ledger
 from migrator.store.plan_file import Plan
@@ -50,6 +44,8 @@ class Options:
         OptionError: there is no such option.
     """
 
+    _env: Mapping[str, str] = NO_VARIABLES
+
     def __init__(self, **given: str | float | bool | None) -> None:
         unknown = sorted(given.keys() - OPTIONS.keys())
         if unknown:
@@ -58,13 +54,20 @@ class Options:
             name: value if value is None or isinstance(value, bool) else str(value) for name, value in given.items()
         }
 
+    @classmethod
+    def with_environment(cls, given: Mapping[str, str | bool | None], env: Mapping[str, str]) -> Self:
+        """Return options as the command line has them: what is not given is taken from ``MIGRATOR_*``."""
+        options = cls(**{name: value for name, value in given.items() if name in OPTIONS})
+        options._env = env
+        return options
+
     def resolved(self, job: Job, *, command: str = "run") -> RunOptions:
         """Return all options for a job.
 
         Raises:
             OptionError: a value is not allowed.
         """
-        return resolve(command_line=self._given, env={}, job_run=job.run, source=job.source, command=command)
+        return resolve(command_line=self._given, env=self._env, job_run=job.run, source=job.source, command=command)
 
     def __repr__(self) -> str:
         return f"Options({', '.join(f'{name}={value!r}' for name, value in self._given.items())})"
@@ -110,6 +113,9 @@ def load_job(
     template: str | None = None,
     env: Mapping[str, str] = NO_VARIABLES,
     allow_commands: bool = False,
+    allow_env: Collection[str] | None = None,
+    allow_files: Sequence[str] = (),
+    credentials: bool = True,
 ) -> Job:
     """Return the job that a job file or an items file names.
 
@@ -119,6 +125,9 @@ def load_job(
         template: the job file that goes with an items file; the built-in one where it is left out.
         env: the variables that ``${NAME}`` in the job file means, such as `os.environ`.
         allow_commands: whether the job file may run commands.
+        allow_env: variables of `env` that the job file may read besides its profile's; None for all.
+        allow_files: files that it may read outside its own folder.
+        credentials: whether variables, files and commands are read; without them a job can be checked, not sent.
 
     Raises:
         JobError: the job file is not valid; `problems` has every problem.
@@ -128,24 +137,24 @@ def load_job(
         job = migrator.load_job("rotate.json", env=os.environ)
     """
     named = None if items is None else str(items)
-    job = find_job(str(path), items=named, template=template, env=env, allowed=Allowed(commands=allow_commands))
+    allowed = Allowed(
+        commands=allow_commands, env=None if allow_env is None else frozenset(allow_env), files=tuple(allow_files)
+    )
+    job = find_job(str(path), items=named, template=template, env=env, allowed=allowed, credentials=credentials)
     arguments = {"job": str(path), "items": named, "template": template}
     return replace(job, arguments={name: text for name, text in arguments.items() if text is not None})
 
 
-def check(job: Job) -> checking.Verdict:
+def check(job: Job) -> Verdict:
     """Check every item of a job; nothing is sent.
 
     Returns:
-        How many `items` there are, and the first hundred `problems`.
+        How many `items` there are, the first hundred `problems`, and `warnings`.
 
     Raises:
         MigratorError: the items cannot be read.
     """
-    options = Options().resolved(job, command="check")
-    source = _open(job, options)
-    with source.stream:
-        return _check(job, source, options)
+    return check_items(job, Options().resolved(job, command="check"), stdin=io.BytesIO())[1]
 
 
 async def plan(job: Job, options: Options | None = None) -> Plan:
@@ -156,8 +165,8 @@ async def plan(job: Job, options: Options | None = None) -> Plan:
         MigratorError: nothing can be read.
     """
     chosen = (options or Options()).resolved(job, command="plan")
-    async with _ready(job, chosen) as (ready, source, verdict):
-        return await make_plan(ready, source, verdict, chosen, tell=silent)
+    async with open_job(job, chosen, stdin=io.BytesIO(), tell=silent) as ready:
+        return await ready.plan(tell=silent)
 
 
 async def migrate(
@@ -186,8 +195,8 @@ async def migrate(
     """
     chosen = (options or Options()).resolved(job)
     caller = Caller(confirm=confirm, stopper=stopper or Stopper(), observers=observers)
-    async with _ready(job, chosen) as (ready, source, verdict):
-        ending = await run_work(JobWork(ready, source, verdict, chosen), chosen, caller)
+    async with open_job(job, chosen, stdin=io.BytesIO(), tell=silent) as ready:
+        ending = await ready.migrate(caller)
     summary = ending.summary
     if summary is None:
         return Result(exit_code=ending.exit_code, counts=Counter(), pending=0, stopped=None, folder=None)
@@ -198,36 +207,4 @@ async def migrate(
         pending=summary["pending"],
         stopped=None if stopped is None else StopReason(StopKind(stopped["reason"]), stopped["message"]),
         folder=Path(summary["folder"]),
-    )
-
-
-@asynccontextmanager
-async def _ready(job: Job, options: RunOptions) -> AsyncIterator[tuple[Job, Source, checking.Verdict]]:
-    """Open the items of a job and check them, outside the event loop; close them on leaving."""
-    source = _open(job, options)
-    with source.stream:
-        ready = await joined(job, source, options)
-        verdict = await anyio.to_thread.run_sync(_check, ready, source, options)
-        if verdict.problem_count:
-            raise JobError(verdict.problems)
-        yield ready, source, verdict
-
-
-def _open(job: Job, options: RunOptions) -> Source:
-    named = job.arguments
-    if "job" not in named:
-        raise MigratorError("the job was not made by load_job, so that its items are not known")
-    return open_items(
-        job,
-        named["job"],
-        items=named.get("items"),
-        template=named.get("template"),
-        stdin=io.BytesIO(),
-        encoding=options.encoding,
-    )
-
-
-def _check(job: Job, source: Source, options: RunOptions) -> checking.Verdict:
-    return checking.check(
-        source.rewound(), form=source.form, job=job, name=source.name, limit=options.limit, only=options.only
     )

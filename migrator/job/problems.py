@@ -33,6 +33,9 @@ __all__ = [
 URI: Final = r"^[hH][tT][tT][pP][sS]?://[^\s/?#\"'<>\\^`{|}@]+(?:[/?#][^\s\"<>\\^`{|}]*)?$"
 """An absolute http or https URL without blanks and quotes; nothing is normalised, since the text itself is sent."""
 
+TOLD: Final = 10
+"""Problems that the text of an error names; a notice shows it."""
+
 HINTED: Final = 20
 HINT: Final = "; did you mean "
 UNKNOWN: Final = "is not known"
@@ -268,18 +271,29 @@ def _entry(text: str, position: int, index: int) -> int | None:
 
 
 class JobError(MigratorError):
-    """A job file is not valid.
+    """A job file, or one of its items, is not valid.
 
     Attributes:
-        problems: everything that is wrong with it, in the order of the file.
+        problems: everything that is wrong with it, in the order of the file; of items, the first hundred.
+        count: all of them, each row counted.
+        hint: what may help; empty for nothing.
         name: the job's, where it could be read.
         notify: the targets of notices that nothing is wrong with, so that they can be told of the rest.
     """
 
     def __init__(
-        self, problems: tuple[Problem, ...], *, name: str = "", notify: tuple[Mapping[str, Any], ...] = ()
+        self,
+        problems: tuple[Problem, ...],
+        *,
+        count: int | None = None,
+        hint: str = "",
+        name: str = "",
+        notify: tuple[Mapping[str, Any], ...] = (),
     ) -> None:
-        super().__init__("; ".join(str(problem) for problem in problems))
         self.problems = problems
+        self.count = len(problems) if count is None else count
+        more = f"; and {self.count - TOLD} more" if self.count > TOLD else ""
+        super().__init__("; ".join(str(problem) for problem in problems[:TOLD]) + more)
+        self.hint = hint
         self.name = name
         self.notify = notify

@@ -425,7 +425,7 @@ def notices(heard: Path) -> Iterator[str]:
         (
             "items.csv",
             "id,webhook_url\ni-1,https://hooks.slack.example/new-secret\ni-1,https://hooks.slack.example/new-secret\n",
-            "items.csv: 1 problem; nothing was sent",
+            "items.csv:3: id: is already the key of line 2",
         ),
         ("gone.csv", "", "gone.csv: No such file or directory"),
     ],
