@@ -61,7 +61,7 @@ async def reconcile(place: Path, job: Job, source: Source, meta: Mapping[str, st
     verdict = check_again(place, job, source, meta)
     base_url = safe_base_url(job.api, replace(options, base_url=options.base_url or meta["base_url"]))
     vault = Vault(read_passphrase(options), salt=bytes.fromhex(meta["salt"])) if locked else None
-    state = StateFolder(Path(options.state))
+    state = StateFolder.open(Path(options.state))
     masker = state.masker(job.api.credentials())
     template = Template.compile(job, base_url=base_url)
     requests = requests_of(source, job, template, total=verdict.items, only=doubtful)
