@@ -16,6 +16,7 @@ def summary(**changes: Any) -> Summary:
         "started": "2026-11-23T12:00:00.000Z",
         "finished": "2026-11-23T12:01:30.500Z",
         "elapsed_s": 90.5,
+        "time_s": {"starting": 0.1, "sending": 77.9, "quota used up": 12.5},
         "invocations": 1,
         "items": 100,
         "pending": 0,

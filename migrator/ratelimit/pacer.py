@@ -292,7 +292,7 @@ class Pacer:
         if now < self._held_until:
             return "the server is down"
         if now < self._blocked_until:
-            return "the server asked to wait" if self._requests else "quota used up"
+            return "the server asked to wait" if self._refused else "quota used up"
         if self._silent and self.delay(now) > 0.0:
             return "slow start"
         if self._probing:

@@ -25,7 +25,7 @@ from migrator.ratelimit.model import PacerMemory, PacerSettings, PacerStatistics
 from migrator.ratelimit.pacer import NO_RESET_S, Pacer
 from migrator.ratelimit.shared.model import SharedKey, SharedQuota
 
-__all__ = ["Permit", "Throttle", "ThrottleStatistics"]
+__all__ = ["PAUSED", "SLOTS", "Permit", "Throttle", "ThrottleStatistics"]
 
 RAMP: Final = 2.0
 """The limiter's rate in pace `fast`, over what the slots can do (slots / latency): a window opens as a ramp, and that
@@ -33,6 +33,10 @@ costs no time, since the slots are slower."""
 
 EVEN_PACE: Final = "even pace"
 """Why a request waits at the aiolimiter."""
+
+PAUSED: Final = "paused"
+SLOTS: Final = "slots"
+"""Why a request waits that the pacer would let go: others are in flight."""
 
 SHARED_USED_UP: Final = "quota used up by several runs"
 
@@ -59,7 +63,7 @@ class ThrottleStatistics:
         refused: refusals for the rate limit.
         salvos: the same, those in flight together counted once.
         rate: requests per second sent evenly; None for as fast as the budget allows.
-        waiting_for: why nothing goes now.
+        waiting_for: why a request that is ready does not go now; None where none is ready.
         waited_s: seconds in which requests were ready and none could go, by reason.
         limiter_share: the share of that time that was waited at the aiolimiter; None where nothing was waited for.
     """
@@ -228,10 +232,20 @@ class Throttle:
             refused=sum(one.refused for one in each),
             salvos=sum(one.salvos for one in each),
             rate=tightest.rate if tightest else None,
-            waiting_for="paused" if self._paused else tightest.waiting_for if tightest else None,
+            waiting_for=self._waiting_for(now),
             waited_s=dict(self._waited_s),
             limiter_share=self._waited_s.get(EVEN_PACE, 0.0) / waited_s if waited_s else None,
         )
+
+    def _waiting_for(self, now: float) -> str | None:
+        if self._paused:
+            return PAUSED
+        waiting = [queue.pacer.statistics(now) for queue in self._queues.values() if queue.head() is not None]
+        if not waiting:
+            return None
+        if self._in_flight >= self._concurrency.level:
+            return SLOTS
+        return min(waiting, key=_left).waiting_for or EVEN_PACE
 
     def eta_s(self, pending: int, *, rate: float | None = None) -> float | None:
         """Return the seconds until `pending` more requests are through, as far as can be told.

@@ -8,6 +8,7 @@ from typing import Any
 from migrator.messages import Answer, Request
 from migrator.ratelimit.throttle import ThrottleStatistics
 from migrator.report.summary import Summary
+from migrator.report.time_use import STARTS, Reason
 from migrator.results import Status, StopReason
 
 __all__ = ["Observer", "RunStatistics"]
@@ -24,8 +25,10 @@ class RunStatistics:
         elapsed_s: seconds since this invocation started.
         rate: items finished per second, over the last 200.
         eta_s: seconds until the run is finished, as far as that can be told.
-        throttle: what the throttle does and why it waits.
+        throttle: what the throttle does.
         stopping: why the run is being stopped; None while it is not.
+        down: whether the server is taken for down.
+        reason: what it does at this moment, or waits for.
         question: what the person at the terminal is asked.
     """
 
@@ -37,7 +40,14 @@ class RunStatistics:
     eta_s: float | None
     throttle: ThrottleStatistics
     stopping: StopReason | None
+    down: bool = False
+    reason: Reason = STARTS
     question: str | None = None
+
+    @property
+    def waiting_for(self) -> str | None:
+        """What it waits for, in words; None while it goes on."""
+        return self.reason.text if self.reason.is_wait else None
 
     @property
     def finished(self) -> int:

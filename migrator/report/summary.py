@@ -35,6 +35,8 @@ FILES: Final = (
     "retired.csv",
 )
 
+SHORTEST_SHOWN_S: Final = 0.05
+
 SCHEMA_VERSION: Final = 1
 """Of `summary.json`."""
 
@@ -76,6 +78,7 @@ class Summary(TypedDict):
     started: str
     finished: str
     elapsed_s: float
+    time_s: Mapping[str, float]
     invocations: int
     items: int
     pending: int
@@ -102,6 +105,7 @@ class LastInvocation(msgspec.Struct, kw_only=True, frozen=True):
         quota: what the throttle saw and did.
         stopped: why it stopped before its end.
         note: what else is worth knowing, for the next step.
+        time_s: the seconds of its time by what it did or waited for; each moment counts once.
     """
 
     number: int
@@ -112,6 +116,7 @@ class LastInvocation(msgspec.Struct, kw_only=True, frozen=True):
     quota: QuotaUse
     stopped: StopReason | None = None
     note: str | None = None
+    time_s: Mapping[str, float] = {}
 
 
 META_NAME: Final = "last_invocation"
@@ -177,6 +182,7 @@ def summarise(ledger: LedgerReader, folder: Path, *, meta: Mapping[str, str] | N
         started=timestamp(last.started_ms),
         finished=timestamp(last.finished_ms),
         elapsed_s=elapsed_s,
+        time_s=last.time_s,
         invocations=last.number,
         items=items,
         pending=pending,
@@ -244,7 +250,7 @@ def summary_text(summary: Summary) -> str:
     pending = f", {summary['pending']} to do" if summary["pending"] else ""
     lines = [
         f"{summary['job']} on {summary['server']}: {counts or 'nothing done'}{pending}; {summary['items']} total",
-        f"  took     {summary['elapsed_s']:.1f} s ({summary['throughput_per_s']:.1f}/s)",
+        f"  took     {summary['elapsed_s']:.1f} s ({summary['throughput_per_s']:.1f}/s){_time_text(summary['time_s'])}",
     ]
     if summary["errors"]:
         causes = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in summary["errors"].items())
@@ -262,5 +268,11 @@ def _quota_text(quota: QuotaUse) -> str:
     left = "" if quota["remaining"] is None else f", {quota['remaining']} left"
     announced = "none announced" if quota["limit"] is None else f"{quota['limit']}{left}"
     refusals = f"{quota['refused']} refusal{'s' if quota['refused'] != 1 else ''} (429)"
-    waits = ", ".join(f"{seconds:.1f} s for {reason}" for reason, seconds in quota["waited_s"].items())
-    return f"{announced}; {refusals}" + (f"; waited {waits}" if waits else "")
+    return f"{announced}; {refusals}"
+
+
+def _time_text(time_s: Mapping[str, float]) -> str:
+    """Return where the time went, the longest part first, without what is shorter than it is shown."""
+    parts = sorted(time_s.items(), key=lambda one: -one[1])
+    shown = ", ".join(f"{reason} {seconds:.1f} s" for reason, seconds in parts if seconds >= SHORTEST_SHOWN_S)
+    return f": {shown}" if shown else ""

@@ -7,7 +7,7 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -39,13 +39,15 @@ class _Refused(Exception):  # noqa: N818  it never leaves this module
     """A command that cannot be carried out; the text says why."""
 
 
-async def serve(place: Path, run: Engine, throttle: Controls, journal: Journal) -> None:
+async def serve(
+    place: Path, run: Engine, throttle: Controls, journal: Journal, statistics: Callable[[], RunStatistics]
+) -> None:
     """Carry out commands until cancelled. A socket that cannot be made leaves the run as it is, without control."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(ANSWER_S):
-                said = _carried_out(await reader.readline(), run, throttle, journal)
+                said = _carried_out(await reader.readline(), run, throttle, journal, statistics)
                 writer.write(msgspec.json.encode(said) + b"\n")
                 await writer.drain()
         except (OSError, ValueError):
@@ -73,7 +75,9 @@ async def serve(place: Path, run: Engine, throttle: Controls, journal: Journal) 
                 path.unlink()
 
 
-def _carried_out(line: bytes, run: Engine, throttle: Controls, journal: Journal) -> dict[str, Any]:
+def _carried_out(
+    line: bytes, run: Engine, throttle: Controls, journal: Journal, statistics: Callable[[], RunStatistics]
+) -> dict[str, Any]:
     try:
         command = msgspec.json.decode(line, type=dict[str, str])
         verb, value = command.get("verb", ""), command.get("value", "")
@@ -82,7 +86,7 @@ def _carried_out(line: bytes, run: Engine, throttle: Controls, journal: Journal)
         return {"error": str(error)}
     if verb != "status":
         journal.event("control", verb=verb, value=value or None)
-    return {"status": _status(run.name, run.statistics())}
+    return {"status": _status(run.name, statistics())}
 
 
 def _carry_out(verb: str, value: str, run: Engine, throttle: Controls) -> None:
@@ -134,7 +138,7 @@ def _status(name: str, now: RunStatistics) -> dict[str, Any]:
             "reset_s": None if now.throttle.reset_s is None else round(now.throttle.reset_s, 1),
             "refused": now.throttle.refused,
         },
-        "waiting_for": now.throttle.waiting_for,
+        "waiting_for": now.waiting_for,
         "stopping": None if now.stopping is None else now.stopping.kind.value,
     }
 

@@ -4,7 +4,7 @@ The run's state in the ledger becomes ``ended`` last. An invocation that is kill
 same command finishes: it sends nothing that has a result, and tells no observer twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -113,6 +113,7 @@ def last_invocation(
     now: Instant,
     resent: int,
     notes: Sequence[str],
+    time_s: Mapping[str, float],
 ) -> LastInvocation:
     """Return what an invocation did, as the ledger keeps it."""
     stands = session.throttle.statistics()
@@ -131,4 +132,5 @@ def last_invocation(
         },
         stopped=engine.stopped_by,
         note="; ".join(notes) or None,
+        time_s={reason: round(seconds, 3) for reason, seconds in time_s.items()},
     )

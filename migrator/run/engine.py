@@ -220,4 +220,5 @@ class Engine:
             eta_s=self._throttle.eta_s(self._total - self._counts.total(), rate=rate),
             throttle=self._throttle.statistics(),
             stopping=self.stopped_by,
+            down=self._outages.down,
         )

@@ -1,11 +1,11 @@
 """An item's way from its request to its durable result: precondition, attempts, record, verify."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import nullcontext
 from dataclasses import replace
 from traceback import extract_tb
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 from migrator.api.attempts import Answered, Hooks
 from migrator.api.outcome import Decision, Settle, Stop, held
@@ -17,6 +17,7 @@ from migrator.job.template import with_run
 from migrator.messages import Answer, Clock, Poll, Reply, Request
 from migrator.options import Verify
 from migrator.report.observer import Observer
+from migrator.report.time_use import Activity
 from migrator.results import ErrorKind, ItemError, ItemResult, Outcome, Status, StopReason
 from migrator.run.pool.batches import Batches
 from migrator.run.pool.roles import Conductor, Events
@@ -25,6 +26,8 @@ from migrator.run.stop_rules import Tenants, is_exempt, stop_reason_of
 from migrator.secret import Masker
 
 __all__ = ["ItemResults", "Items", "Records"]
+
+Recorded = TypeVar("Recorded")
 
 NO_HEADERS: Final[Mapping[str, str]] = {}
 NOTHING: Final[Mapping[int, ItemResult]] = {}
@@ -142,6 +145,7 @@ class Items(Hooks):
         observers: see each attempt.
         verify: what proves that an item was written: nothing, the answer, or a GET after it.
         first_run: the id of the run that sent the items first.
+        activity: is told what items do, for the reasons of waits.
     """
 
     def __init__(
@@ -157,9 +161,11 @@ class Items(Hooks):
         observers: Sequence[Observer] = (),
         verify: Verify = Verify.RESPONSE,
         first_run: str = "",
+        activity: Activity | None = None,
     ) -> None:
         self._engine = engine
         self._first_run = first_run
+        self._activity = activity if activity is not None else Activity()
         self._attempts = session.attempts(self, verify=verify)
         self._session = session
         self._clock, self._masker = session.clock, session.masker
@@ -192,6 +198,7 @@ class Items(Hooks):
             finished = *await self._fail(request, error), None
         finally:
             self._begun.discard(request.item)
+            self._activity.proceed(request.item)
         if finished is not None:
             result, line, stop = finished
             self._engine.finished(result, line, stop=stop, exempt=is_exempt(request, result))
@@ -204,18 +211,18 @@ class Items(Hooks):
         with nullcontext() if batches is None else batches.coming():
             prepared = await self._prepared(request)
         if isinstance(prepared, ItemResult):
-            return prepared, await self._ledger.settle(prepared), None
+            return prepared, await self._settle(prepared), None
         async with (batches or self._attempts).until_done(prepared) as answered:
             if answered is None:
                 refused = self._refused(prepared)
-                return None if refused is None else (refused, await self._ledger.settle(refused), None)
+                return None if refused is None else (refused, await self._settle(refused), None)
             result, line = await self._record(request, self._results.answered(prepared, answered))
         if result.status is Status.IN_DOUBT and (poll := prepared.rules.poll) and isinstance(answered.answer, Reply):
             result = await self._followed(prepared, answered.answer, poll, result)
-            line = await self._ledger.settle(result)
+            line = await self._settle(result)
         elif result.attempts > 1 and _is_conflict(result) and prepared.needs_record:
             result = await self._own_conflict(prepared, result)
-            line = await self._ledger.settle(result)
+            line = await self._settle(result)
         if answered.stops:
             return result, line, stop_reason_of(answered.outcome.error, item=request.item)
         if self._verifier is not None and result.status is Status.SUCCEEDED:
@@ -229,9 +236,9 @@ class Items(Hooks):
         if result.status is Status.FAILED and self._engine.in_canary and not is_exempt(request, result):
             result = replace(result, provisional=True)
         if self._verifier is not None and result.status is Status.SUCCEEDED:
-            await self._ledger.written(result)
+            await self._durably(self._ledger.written(result))
             return result, b""
-        return result, await self._ledger.settle(result)
+        return result, await self._settle(result)
 
     async def _fail(self, request: Request, error: Exception) -> tuple[ItemResult, bytes]:
         """Record that a bug of ours ended an item, and note where; an exception's text may quote a secret."""
@@ -247,7 +254,19 @@ class Items(Hooks):
             Status.IN_DOUBT if maybe_applied else Status.FAILED,
             ItemError(kind=ErrorKind.INTERNAL, message=message),
         )
-        return result, await self._ledger.settle(result)
+        return result, await self._settle(result)
+
+    async def _settle(self, result: ItemResult) -> bytes:
+        """Record a result durably, and return its line."""
+        return await self._durably(self._ledger.settle(result))
+
+    async def _durably(self, recorded: Awaitable[Recorded]) -> Recorded:
+        """Wait for the disk, which is then what the run waits for."""
+        self._activity.recording += 1
+        try:
+            return await recorded
+        finally:
+            self._activity.recording -= 1
 
     def _batches_of(self, request: Request) -> Batches | None:
         """Return what items meet in, where several share a request."""
@@ -273,7 +292,7 @@ class Items(Hooks):
             if request.method == "PUT" and error is not None and error.kind is ErrorKind.NOT_FOUND:
                 error = None  # a PUT makes the record
             result = self._results.unsent(request, Status.FAILED if error is not None else Status.SKIPPED, error)
-        self._engine.finished(result, await self._ledger.settle(result), exempt=True)
+        self._engine.finished(result, await self._settle(result), exempt=True)
 
     async def _prepared(self, request: Request) -> ItemResult | Request:
         """Return the result of an item that is not to be sent, or the request to send."""
@@ -322,7 +341,7 @@ class Items(Hooks):
         """Return what the server holds of what was written, in place of what its answer said; durably."""
         if self._verifier is not None:
             result = await self._read_back(self._verifier, request, result)
-        return result, await self._ledger.settle(result)
+        return result, await self._settle(result)
 
     async def _read_back(self, reader: Reader, request: Request, result: ItemResult) -> ItemResult:
         record = await reader.record(request)
@@ -340,6 +359,7 @@ class Items(Hooks):
     async def before_send(self, request: Request, attempt: int) -> None:
         """Note that the item is about to be sent, and wait for the disk where that decides whether it may be again."""
         self._masker.remember(request.secrets)
+        self._activity.proceed(request.item)
         now_ms = round(self._clock().utc * 1000)
         *before, last = request.members or (request,)
         self._begun.update(one.item for one in (*before, last))
@@ -350,10 +370,11 @@ class Items(Hooks):
         else:
             # After a kill, a precondition has to tell the run's own write from a change that others made. What was
             # written before this note is durable with it.
-            await self._ledger.begin_durably(last.item, last.key, attempt, now_ms)
+            await self._durably(self._ledger.begin_durably(last.item, last.key, attempt, now_ms))
 
     def on_answer(self, request: Request, answer: Answer, outcome: Outcome, decision: Decision) -> Decision:
         """Let the engine judge: a server that is down is not the item's fault."""
+        self._activity.answered_at = answer.received.mono
         for observer in self._observers:
             observer.attempt(request, answer)
         if isinstance(decision, Stop) and self._tenants.refuse(request, outcome.error):
@@ -375,6 +396,9 @@ class Items(Hooks):
             cause=outcome.error.message if outcome.error is not None else None,
             delay_s=round(delay_s, 3),
         )
+        if not outcome.throttled:
+            cause = "no answer" if outcome.error is None else outcome.error.kind.value.replace("_", " ")
+            self._activity.pause(request.item, self._clock().mono + delay_s, cause)
         self._engine.retried(outcome)
 
 

@@ -20,6 +20,7 @@ from migrator.options import RunOptions
 from migrator.report.journal import Event, Journal, open_journal, write_results
 from migrator.report.observer import Observer, RunStatistics
 from migrator.report.summary import LastInvocation, Summary, complete_invocation
+from migrator.report.time_use import STARTS, Activity, TimeUse, reason_of
 from migrator.report.views import RunFacts, write_live_page
 from migrator.results import Status, StopKind, StopReason
 from migrator.run import control
@@ -74,6 +75,7 @@ class Runner:
         self._observers, self._ask, self._stopper = observers, ask, stopper
         self._masker = state.masker(self._facts.api.credentials())
         self._notes: Sequence[str] = ()
+        self._activity, self._use = Activity(), TimeUse(0.0)
 
     async def run(self) -> Summary:
         """Open everything, drive the run, and end it.
@@ -85,6 +87,7 @@ class Runner:
         """
         clock = system_clock()
         started = clock()
+        self._use = TimeUse(started.mono)
         async with self._opened(clock) as files:
             with self._stopper.heeded():
                 ending = Ending(self._work, files, self._observers, masker=self._masker)
@@ -133,7 +136,14 @@ class Runner:
             async with self._watched(engine, stages, files, session):
                 await self._finish_items(engine, items, files, session)
             return last_invocation(
-                engine, files.reader, session, started=started, now=clock(), resent=resent, notes=self._notes
+                engine,
+                files.reader,
+                session,
+                started=started,
+                now=clock(),
+                resent=resent,
+                notes=self._notes,
+                time_s=self._use.seconds,
             )
 
     def _observe(self, event: Event) -> None:
@@ -214,14 +224,23 @@ class Runner:
             unverified={one.item: one for one in files.reader.unverified()},
             verify=self._options.verify,
             first_run=self._facts.first_run or self._place.name,
+            activity=self._activity,
         )
 
     @asynccontextmanager
     async def _watched(self, engine: Engine, stages: Stages, files: RunFiles, session: Session) -> AsyncIterator[None]:
         """Let what stops, controls and shows a run do so until the block is left."""
+        clock, use = session.clock, self._use
+        use.note(STARTS, clock().mono)
 
         def statistics() -> RunStatistics:
-            return replace(engine.statistics(), question=stages.question)
+            now, mono = engine.statistics(), clock().mono
+            found = reason_of(
+                now.throttle, self._activity, now=mono, since=use.noted, down=now.down, question=stages.question
+            )
+            if use.note(found, mono):
+                files.journal.event("run.waiting", waiting_for=found.text)
+            return replace(now, question=stages.question, reason=found)
 
         async with anyio.create_task_group() as watchers:
             watchers.start_soon(self._stopper.watch, engine)
@@ -232,7 +251,7 @@ class Runner:
                 watchers.start_soon(watch_deadline, engine, self._options.deadline)
             if self._options.live_report:
                 watchers.start_soon(_show_live_page, self._place, files.journal)
-            watchers.start_soon(control.serve, self._place, engine, session.throttle, files.journal)
+            watchers.start_soon(control.serve, self._place, engine, session.throttle, files.journal, statistics)
             yield
             watchers.cancel_scope.cancel()
         for observer in self._observers:
@@ -264,8 +283,8 @@ class Runner:
 
 
 async def _show(observers: Sequence[Observer], statistics: Callable[[], RunStatistics]) -> None:
-    """Show how the run stands, five times a second."""
-    while observers:
+    """Look at how the run stands five times a second, and show it."""
+    while True:
         now = statistics()
         for observer in observers:
             observer.progress(now)
@@ -298,7 +317,7 @@ async def _note_progress(journal: Journal, statistics: Callable[[], RunStatistic
             eta_s=None if now.eta_s is None else round(now.eta_s),
             quota_remaining=now.throttle.remaining,
             quota_reset_s=None if now.throttle.reset_s is None else round(now.throttle.reset_s, 1),
-            waiting_for=now.throttle.waiting_for,
+            waiting_for=now.waiting_for,
         )
 
 

@@ -159,6 +159,11 @@ class Outages:
         self._breaker = Breaker(max_outage_s)
         self._stop, self._hold, self._events, self._pending = stop, hold, events, pending
 
+    @property
+    def down(self) -> bool:
+        """Whether the server is taken for down."""
+        return self._breaker.open
+
     def judged(self, item: int, outcome: Outcome, decision: Decision, now: float) -> Decision:
         """Return what to do about an item's answer that came at a time of the monotonic clock, in seconds."""
         if outcome.throttled or not (outcome.transient or outcome.unreachable):

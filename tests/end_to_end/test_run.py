@@ -255,6 +255,19 @@ def test_quota_is_kept(workplace: Workplace, start_sandbox: StartSandbox) -> Non
     assert workplace.summary()["quota"]["limit"] == 25
 
 
+def test_the_summary_says_where_the_time_went(workplace: Workplace, start_sandbox: StartSandbox) -> None:
+    """Each moment of the run counts for one reason, and a long wait is told when it is long."""
+    workplace.write_job(30)
+    with start_sandbox("--items", "30", "--limit", "20", "--window", "6") as sandbox:
+        workplace.run("run", "job.json", "--base-url", sandbox.url)
+
+    summary = workplace.summary()
+    events = [json.loads(line) for line in (workplace.last_run() / "events.jsonl").read_text().splitlines()]
+    assert sum(summary["time_s"].values()) == pytest.approx(summary["elapsed_s"], rel=0.05)
+    assert {"sending", "quota used up"} <= summary["time_s"].keys()
+    assert "quota used up" in {event.get("waiting_for") for event in events if event["event"] == "run.waiting"}
+
+
 def test_concurrency_refusals_cost_no_item(workplace: Workplace, start_sandbox: StartSandbox) -> None:
     """A 429 with quota left means fewer in flight: every item still succeeds, and none waits for the window."""
     workplace.write_job(40)

@@ -75,6 +75,6 @@ def _quota(now: RunStatistics) -> Text:
         line.append(f"quota {throttle.remaining}{of} left", style="cyan")
     if throttle.reset_s is not None:
         line.append(f", reset in {duration_text(round(throttle.reset_s))}", style="cyan")
-    if throttle.waiting_for is not None:
-        line.append(("  " if line else "") + f"waiting: {throttle.waiting_for}", style="yellow")
+    if now.waiting_for is not None:
+        line.append(("  " if line else "") + f"waiting: {now.waiting_for}", style="yellow")
     return line or Text("the server has not told its quota yet", style="dim")

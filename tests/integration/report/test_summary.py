@@ -238,6 +238,7 @@ def test_summary_counts_what_the_ledger_says(tmp_path: Path) -> None:
     """The summary has every count, the times, the rate of this invocation, and what to do about what is left."""
     quota: QuotaUse = {"limit": 100, "remaining": 3, "requests": 7, "refused": 2, "waited_s": {"quota used up": 1.5}}
     stopped = StopReason(StopKind.FAILURES, "2 of 5 items did not succeed")
+    time_s = {"starting": 0.04, "sending": 0.96, "quota used up": 1.5}
     rows = [
         result(1),
         result(2),
@@ -247,7 +248,15 @@ def test_summary_counts_what_the_ledger_says(tmp_path: Path) -> None:
     ]
 
     summary = summed_up(
-        tmp_path, *rows, meta={"items": "8"}, number=2, done_before=1, resent=1, quota=quota, stopped=stopped
+        tmp_path,
+        *rows,
+        meta={"items": "8"},
+        number=2,
+        done_before=1,
+        resent=1,
+        quota=quota,
+        stopped=stopped,
+        time_s=time_s,
     )
 
     assert summary == {
@@ -259,6 +268,7 @@ def test_summary_counts_what_the_ledger_says(tmp_path: Path) -> None:
         "started": "2026-11-23T12:00:00.000Z",
         "finished": "2026-11-23T12:00:02.500Z",
         "elapsed_s": 2.5,
+        "time_s": time_s,
         "invocations": 2,
         "items": 8,
         "pending": 3,
@@ -278,10 +288,10 @@ def test_summary_counts_what_the_ledger_says(tmp_path: Path) -> None:
     }
     assert summary_text(summary).splitlines() == [
         "rotate on https://api.example: 2 succeeded, 2 failed, 1 in doubt, 3 to do; 8 total",
-        "  took     2.5 s (1.6/s)",
+        "  took     2.5 s (1.6/s): quota used up 1.5 s, sending 1.0 s",
         "  causes   2 timeout, 1 validation",
         "  resent   1 item in flight when the run was interrupted",
-        "  quota    100, 3 left; 2 refusals (429); waited 1.5 s for quota used up",
+        "  quota    100, 3 left; 2 refusals (429)",
         "  stopped  too many failures: 2 of 5 items did not succeed",
         f"  results  {tmp_path}",
         f"  next     {summary['next_step']}",
