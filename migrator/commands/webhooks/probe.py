@@ -2,28 +2,34 @@
 
 An empty text makes Slack's incoming webhooks answer `no_text` where they are alive and a word for the trouble where
 they are not; the words are those that public clients have collected. Only `/services/` is ever asked: any request to
-`/workflows/` or `/triggers/` starts what is behind it. The requests carry no credentials and have their own limiter.
+`/workflows/` or `/triggers/` starts what is behind it. The requests carry no credentials and have their own throttle.
 """
 
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from random import SystemRandom
+from secrets import token_bytes
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
-import aiohttp
 import anyio
-from aiolimiter import AsyncLimiter
-from yarl import URL
 
-from migrator import __version__
-from migrator.errors import MigratorError
+from migrator.api.attempts import Attempts
+from migrator.api.client import Client
+from migrator.api.outcome import RetryPolicy
+from migrator.api.session import system_clock
+from migrator.errors import MigratorError, WaitTooLong
 from migrator.job.items import Item, read_items
 from migrator.job.job_file import Job, Preflight
 from migrator.job.problems import Problem
+from migrator.job.profile.api_profile import ApiProfile
 from migrator.job.source import Source
-from migrator.secret import Secret
+from migrator.messages import Reply, Request
+from migrator.ratelimit.model import PacerSettings
+from migrator.ratelimit.throttle import Throttle
+from migrator.secret import Fingerprinter, Masker, Secret
 
 __all__ = ["Verdict", "preflight", "probe_all", "verdict_of"]
 
@@ -44,11 +50,11 @@ DEAD: Final = frozenset(
     }
 )
 
-PER_SECOND: Final = 20
+PER_SECOND: Final = 20.0
 AT_A_TIME: Final = 8
 ATTEMPTS: Final = 3
 TIMEOUT_S: Final = 10.0
-LONGEST_PAUSE_S: Final = 30.0
+LONGEST_WAIT_S: Final = 30.0
 LONGEST_WORD: Final = 100
 SHOWN: Final = 100
 
@@ -118,19 +124,24 @@ async def probe_all(webhooks: Iterable[str], settings: Preflight) -> Mapping[str
     """Probe webhooks, each once, and return what is known of them."""
     found: dict[str, Probed] = {}
     waiting = iter(sorted(webhooks))
-    limiter = AsyncLimiter(1, 1 / PER_SECOND)
-    async with aiohttp.ClientSession(
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"User-Agent": f"migrator/{__version__}"},
-        timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
-    ) as session:
+    clock = system_clock()
+    server = ApiProfile(name="slack", base_url=settings.server or "https://hooks.slack.com")
+    async with (
+        Throttle(settings=PacerSettings(rate=PER_SECOND), concurrency=AT_A_TIME, max_wait_s=LONGEST_WAIT_S) as throttle,
+        Client.open(server, timeout_s=TIMEOUT_S, clock=clock) as client,
+    ):
+        attempts = Attempts(
+            throttle=throttle,
+            client=client,
+            policy=RetryPolicy(max_attempts=ATTEMPTS),
+            rng=SystemRandom(),
+            masker=Masker(Fingerprinter(token_bytes(32)), []),  # nothing of an answer is shown but Slack's own words
+        )
 
         async def probe_some() -> None:
             for webhook in waiting:
                 target = _target(webhook, settings.server)
-                found[webhook] = (
-                    Probed(Verdict.NOT_PROBED) if target is None else await _probe(session, limiter, target)
-                )
+                found[webhook] = Probed(Verdict.NOT_PROBED) if target is None else await _probe(attempts, target)
 
         async with anyio.create_task_group() as probers:
             for _ in range(AT_A_TIME):
@@ -157,20 +168,24 @@ def _target(webhook: str, server: str | None) -> str | None:
     return urlunsplit(parts)
 
 
-async def _probe(session: aiohttp.ClientSession, limiter: AsyncLimiter, target: str) -> Probed:
-    for _ in range(ATTEMPTS):
-        await limiter.acquire()
-        try:
-            async with session.post(URL(target, encoded=True), json={"text": ""}, allow_redirects=False) as response:
-                word = (await response.content.read(LONGEST_WORD)).decode("utf-8", "replace").strip()
-                if response.status == 429:
-                    await anyio.sleep(_pause_s(response.headers.get("Retry-After", "")))
-                    continue
-                return Probed(verdict_of(word), word if verdict_of(word) is Verdict.DEAD else "")
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            continue
-    return Probed(Verdict.UNKNOWN)
-
-
-def _pause_s(retry_after: str) -> float:
-    return min(LONGEST_PAUSE_S, float(retry_after)) if retry_after.isdecimal() else 1.0
+async def _probe(attempts: Attempts, target: str) -> Probed:
+    request = Request(
+        item=0,
+        key="",
+        method="POST",
+        url=target,
+        body=b'{"text":""}',
+        limiter_key="slack",
+        secrets=(Secret(target),),
+        idempotent=True,
+    )
+    try:
+        async with attempts.until_done(request) as answered:
+            answer = None if answered is None else answered.answer
+    except WaitTooLong:
+        answer = None
+    if not isinstance(answer, Reply):
+        return Probed(Verdict.UNKNOWN)
+    word = answer.body[:LONGEST_WORD].decode("utf-8", "replace").strip()
+    verdict = verdict_of(word)
+    return Probed(verdict, word if verdict is Verdict.DEAD else "")
