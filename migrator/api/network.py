@@ -8,6 +8,8 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from migrator.errors import MigratorError
+from migrator.job.profile.api_profile import ApiProfile
+from migrator.messages import host_of, is_loopback
 from migrator.options import RunOptions
 from migrator.secret import Secret
 
@@ -39,11 +41,13 @@ class Network:
         ca_file: trust the certificates of this PEM file in place of the system's.
         client_cert: show the certificate of this PEM file, which holds its key too.
         use_proxy: use the proxies that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name.
+        proxy: the profile's own proxy, which is used in their place; None for none.
     """
 
     ca_file: str | None = None
     client_cert: str | None = None
     use_proxy: bool = False
+    proxy: str | Secret | None = field(default=None, repr=False)
 
     def context(self) -> ssl.SSLContext:
         """Return the TLS settings; SSL_CERT_FILE counts as it is now.
@@ -64,11 +68,18 @@ class Network:
         return context
 
     def proxy_for(self, url: str) -> Proxy | None:
-        """Return the proxy that the environment names for a URL.
+        """Return the proxy for a URL: the profile's own, else the one that the environment names.
+
+        A rehearsal on loopback does not go through the profile's proxy.
 
         Raises:
             MigratorError: it is not an http or https proxy.
         """
+        if self.proxy is not None:
+            if is_loopback(host_of(url) or ""):
+                return None
+            text = self.proxy.reveal() if isinstance(self.proxy, Secret) else self.proxy
+            return _proxy_at(text, "the profile's proxy")
         if not self.use_proxy:
             return None
         from urllib.request import getproxies_environment, proxy_bypass  # noqa: PLC0415  slow to import
@@ -77,25 +88,39 @@ class Network:
         found = getproxies_environment().get(target.scheme)
         if not found or proxy_bypass(target.netloc):
             return None
-        try:
-            parts = urlsplit(found if "://" in found else f"http://{found}")
-            port = f":{parts.port}" if parts.port is not None else ""
-        except ValueError:
-            parts, port = urlsplit(""), ""
-        if parts.scheme not in PROXIES or not parts.hostname:
-            raise MigratorError(f"the variable {target.scheme.upper()}_PROXY has to be an http or https URL")
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        proxy = Proxy(url=f"{parts.scheme}://{host}{port}")
-        if parts.username is None:
-            return proxy
-        user, password = unquote(parts.username), unquote(parts.password or "")
-        basic = b64encode(f"{user}:{password}".encode()).decode()
-        return replace(proxy, password=Secret(password), headers={"Proxy-Authorization": f"Basic {basic}"})
+        return _proxy_at(found if "://" in found else f"http://{found}", f"the variable {target.scheme.upper()}_PROXY")
 
 
-def network_of(options: RunOptions) -> Network:
-    """Return what a run's options say of connections."""
-    return Network(ca_file=options.ca_file, client_cert=options.client_cert, use_proxy=options.use_proxy)
+def network_of(options: RunOptions, profile: ApiProfile) -> Network:
+    """Return what a run's options and an API's profile say of connections."""
+    return Network(
+        ca_file=options.ca_file,
+        client_cert=options.client_cert,
+        use_proxy=options.use_proxy or profile.proxy is True,
+        proxy=None if isinstance(profile.proxy, bool) else profile.proxy,
+    )
+
+
+def _proxy_at(text: str, name: str) -> Proxy:
+    """Return the proxy with a URL; its credentials are taken out of it.
+
+    Raises:
+        MigratorError: it is not an http or https proxy.
+    """
+    try:
+        parts = urlsplit(text)
+        port = f":{parts.port}" if parts.port is not None else ""
+    except ValueError:
+        parts, port = urlsplit(""), ""
+    if parts.scheme not in PROXIES or not parts.hostname:
+        raise MigratorError(f"{name} has to be an http or https URL")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    proxy = Proxy(url=f"{parts.scheme}://{host}{port}")
+    if parts.username is None:
+        return proxy
+    user, password = unquote(parts.username), unquote(parts.password or "")
+    basic = b64encode(f"{user}:{password}".encode()).decode()
+    return replace(proxy, password=Secret(password), headers={"Proxy-Authorization": f"Basic {basic}"})
 
 
 def _reason(error: OSError) -> str:

@@ -143,7 +143,7 @@ async def open_session(
             replace(api, base_url=base_url),
             timeout_s=options.timeout,
             clock=clock,
-            network=network_of(options),
+            network=network_of(options, api),
             reuse_connections=reuse_connections,
             learn=masker.learn,
         ) as client,

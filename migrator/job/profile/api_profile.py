@@ -51,6 +51,7 @@ class ApiProfile:
         base_url: what paths are appended to, without a slash at its end.
         auth: the credentials.
         headers: sent with every request; a value that came from a variable or a file is a secret.
+        proxy: the proxy's URL; True for the one that the environment names, and False for none.
         rate_limit: how it writes its rate limit.
         write_spacing_s: seconds between two requests, where it asks for that.
         limiter_column: the column whose value has a quota of its own.
@@ -65,6 +66,7 @@ class ApiProfile:
     base_url: str
     auth: Auth = field(default_factory=Auth)
     headers: Mapping[str, str | Secret] = field(default_factory=dict)
+    proxy: bool | str | Secret = False
     rate_limit: Dialect = field(default_factory=Dialect)
     write_spacing_s: float = 0.0
     limiter_column: str | None = None
@@ -221,14 +223,16 @@ class ProfileReader:
         rate = api.get("rate_limit", {})
         base_url = self.filled(api["base_url"], (*self._place, "base_url")).rstrip("/")
         headers = {
-            name: self._header(value, (*self._place, "headers", name)) for name, value in api.get("headers", {}).items()
+            name: self._text(value, (*self._place, "headers", name)) for name, value in api.get("headers", {}).items()
         }
+        proxy = api.get("proxy", False)
         auth = AuthReader(self.filled, self._filled_again, self._wrong, (*self._place, "auth"))
         profile = ApiProfile(
             name=api.get("name", host_of(base_url) or "api"),
             base_url=base_url,
             auth=auth.auth(api.get("auth", {"type": "none"})),
             headers=headers,
+            proxy=proxy if isinstance(proxy, bool) else self._text(proxy, (*self._place, "proxy")),
             rate_limit=_dialect(rate),
             write_spacing_s=self._spacing(rate.get("write_spacing")),
             limiter_column=rate["key"].removeprefix("column:") if "key" in rate else None,
@@ -298,7 +302,7 @@ class ProfileReader:
             at_most_s=times["at_most"],
         )
 
-    def _header(self, value: str, path: tuple[str, ...]) -> str | Secret:
+    def _text(self, value: str, path: tuple[str, ...]) -> str | Secret:
         filled = self.filled(value, path)
         return Secret(filled) if VARIABLE.search(value) else filled
 

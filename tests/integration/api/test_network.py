@@ -6,17 +6,19 @@ import time
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trustme
 
 from migrator.api.client import Client
-from migrator.api.network import Network, Proxy
+from migrator.api.network import Network, Proxy, network_of
 from migrator.errors import MigratorError
 from migrator.job.profile.api_profile import ApiProfile
 from migrator.job.profile.auth import Auth, AuthKind
 from migrator.messages import Answer, Failure, Instant, Reply, Request
+from migrator.options import RunOptions
 from migrator.secret import Secret
 
 pytestmark = pytest.mark.anyio
@@ -140,6 +142,25 @@ async def test_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert b"Basic " + b64encode(b"me:pa ss") in head
     assert b64encode(b"KEY:s3cret") not in head
     assert [secret.reveal() for secret in learned] == ["pa ss"]
+
+
+def test_proxy_of_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts without an option, in place of the environment's, with its own credentials, and not on loopback."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://other.example")
+    profile = ApiProfile(name="acme", base_url="https://api.example", proxy=Secret("http://me:word@proxy.example:3128"))
+
+    network = network_of(RunOptions(), profile)
+    proxy = network.proxy_for("https://api.example")
+
+    assert proxy is not None
+    assert proxy.url == "http://proxy.example:3128"
+    assert proxy.password is not None
+    assert proxy.password.reveal() == "word"
+    assert "word" not in repr(network)
+    assert network.proxy_for("http://127.0.0.1:8080") is None
+    assert network_of(RunOptions(), replace(profile, proxy=True)).use_proxy
+    with pytest.raises(MigratorError, match="the profile's proxy has to be an http or https URL"):
+        network_of(RunOptions(), replace(profile, proxy="socks5://proxy.example")).proxy_for("https://api.example")
 
 
 @pytest.mark.parametrize(
