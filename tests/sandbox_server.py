@@ -52,11 +52,13 @@ class Guest:
     Attributes:
         sandbox: it.
         session: of a client with one connection, so that what happens to a connection can be seen.
+        url: the sandbox's.
     """
 
-    def __init__(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+    def __init__(self, sandbox: Sandbox, session: aiohttp.ClientSession, url: str) -> None:
         self.sandbox = sandbox
         self.session = session
+        self.url = url
 
     async def send(
         self, method: str, path: str, body: Any = None, **options: Any
@@ -78,7 +80,11 @@ class Guest:
 
 @asynccontextmanager
 async def visit(
-    settings: Settings | None = None, *, clock: Clock | None = None, connections: int = 1
+    settings: Settings | None = None,
+    *,
+    clock: Clock | None = None,
+    connections: int = 1,
+    auth: tuple[str, str] | None = None,
 ) -> AsyncIterator[Guest]:
     """Serve a sandbox; without a clock it has those of the machine."""
     settings = settings if settings is not None else Settings(items=9, limit=0)
@@ -90,7 +96,8 @@ async def visit(
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         connector = aiohttp.TCPConnector(limit=connections)
-        async with aiohttp.ClientSession(url, connector=connector) as session:
-            yield Guest(sandbox, session)
+        headers = {} if auth is None else {"Authorization": aiohttp.encode_basic_auth(*auth)}
+        async with aiohttp.ClientSession(url, connector=connector, headers=headers) as session:
+            yield Guest(sandbox, session, url)
     finally:
         await runner.cleanup()
