@@ -1,26 +1,12 @@
 """OpenAPI documents are read, and their references followed."""
 
 import json
-from typing import Any
 
 import pytest
+from openapi_documents import document
 
 from migrator.errors import SourceError
 from migrator.job.openapi.document import Document
-
-
-def document(files: dict[str, str] | None = None, version: str = "3.1.0", **members: Any) -> Document:
-    """Return a document with further files beside it."""
-    there = files or {}
-
-    def read(name: str) -> str:
-        try:
-            return there[name]
-        except KeyError:
-            raise FileNotFoundError(2, "No such file or directory") from None
-
-    return Document(json.dumps({"openapi": version, "paths": {}, **members}), "api.json", read)
-
 
 SCHEMAS = {
     "a/b~c d": {"type": "string"},
