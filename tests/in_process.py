@@ -5,8 +5,8 @@ The whole program in a process of its own is what `tests/end_to_end` runs; it co
 
 import io
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from migrator.sandbox.app import Settings
 from migrator.secret import Masker
 from migrator.store.state_folder import StateFolder
 
-__all__ = ["Bench", "bench", "settings"]
+__all__ = ["Bench", "bench", "offline", "settings"]
 
 
 def settings(**changes: Any) -> Settings:
@@ -108,3 +108,15 @@ async def bench(
     async with visit(served if served is not None else settings(), clock=clock, auth=(KEY, SECRET)) as guest:
         with ExitStack() as opened:
             yield Bench(workplace, guest, opened)
+
+
+@contextmanager
+def offline(workplace: Workplace) -> Iterator[Bench]:
+    """Return a folder for a server that is never asked."""
+
+    class Nowhere(Guest):
+        def __init__(self) -> None:
+            self.url = "https://api.example"
+
+    with ExitStack() as opened:
+        yield Bench(workplace, Nowhere(), opened)

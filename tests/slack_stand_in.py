@@ -47,7 +47,7 @@ def slack(words: Mapping[str, tuple[int, str]]) -> Iterator[Seen]:
             """Say nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         seen.url = f"http://127.0.0.1:{server.server_port}"
         try:
             yield seen

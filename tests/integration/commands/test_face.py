@@ -1,11 +1,10 @@
 """What a Python program calls: load, check, plan, migrate, without a print, a prompt or the environment."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 from conftest import CREDENTIALS, Workplace, webhook
 from in_process import Bench, bench
@@ -14,6 +13,7 @@ from migrator.commands.face import Options, check, load_job, migrate, plan
 from migrator.errors import MigratorError, OptionError
 from migrator.job.problems import JobError
 from migrator.options import IfRunning
+from migrator.report.observer import Observer
 from migrator.results import Exit, Status, StopKind, StopReason
 from migrator.run.migrate import Confirmation
 from migrator.run.stopper import Stopper
@@ -120,16 +120,13 @@ async def test_stopped_run_is_resumed_by_the_same_call(here: Bench) -> None:
     """A program stops a run by its stopper, and goes on with the rest later; no item is sent twice."""
     job, stopper = here.job(9), Stopper()
 
-    async def stop_after_the_first() -> None:
-        while not here.guest.sandbox.statistics.writes:
-            await anyio.sleep(0.001)
-        stopper.stop(StopReason(StopKind.CONTROL, "the program says so"))
+    class StopsAfterTheFirst(Observer):
+        def item(self, record: Mapping[str, Any]) -> None:
+            stopper.stop(StopReason(StopKind.CONTROL, f"item {record['item']} is enough"))
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(stop_after_the_first)
-        first = await migrate(job, options(here, concurrency=1, rate="20/s"), stopper=stopper)
+    first = await migrate(job, options(here, concurrency=1), stopper=stopper, observers=[StopsAfterTheFirst()])
 
-    assert first.stopped == StopReason(StopKind.CONTROL, "the program says so")
+    assert first.stopped == StopReason(StopKind.CONTROL, "item 1 is enough")
     assert first.exit_code == Exit.STOPPED
     assert 0 < first.pending < 9
     second = await migrate(job, options(here))
@@ -154,7 +151,7 @@ async def test_plan_writes_nothing(here: Bench) -> None:
     assert here.guest.sandbox.statistics.writes == {}
 
 
-async def test_job_that_was_not_loaded_has_no_items(here: Bench, tmp_path: Path) -> None:
+async def test_job_that_was_not_loaded_has_no_items(here: Bench) -> None:
     """Only `load_job` knows where they are."""
     job = replace(here.job(1), arguments={})
 
@@ -162,7 +159,7 @@ async def test_job_that_was_not_loaded_has_no_items(here: Bench, tmp_path: Path)
         check(job)
 
 
-async def test_items_file_alone_is_a_job(here: Bench, tmp_path: Path) -> None:
+def test_items_file_alone_is_a_job(tmp_path: Path) -> None:
     """The built-in template goes with it, or the one that is named."""
     items = tmp_path / "hooks.csv"
     items.write_text(f"id,target.kind,target.webhook_url\ni-1,Slack,{webhook(1)}\n")

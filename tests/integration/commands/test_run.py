@@ -1,10 +1,10 @@
 """The work list of a job: which requests it makes, and what is known of it before anything is sent."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import in_process
 import pytest
 from conftest import Workplace
 from in_process import Bench, bench
@@ -19,12 +19,8 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def offline(workplace: Workplace) -> Iterator[Bench]:
     """Return a job's folder without a server behind it."""
-
-    class Nowhere:
-        url = "https://api.example"
-
-    with ExitStack() as opened:
-        yield Bench(workplace, Nowhere(), opened)  # type: ignore[arg-type]
+    with in_process.offline(workplace) as found:
+        yield found
 
 
 def work(offline: Bench, **typed: Any) -> JobWork:
