@@ -34,7 +34,8 @@ def summary(**changes: Any) -> Summary:
         "exit_code": 0,
         "stopped": None,
         "resumable": False,
-        "next_step": "nothing, all is done",
     }
+    steps = changes.pop("next_steps", ["nothing, all is done"])
+    values |= {"next_step": "; ".join(steps), "next_steps": steps}
     found: Summary = {**values, **changes}  # type: ignore[typeddict-item]
     return found

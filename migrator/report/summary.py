@@ -1,7 +1,7 @@
 """The summary of a run: counts, times, quota use, the exit code and the next step, all from the ledger."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypedDict
 
@@ -10,7 +10,7 @@ import msgspec
 from migrator.results import Status, StopKind, StopReason, exit_code
 from migrator.store.files import write_atomically
 from migrator.store.ledger_reader import LedgerReader
-from migrator.times import timestamp
+from migrator.times import duration_text, timestamp
 
 __all__ = [
     "LastInvocation",
@@ -91,6 +91,7 @@ class Summary(TypedDict):
     stopped: Stopped | None
     resumable: bool
     next_step: str
+    next_steps: Sequence[str]
 
 
 class LastInvocation(msgspec.Struct, kw_only=True, frozen=True):
@@ -173,6 +174,7 @@ def summarise(ledger: LedgerReader, folder: Path, *, meta: Mapping[str, str] | N
     finished = counts.total() - last.done_before
     pending, stopped = items - counts.total(), last.stopped
     code = exit_code(counts, items, stopped, dry_run=meta.get("dry_run") == "true")
+    steps = _next_steps(counts, pending, last, meta)
     return Summary(
         schema=SCHEMA_VERSION,
         run=folder.name,
@@ -194,37 +196,38 @@ def summarise(ledger: LedgerReader, folder: Path, *, meta: Mapping[str, str] | N
         exit_code=int(code),
         stopped=None if stopped is None else {"reason": stopped.kind.value, "message": stopped.message},
         resumable=pending > 0 or (stopped is not None and (stopped.item is not None or stopped.kind is StopKind.FILES)),
-        next_step=_next_step(counts, pending, last, meta),
+        next_step="; ".join(steps),
+        next_steps=steps,
     )
 
 
 REMEDIES: Final[Mapping[StopKind, str]] = {
-    StopKind.CREDENTIALS: "mend the credentials",
+    StopKind.CREDENTIALS: "correct the credentials",
     StopKind.CANARY: "remove the cause of the failure",
-    StopKind.UNREACHABLE: "see whether the server is up",
+    StopKind.UNREACHABLE: "check that the server is up",
     StopKind.FILES: "make room for the files",
 }
 
 
-def _next_step(counts: Counter[Status], pending: int, last: LastInvocation, meta: Mapping[str, str]) -> str:
+def _next_steps(counts: Counter[Status], pending: int, last: LastInvocation, meta: Mapping[str, str]) -> Sequence[str]:
     resume = meta.get("resume_command", "give the same command again")
     remedy = None if last.stopped is None else REMEDIES.get(last.stopped.kind)
     if remedy is not None:
-        return f"{remedy}, then {resume}: it goes on where it was"
+        return [f"{remedy}, then {resume}: it continues where it stopped"]
     steps = [last.note] if last.note is not None else []
     if pending:
         steps.append(f"{_items(pending)} still to do: {resume}")
     if counts[Status.IN_DOUBT]:
-        how = meta.get("reconcile_command") or "look at the server before they are sent again"
+        how = meta.get("reconcile_command") or "look at the server before you send them again"
         steps.append(f"{_items(counts[Status.IN_DOUBT])} in doubt: {how}")
     if counts[Status.FAILED]:
         how = meta.get("retry_command", "run it again with --items failed.csv")
-        steps.append(f"{_items(counts[Status.FAILED])} failed: see _error in failed.csv, mend it, then {how}")
-    return "; ".join(steps) or "nothing, all is done"
+        steps.append(f"{_items(counts[Status.FAILED])} failed: see _error in failed.csv, correct the cause, then {how}")
+    return steps or ["nothing, all is done"]
 
 
 def _items(count: int) -> str:
-    return f"{count} item{'s' if count != 1 else ''}"
+    return f"{count:,} item{'s' if count != 1 else ''}"
 
 
 def summary_json(summary: Summary) -> bytes:
@@ -246,33 +249,36 @@ def write_summary(folder: Path, summary: Summary) -> None:
 
 def summary_text(summary: Summary) -> str:
     """Return the summary for the person on call: what happened, where it is written, what to do next."""
-    counts = ", ".join(f"{count} {WORDS[Status(status)]}" for status, count in summary["counts"].items() if count)
-    pending = f", {summary['pending']} to do" if summary["pending"] else ""
+    counts = ", ".join(f"{count:,} {WORDS[Status(status)]}" for status, count in summary["counts"].items() if count)
+    pending = f", {summary['pending']:,} to do" if summary["pending"] else ""
+    again = f", the last of {summary['invocations']} invocations" if summary["invocations"] > 1 else ""
+    took = f"{duration_text(summary['elapsed_s'])} ({summary['throughput_per_s']:.1f}/s){again}"
     lines = [
-        f"{summary['job']} on {summary['server']}: {counts or 'nothing done'}{pending}; {summary['items']} total",
-        f"  took     {summary['elapsed_s']:.1f} s ({summary['throughput_per_s']:.1f}/s){_time_text(summary['time_s'])}",
+        f"{summary['job']} on {summary['server']}: {counts or 'nothing done'}{pending}; {summary['items']:,} total",
+        f"  took     {took}{_time_text(summary['time_s'])}",
     ]
     if summary["errors"]:
-        causes = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in summary["errors"].items())
+        causes = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in summary["errors"].items())
         lines.append(f"  causes   {causes}")
     if summary["resent"]:
         lines.append(f"  resent   {_items(summary['resent'])} in flight when the run was interrupted")
     lines.append(f"  quota    {_quota_text(summary['quota'])}")
     if summary["stopped"] is not None:
         lines.append(f"  stopped  {summary['stopped']['reason']}: {summary['stopped']['message']}")
-    lines += [f"  results  {summary['folder']}", f"  next     {summary['next_step']}"]
+    lines.append(f"  results  {summary['folder']}")
+    heads = ["  next     ", *[" " * 11] * (len(summary["next_steps"]) - 1)]
+    lines += [f"{head}{step}" for head, step in zip(heads, summary["next_steps"], strict=True)]
     return "\n".join(lines)
 
 
 def _quota_text(quota: QuotaUse) -> str:
-    left = "" if quota["remaining"] is None else f", {quota['remaining']} left"
-    announced = "none announced" if quota["limit"] is None else f"{quota['limit']}{left}"
-    refusals = f"{quota['refused']} refusal{'s' if quota['refused'] != 1 else ''} (429)"
-    return f"{announced}; {refusals}"
+    left = "" if quota["remaining"] is None else f", {quota['remaining']:,} left"
+    announced = "none announced" if quota["limit"] is None else f"{quota['limit']:,}{left}"
+    return f"{announced}; {quota['refused']:,} refusal{'s' * (quota['refused'] != 1)} (429)"
 
 
 def _time_text(time_s: Mapping[str, float]) -> str:
     """Return where the time went, the longest part first, without what is shorter than it is shown."""
     parts = sorted(time_s.items(), key=lambda one: -one[1])
-    shown = ", ".join(f"{reason} {seconds:.1f} s" for reason, seconds in parts if seconds >= SHORTEST_SHOWN_S)
+    shown = ", ".join(f"{reason} {duration_text(seconds)}" for reason, seconds in parts if seconds >= SHORTEST_SHOWN_S)
     return f": {shown}" if shown else ""

@@ -6,6 +6,7 @@ from typing import Any
 import click
 import msgspec
 
+from migrator.cli.display.screens import wrapped
 from migrator.options import RunOptions
 from migrator.run.migrate import Ending
 
@@ -32,5 +33,5 @@ def ended(ending: Ending, options: RunOptions, *, as_json: bool) -> int:
     """Print how a run ended, and return its exit code."""
     code = int(ending.exit_code)
     if as_json or not (options.quiet and code == 0):
-        say(ending.document() if as_json else ending.text())
+        say(ending.document() if as_json else "\n".join(map(wrapped, ending.text().splitlines())))
     return code

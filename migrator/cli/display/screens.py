@@ -1,5 +1,6 @@
 """How runs look on a terminal: the question before one starts, the table of `status`, one run, `ctl`."""
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -126,9 +127,15 @@ def question_text(asked: Confirmation) -> str:
     return "\n".join([*map(wrapped, lines), wrapped(f"Rollback: {asked.undo}"), "Type yes to start"])
 
 
+COMMAND: Final = re.compile(r"migrator [a-z][^,;:]*")
+"""A command that the program advises: it stays in one line, so that it can be copied."""
+
+
 def wrapped(line: str, width: int = 80) -> str:
-    """Return a line wrapped at a width, with its continuation under its text; a word is never cut."""
+    """Return a line wrapped at a width, with its continuation under its text; words and commands are never cut."""
     indent = " " * 11 if line.startswith("  ") else "  "
-    return textwrap.fill(
-        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+    whole = COMMAND.sub(lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), line)
+    filled = textwrap.fill(
+        whole, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
     )
+    return filled.replace("\N{NO-BREAK SPACE}", " ")

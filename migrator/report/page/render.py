@@ -41,7 +41,7 @@ COLUMNS: Final = (
     ("Key", "key", "text"),
     ("Outcome", "out", "text"),
     ("HTTP", "http", "number"),
-    ("What the server said", "said", "text"),
+    ("Reason", "said", "text"),
     ("Attempts", "tries", "number"),
     ("Request id", "id", "text"),
     ("Time", "time", "number"),
@@ -163,7 +163,7 @@ class _Run:
             "reads": 0 if self._invocations > 1 else max(0, summary["quota"]["requests"] - data.attempts),
             "stop_words": STOP_WORDS.get(reason, f"The run was stopped: {reason}."),
             "exit_words": "every request could be made" if ready else EXIT_WORDS.get(code, "unknown"),
-            "next_step": None if quiet else summary["next_step"],
+            "next_steps": () if quiet else summary["next_steps"],
             "panels": self._panels(),
             "causes": sorted(data.causes.values(), key=lambda cause: -cause.count),
         }

@@ -295,7 +295,7 @@ async def test_command_is_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str
 async def test_command_need_not_read(tmp_path: Path) -> None:
     """A command that leaves a long summary unread is no problem."""
     command = script(tmp_path, "import os; os.close(0)")
-    long = summary(next_step="x" * 1_000_000)
+    long = summary(next_steps=["x" * 1_000_000])
 
     assert await notify(targets({"command": command}), Moment.SUCCESS, long, timeout_s=20) == []
 

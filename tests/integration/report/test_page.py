@@ -215,14 +215,14 @@ def test_why_it_stopped_is_said_in_words(tmp_path: Path) -> None:
         exit_code=3,
         stopped=stopped,
         resumable=True,
-        next_step="3 items still to do: give the same command again",
+        next_steps=["3 items still to do: give the same command again"],
     )
 
     text = Page(page).texts["p"]
     assert STOP_WORDS[StopKind.FAILURES] in text
     assert "“2 of 5 items did not succeed”" in text
     assert "Exit code 3: the run was stopped before its end." in text
-    assert "3 items still to do: give the same command again" in text
+    assert "3 items still to do: give the same command again" in Page(page).texts["li"]
 
 
 def test_every_word_of_the_contract_is_explained() -> None:
@@ -420,7 +420,7 @@ def test_hostile_words_are_text(tmp_path: Path) -> None:
             server=text,
             folder=text,
             stopped={"reason": text, "message": text},
-            next_step=text,
+            next_steps=[text],
             quota={"limit": 1, "remaining": 1, "requests": 1, "refused": 1, "waited_s": {text: 1.0}},
         )
         return [tag for tag, _ in Page(page).tags]

@@ -259,6 +259,11 @@ def test_summary_counts_what_the_ledger_says(tmp_path: Path) -> None:
         time_s=time_s,
     )
 
+    steps = [
+        "3 items still to do: migrator run rotate.json",
+        "1 item in doubt: look at the server before you send them again",
+        "2 items failed: see _error in failed.csv, correct the cause, then migrator run rotate.json --items failed.csv",
+    ]
     assert summary == {
         "schema": 1,
         "run": tmp_path.name,
@@ -280,21 +285,20 @@ def test_summary_counts_what_the_ledger_says(tmp_path: Path) -> None:
         "exit_code": 3,
         "stopped": {"reason": "too many failures", "message": "2 of 5 items did not succeed"},
         "resumable": True,
-        "next_step": (
-            "3 items still to do: migrator run rotate.json; "
-            "1 item in doubt: look at the server before they are sent again; "
-            "2 items failed: see _error in failed.csv, mend it, then migrator run rotate.json --items failed.csv"
-        ),
+        "next_step": "; ".join(steps),
+        "next_steps": steps,
     }
     assert summary_text(summary).splitlines() == [
         "rotate on https://api.example: 2 succeeded, 2 failed, 1 in doubt, 3 to do; 8 total",
-        "  took     2.5 s (1.6/s): quota used up 1.5 s, sending 1.0 s",
+        "  took     2.5 s (1.6/s), the last of 2 invocations: quota used up 1.5 s, sending 1 s",
         "  causes   2 timeout, 1 validation",
         "  resent   1 item in flight when the run was interrupted",
         "  quota    100, 3 left; 2 refusals (429)",
         "  stopped  too many failures: 2 of 5 items did not succeed",
         f"  results  {tmp_path}",
-        f"  next     {summary['next_step']}",
+        f"  next     {steps[0]}",
+        f"           {steps[1]}",
+        f"           {steps[2]}",
     ]
 
 

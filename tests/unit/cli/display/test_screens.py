@@ -100,6 +100,13 @@ def test_wrapped() -> None:
     assert lines[-1].strip() == path
 
 
+def test_command_stays_in_one_line() -> None:
+    """A command that is advised can be copied from the terminal as it is."""
+    line = f"  next     3 items failed: see _error in failed.csv, then migrator retry {RUN}, or something else"
+
+    assert f"           migrator retry {RUN}, or something else" in wrapped(line).splitlines()
+
+
 def asked(unfinished: str | None = None, *, kind: str = "run", total: int = 3000) -> list[str]:
     """Return the lines of the question before a run."""
     return question_text(
