@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint format shape coverage matrix release-check docs bench bench-throttle interop interop-profiles shared-quota crash power-loss model soak fuzz hostile shells clean
+.PHONY: help install demo test lint format shape coverage matrix release-check docs bench bench-throttle interop interop-profiles shared-quota crash power-loss model soak fuzz hostile shells browser clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ hostile: install ## 1,000 runs against generated answers, for at most 50 minutes
 
 shells: install ## try completion in bash, zsh and fish, those that are installed
 	$(BIN)/python tests/shells.py
+
+browser: install ## look at the report in Chromium with axe-core (needs node); screenshots in build/browser; 5 minutes at the most
+	timeout 300 $(BIN)/python tests/browser/browser.py
 
 clean: ## remove what the other targets built
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

@@ -18,6 +18,9 @@ BARS: Final = 120
 BARS_MS: Final = (100, 200, 500, *MOMENTS_MS)
 """Widths of bars that a person would choose."""
 
+STEPS: Final = ((1, (1, 1.5, 2, 3, 5, 7)), (2, (1, 2, 5)), (3, (1, 3)))
+"""Labels of a decade on the axis of latencies, for so many decades at the most."""
+
 HEIGHT: Final = 132
 """Of a plot, in pixels."""
 
@@ -251,7 +254,7 @@ def latency(data: RunData) -> Chart:
         return (math.log10(value_ms) * per_decade - start) * share
 
     decades = range(math.floor(start / per_decade), math.ceil((start + len(bars)) / per_decade) + 1)
-    steps = (1, 2, 5) if len(bars) <= 2 * per_decade else (1, 3) if len(bars) <= 3 * per_decade else (1,)
+    steps = next((steps for most, steps in STEPS if len(bars) <= most * per_decade), (1,))
     values = [step * 10.0**decade for decade in decades for step in steps]
     chart = Chart(
         title="Latency",

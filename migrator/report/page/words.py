@@ -41,7 +41,7 @@ MOMENTS_MS: Final = (
 
 STATUS_WORDS: Final[Mapping[Status, tuple[str, str]]] = {
     Status.SUCCEEDED: ("succeeded", "good"),
-    Status.UNCHANGED: ("as wanted already", "band"),
+    Status.UNCHANGED: ("as wanted already", "same"),
     Status.FAILED: ("failed", "bad"),
     Status.IN_DOUBT: ("in doubt", "doubt"),
     Status.SKIPPED: ("skipped", "idle"),

@@ -66,5 +66,17 @@
   kind.addEventListener("change", anew);
   more.addEventListener("click", () => { limit += PAGE * 5; show(); });
   tools.hidden = false;
+
+  // A page that the run writes again is loaded again: what the reader was looking for stays.
+  try {
+    const kept = JSON.parse(sessionStorage.getItem("table") ?? "{}");
+    search.value = kept.search ?? "";
+    kind.value = kept.kind ?? "";
+    if (kept.focus) search.focus({ preventScroll: true });
+    addEventListener("pagehide", () => {
+      const focus = document.activeElement === search;
+      sessionStorage.setItem("table", JSON.stringify({ search: search.value, kind: kind.value, focus }));
+    });
+  } catch { /* storage is switched off */ }
   show();
 })();
