@@ -133,7 +133,7 @@ class Masker:
 
     Args:
         fingerprint: how a masked value is named.
-        credentials: secrets that are masked everywhere, besides those that a call names.
+        credentials: secrets that are masked everywhere, in addition to those that a call names.
     """
 
     __slots__ = ("_credentials", "_fixed", "_hex_others", "_others", "fingerprint")
@@ -200,7 +200,7 @@ class Masker:
     def server_text(self, text: str, secrets: Iterable[Secret] = (), *, longest: int = LONGEST_SERVER_TEXT) -> str:
         """Return text that a server sent, fit to be shown: masked, printable, and at most so many characters.
 
-        Besides the known secrets every URL in it is cut to its origin, since a server may quote a webhook that we never
+        Known secrets are masked. Each URL in it is cut to its origin, since a server may quote a webhook that we never
         knew, such as the one that is being replaced. It is cut last, so that no secret lies across the cut.
         """
         secrets = tuple(secrets)

@@ -83,7 +83,7 @@ class Client:
 
         Args:
             profile: the API, with its credentials.
-            timeout_s: the longest that one request may take, all in all.
+            timeout_s: the longest that one request may take, from connect to the last byte.
             clock: reads both clocks.
             network: certificates and proxy.
             reuse_connections: False for requests that are not idempotent: a connection that the server closes just

@@ -1,4 +1,4 @@
-"""Tokens that end: when one is got anew, and what is sent as Authorization until then.
+"""Tokens that end: when a new one is got, and what is sent as Authorization until then.
 
 The decisions are functions and a small state machine on a clock; `TokenServer` is the only part that sends anything.
 A token is renewed ahead of its end, and once when the server refuses it with 401. All requests in flight wait for one

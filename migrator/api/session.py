@@ -41,7 +41,7 @@ class Session:
 
     Attributes:
         base_url: the server's.
-        throttle: gives leave to send.
+        throttle: grants permits to send.
         client: makes the attempts.
         reader: reads records and collections.
         policy: how often a request is sent.

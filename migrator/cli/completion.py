@@ -23,18 +23,18 @@ def of_kind(kind: Kind) -> Complete:
 
 def words(known: Sequence[str]) -> Complete:
     """Return what completes one of some words."""
-    return lambda _context, _parameter, begun: [CompletionItem(word) for word in known if word.startswith(begun)]
+    return lambda _context, _parameter, typed: [CompletionItem(word) for word in known if word.startswith(typed)]
 
 
 def _paths(kind: str) -> Complete:
-    return lambda _context, _parameter, begun: [CompletionItem(begun, type=kind)]
+    return lambda _context, _parameter, typed: [CompletionItem(typed, type=kind)]
 
 
 files: Complete = _paths("file")
 """Completes the name of a file."""
 
 
-def runs(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+def runs(context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     """Complete the name of a run, the latest first."""
     state = OPTIONS["state"]
     folder = Path(context.params.get("state") or os.environ.get(state.variable) or state.default) / "runs"
@@ -43,12 +43,12 @@ def runs(context: click.Context, _parameter: click.Parameter, begun: str) -> lis
         names = sorted((one.name for one in folder.iterdir()), key=lambda name: name.split("-")[-2:], reverse=True)
     except OSError:
         names = []
-    return [CompletionItem(name) for name in ("last", *names) if name.startswith(begun)]
+    return [CompletionItem(name) for name in ("last", *names) if name.startswith(typed)]
 
 
-def profiles(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+def profiles(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     """Complete a built-in profile's name, or the name of a job file."""
     from migrator.job.profile.api_profile import built_in_names  # noqa: PLC0415  quick start
 
-    found = words(built_in_names(templates=False))(context, parameter, begun)
-    return found or files(context, parameter, begun)
+    found = words(built_in_names(templates=False))(context, parameter, typed)
+    return found or files(context, parameter, typed)

@@ -1,4 +1,4 @@
-"""Settles items in doubt by reading what the server holds: it took, it did not, or somebody else was there since."""
+"""Finds out about items in doubt by reading what the server holds: applied, not applied, or changed since."""
 
 from collections import Counter
 from collections.abc import Mapping

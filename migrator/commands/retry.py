@@ -91,7 +91,7 @@ def check_again(
 def retry_work(place: Path, job: Job, source: Source, meta: Mapping[str, str], options: RunOptions) -> JobWork:
     """Return the work of sending again what did not succeed in a run, and what it did not come to.
 
-    Items in doubt are left out: sending them again is for somebody to decide who has looked.
+    Items in doubt are left out: a person has to look before they are sent again.
 
     Raises:
         MigratorError: there is nothing to do, or the items have changed.

@@ -19,7 +19,7 @@ __all__ = ["Verdict", "check"]
 SHOWN: Final = 100
 """Problems that are kept; the rest is counted."""
 
-ALIKE: Final = 3
+SAME_CAUSE: Final = 3
 """Rows with the same problem that are named one by one; of more, only the first is."""
 
 LONGEST_URL: Final = 8000
@@ -148,16 +148,16 @@ class _Problems:
             kind = problem.field, problem.message
             if kind in self._kept or len(self._kept) < SHOWN:
                 self._rows[kind] += 1
-                alike = self._kept.setdefault(kind, [])
-                if len(alike) < ALIKE:
-                    alike.append(problem)
+                same = self._kept.setdefault(kind, [])
+                if len(same) < SAME_CAUSE:
+                    same.append(problem)
 
     def shown(self) -> tuple[Problem, ...]:
         """Return them in the order of the input."""
         found = []
-        for kind, alike in self._kept.items():
+        for kind, same in self._kept.items():
             rows = self._rows[kind]
-            found += alike if rows <= ALIKE else [replace(alike[0], rows=rows)]
+            found += same if rows <= SAME_CAUSE else [replace(same[0], rows=rows)]
         return tuple(sorted(found, key=lambda problem: problem.line or 0))[:SHOWN]
 
 
@@ -193,7 +193,7 @@ class _Keys:
 
     def add(self, key: str) -> None:
         """Note a key."""
-        # Python's own hash of a text is keyed anew in each process, so that no input can be made to collide.
+        # Python's own hash of a text is keyed differently in each process, so that no input can be made to collide.
         value = hash(key)
         self._parts[value % PARTITIONS].append(value)
 

@@ -52,7 +52,7 @@ class Preflight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Join:
-    """How items find their records, where nobody holds ids.
+    """How items find their records where they have no ids.
 
     Attributes:
         column: the item's, whose value is looked for.

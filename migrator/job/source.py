@@ -64,7 +64,7 @@ class Source:
     facts: Mapping[str, str] = field(default_factory=dict)
 
     def state(self) -> tuple[int, ...]:
-        """Return what changes when somebody writes to the file while it is read."""
+        """Return what changes when a program writes to the file while it is read."""
         if self.path is None:
             return ()
         status = self.path.stat()

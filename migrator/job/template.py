@@ -374,7 +374,7 @@ def origin(url: str) -> str:
 
 
 STATE_ITEMS: Final = 16
-"""Items between two looks at whether somebody writes to their file; a look takes as long as rendering three."""
+"""Items between two looks at whether their file is being written to; a look takes as long as rendering three."""
 
 
 def requests_of(

@@ -192,7 +192,7 @@ class Journal:
 def open_journal(
     folder: Path, *, run: str, masker: Masker, clock: Clock, subscribers: Iterable[Subscriber] = ()
 ) -> Iterator[Journal]:
-    """Open a run's journal for appending, and close it on leaving; nobody else may have it open.
+    """Open a run's journal for appending, and close it on leaving; no other process may have it open.
 
     What a process that was killed has left unfinished in the folder is removed.
 

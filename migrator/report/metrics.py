@@ -121,7 +121,7 @@ class _LastRun(Collector):
 def _last_success(path: Path, summary: Summary) -> float | None:
     if summary["exit_code"] == 0:
         return _seconds(summary["finished"])
-    # A file that is missing, damaged or somebody else's tells nothing, and is no reason to tell nothing about this run.
+    # A file that is missing, damaged or of another program says nothing of earlier runs.
     with suppress(OSError, ValueError, LookupError):
         for family in text_string_to_metric_families(path.read_text("utf-8")):
             for sample in family.samples:

@@ -37,7 +37,7 @@ from migrator.secret import Secret
 __all__ = ["NOTICE_S", "Kind", "Moment", "Notices", "Target", "notify", "read_targets", "usable_targets"]
 
 ATTEMPTS: Final = 3
-"""A false alarm for one lost packet wakes somebody; the time limit holds for all attempts together."""
+"""A false alarm for one lost packet wakes a person; the time limit holds for all attempts together."""
 
 PAUSE_S: Final = 1.0
 
@@ -180,7 +180,7 @@ async def notify(
     Webhooks are sent, and commands get on standard input, one JSON object: `event`, which is the moment, and the
     members of `summary`, of which a start has some alone. A command has the time limit for itself and is killed with
     all that it started; its output is dropped. Redirects are not followed, and no proxy and no `.netrc` is heeded, for
-    each would show the URL, or credentials, to somebody else.
+    each would show the URL, or credentials, to another user.
 
     Args:
         targets: who may be told.

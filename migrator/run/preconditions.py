@@ -59,7 +59,7 @@ class Preconditions:
         only_changed: whether an item that is as wanted is left alone.
         vault: locks the images; None where none are kept.
         planned: what a plan says, by item; None without one.
-        begun: items that were in flight when an earlier invocation was interrupted.
+        interrupted: items that were in flight when an earlier invocation was stopped.
         fingerprint: makes the plan's digests.
         states: records that were read in bulk, as JSON by URL.
         sent: what was last sent with success; None where that is not looked at.
@@ -75,7 +75,7 @@ class Preconditions:
         only_changed: bool,
         vault: Vault | None,
         planned: Mapping[int, PlannedItem] | None,
-        begun: frozenset[int],
+        interrupted: frozenset[int],
         fingerprint: Fingerprinter,
         states: Mapping[str, bytes],
         sent: SentBefore | None,
@@ -88,7 +88,7 @@ class Preconditions:
         self._only_changed = only_changed
         self._vault = vault
         self._planned = planned
-        self._begun = begun
+        self._interrupted = interrupted
         self._fingerprint = fingerprint
         self._states = states
         self._sent = sent
@@ -123,7 +123,7 @@ class Preconditions:
         wanted = wanted_of(request) or {}
         if planned is not None and planned.state != state_digest(self._fingerprint, request, record.document):
             # A write of ours that was in flight when the process ended may be the change.
-            ours = request.item in self._begun and all(
+            ours = request.item in self._interrupted and all(
                 one.masked for one in changes(wanted, record.document, request.rules)
             )
             if not ours:
@@ -284,7 +284,7 @@ async def open_preconditions(
             only_changed=needs.only_changed,
             vault=vault,
             planned=needs.planned,
-            begun=frozenset(one.item for one in reader.in_flight()),
+            interrupted=frozenset(one.item for one in reader.in_flight()),
             fingerprint=fingerprint,
             states=await states(needs.job, session) if bulk else {},
             sent=sent,

@@ -81,7 +81,7 @@ def make_limiter(algorithm: Algorithm, *, limit: int, window_s: float, start: fl
 
 
 class FixedWindow:
-    """A count that starts anew at each full window of the clock."""
+    """A count that starts again at each full window of the clock."""
 
     def __init__(self, limit: int, window_s: float, start: float) -> None:
         self._limit, self._window_s, self._start = limit, window_s, start

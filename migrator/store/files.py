@@ -29,10 +29,10 @@ ASIDE: Final = ".new-"
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder with mode 0700, and those above it alike, or make sure that an existing one is ours alone.
+    """Make a folder with mode 0700, and those above it too, or make sure that an existing one is ours alone.
 
     Raises:
-        FolderError: it is a link, belongs to somebody else, may be read by others, or cannot be made.
+        FolderError: it is a link, belongs to another user, may be read by others, or cannot be made.
     """
     try:
         for missing in reversed([folder for folder in (path, *path.parents) if not folder.exists()]):
@@ -91,7 +91,7 @@ def write_atomically(path: Path) -> Iterator[IO[bytes]]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what a process that was killed has left of files it was writing; nobody else may be writing there."""
+    """Delete what a process that was killed has left of files it was writing; no other process may be writing there."""
     for leftover in folder.glob(f"{ASIDE}*"):
         leftover.unlink(missing_ok=True)
 

@@ -27,12 +27,12 @@ CHUNK: Final = 1000
 """Rows that are read at a time."""
 
 MAYBE_CHANGED: Final = ("mismatch", "timeout", "connection", "protocol", "server", "internal")
-"""Errors after which nobody knows whether the server has acted."""
+"""Errors after which it is not known whether the server has acted."""
 
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """An item that was being sent when the process ended: nobody knows whether it took."""
+    """An item that was being sent when the process ended: it is not known whether it was applied."""
 
     item: int
     key: str
@@ -108,7 +108,7 @@ class LedgerReader:
             yield item
 
     def in_flight(self) -> list[InFlight]:
-        """Return the items that were begun and have no result: those in flight when the process ended."""
+        """Return the items that were started and have no result: those in flight when the process ended."""
         unwritten = "" if self._version == FIRST_VERSION else "AND line IS NULL"
         rows = self._connection.execute(
             f"SELECT item, key, attempt, begun_ms FROM item WHERE status IS NULL {unwritten} ORDER BY item"  # noqa: S608  constants
@@ -174,7 +174,7 @@ class LedgerReader:
 
 
 def is_begun(path: Path) -> bool:
-    """Tell whether a run was begun in a ledger: a process that ended before the first commit has left nothing.
+    """Tell whether a run was started in a ledger: a process that ended before the first commit has left nothing.
 
     It is opened for writing, since a power loss while it was made leaves a journal that has to be rolled back.
 

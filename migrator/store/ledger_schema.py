@@ -91,8 +91,8 @@ def explained(path: Path) -> Iterator[None]:
 EXPLANATIONS: Final = (
     ("SQLITE_FULL", "the disk is full; make room and give the same command again"),
     ("SQLITE_IOERR", "the disk does not take or give the ledger's pages; look at its space, quota and health"),
-    (("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_CANTOPEN"), "the ledger is closed to us; look at its owner and mode"),
-    (("SQLITE_CORRUPT", "SQLITE_NOTADB"), "it is damaged; results.jsonl says what was done, --fresh starts anew"),
+    (("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_CANTOPEN"), "the ledger cannot be opened; look at its owner and mode"),
+    (("SQLITE_CORRUPT", "SQLITE_NOTADB"), "it is damaged; results.jsonl says what was done, --fresh starts a new run"),
     (("SQLITE_BUSY", "SQLITE_LOCKED"), "the ledger is locked by another program"),
 )
 """What SQLite's result codes, with their extended forms (sqlite.org/rescode.html), mean for the person on call."""

@@ -56,7 +56,7 @@ ROWS_A_STATEMENT: Final = 96
 would cost the event loop a fifth of its time. SQLite before 3.32 takes 999 parameters, and a row has 10."""
 
 NOTE_S: Final = 0.02
-"""Seconds that a note for which nobody waits may stay in memory, so that it need not have a commit of its own."""
+"""Seconds that a note for which no task waits may stay in memory, so that it needs no commit of its own."""
 
 Operation: TypeAlias = tuple[str, tuple[Any, ...], "asyncio.Future[None] | None"]
 
@@ -224,7 +224,7 @@ class Ledger:
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             return explanation(error)
-        except Exception as error:  # noqa: BLE001  a value that SQLite does not take: whoever waits has to be told
+        except Exception as error:  # noqa: BLE001  a value that SQLite does not take: the task that waits has to be told
             return f"a value cannot be recorded ({type(error).__name__})"
         return None
 
@@ -288,7 +288,7 @@ def _prepare(path: Path, *, create: bool) -> None:
 
 
 def _connect(path: Path, *, run: str) -> sqlite3.Connection:
-    # isolation_level=None: transactions are begun where they are meant.
+    # isolation_level=None: transactions start where they are meant.
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
     try:
         if not is_ledger(connection, path):

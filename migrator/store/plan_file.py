@@ -22,7 +22,7 @@ class PlannedChange(msgspec.Struct, kw_only=True, frozen=True):
         before: what it holds.
         after: what it would hold.
         absent: there is no such member now.
-        masked: the service shows a mask, so that nobody can tell whether it would change.
+        masked: the service shows a mask, so that it is not known whether it would change.
     """
 
     pointer: str

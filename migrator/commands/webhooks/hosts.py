@@ -244,7 +244,7 @@ class Rules:
         )
 
     def _see_again(self, column: str, url: str, line: int) -> None:
-        # Python's hash of a text is keyed anew in each process, so that none of them gives a webhook away.
+        # Python's hash of a text is keyed differently in each process, so that none of them gives a webhook away.
         first = self._first.setdefault(hash(url), line) if len(self._first) < LONGEST_TABLE else line
         if first != line:
             count, shown = self._again.get(column, (0, first))

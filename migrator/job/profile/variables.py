@@ -40,8 +40,8 @@ class Allowed:
 
     Attributes:
         commands: whether ``${command:…}`` are run.
-        env: the variables that it may read, besides those of a built-in profile or one of the user's own; None for all.
-        files: files, or folders with all that is in them, that it may read, besides those below its own folder.
+        env: the variables that it may read, apart from those of a trusted profile; None for all.
+        files: files, or folders with all that is in them, that it may read, apart from those below its own folder.
     """
 
     commands: bool = False

@@ -335,7 +335,7 @@ def folder(path: Path) -> None:
         (foreign, "database of another program"),
         (damaged, "damaged"),
         (link, "is a link"),
-        (folder, "closed to us"),
+        (folder, "cannot be opened"),
     ],
 )
 def test_unusable_ledger_is_refused(path: Path, made: Callable[[Path], None], message: str) -> None:

@@ -86,8 +86,8 @@ def test_refusal_of_sqlite_names_the_ledger_and_the_remedy(tmp_path: Path) -> No
     [
         ("SQLITE_FULL", "the disk is full"),
         ("SQLITE_IOERR_FSYNC", "the disk does not take or give"),
-        ("SQLITE_READONLY_DBMOVED", "closed to us"),
-        ("SQLITE_CANTOPEN_ISDIR", "closed to us"),
+        ("SQLITE_READONLY_DBMOVED", "cannot be opened"),
+        ("SQLITE_CANTOPEN_ISDIR", "cannot be opened"),
         ("SQLITE_CORRUPT_INDEX", "damaged"),
         ("SQLITE_BUSY_SNAPSHOT", "locked by another program"),
         ("SQLITE_TOOBIG", r"cannot be used \(SQLITE_TOOBIG\)"),
