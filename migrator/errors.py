@@ -98,13 +98,14 @@ class WaitTooLong(MigratorError):  # noqa: N818  the name of an event
 
     Attributes:
         wait_s: seconds until the next request may be sent.
+        reason: why it is waited for.
     """
 
     exit_code = Exit.STOPPED
 
     def __init__(self, wait_s: float, reason: str) -> None:
         super().__init__(f"{reason}: the next request may go in {wait_s:.0f} s, which is longer than --max-wait")
-        self.wait_s = wait_s
+        self.wait_s, self.reason = wait_s, reason
 
 
 class NoticeError(MigratorError):

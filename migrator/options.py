@@ -28,6 +28,7 @@ from migrator.values import (
     RATE,
     REDIS_URL,
     RESERVE,
+    SCHEDULER,
     SERVER,
     STAGES,
     TEXT,
@@ -185,6 +186,12 @@ class RunOptions:
     quota_name: str | None = _option(
         PACE, TALKS, TEXT, None, "The name of the shared quota; else $MIGRATOR_KEY tells it from others."
     )
+    workers: int | None = _option(
+        PACE, SENDS, whole(1, 256), None, "Let so many worker processes of this machine do the items (extra dask)."
+    )
+    scheduler: str | None = _option(
+        PACE, SENDS, SCHEDULER, None, "Let the workers of this Dask cluster do the items.", in_job_file=False
+    )
     max_wait: float = _option(PACE, TALKS, DURATION, 3600.0, "Stop if the quota requires a longer wait.", shown="1h")
     max_outage: float = _option(PACE, RUNS, DURATION, 300.0, "Stop if the server is down for longer.", shown="5m")
     deadline: Deadline | None = _option(PACE, RUNS, DEADLINE, None, "Start no more items after this time.")
@@ -283,6 +290,11 @@ class RunOptions:
     metrics_file: str | None = _option(
         OUTPUT, RUNS, FILE, None, "Write metrics there, for Prometheus' node exporter.", in_job_file=False
     )
+
+    @property
+    def on_workers(self) -> bool:
+        """Whether items are done outside of this process."""
+        return self.workers is not None or self.scheduler is not None
 
 
 OPTIONS: Final[Mapping[str, Option]] = {

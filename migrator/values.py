@@ -195,6 +195,27 @@ def has_password(url: str) -> bool:
     return "@" in url.partition("://")[2].partition("/")[0]
 
 
+SCHEDULER_ADDRESS: Final = re.compile(r"(tls|tcp)://[^/@?#]+:\d+")
+
+
+def parse_scheduler(text: str) -> str:
+    """Read the address of a Dask scheduler.
+
+    Raises:
+        ValueError: it is none, or goes to another machine without TLS.
+    """
+    try:
+        parts = urlsplit(text.strip())
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        parts, host, port = urlsplit(""), None, None
+    if not host or port is None or not SCHEDULER_ADDRESS.fullmatch(text.strip()):
+        raise ValueError("an address such as tls://HOST:8786")
+    if parts.scheme == "tcp" and not is_loopback(host):
+        raise ValueError("tls:// for another machine; tcp:// is for this machine only")
+    return text.strip()
+
+
 def parse_redis_url(text: str) -> Secret:
     """Return the URL of a Redis or Valkey server, as a secret: it may hold a password.
 
@@ -370,6 +391,7 @@ NUMBER_OR_TEXT: Final[Mapping[str, JSON]] = {"type": ["number", "string"]}
 
 FLAG: Final = Kind(parse=_flag, metavar=None, schema={"type": "boolean"})
 TEXT: Final = Kind(parse=str, metavar="TEXT")
+SCHEDULER: Final = Kind(parse=parse_scheduler, metavar="URL")
 REDIS_URL: Final = Kind(parse=parse_redis_url, metavar="URL", secret=True)
 FILE: Final = Kind(parse=str, metavar="FILE", path="file")
 FOLDER: Final = Kind(parse=str, metavar="DIR", path="dir")

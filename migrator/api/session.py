@@ -24,6 +24,7 @@ from migrator.job.profile.api_profile import ApiProfile
 from migrator.messages import Clock, Instant, Sender, unsafe_url
 from migrator.options import RunOptions, Verify
 from migrator.ratelimit.model import PacerMemory, PacerSettings
+from migrator.ratelimit.shared.model import SharedQuota
 from migrator.ratelimit.throttle import Throttle
 from migrator.secret import Masker, Secret
 from migrator.store import files
@@ -47,6 +48,7 @@ class Session:
         policy: how often a request is sent.
         masker: keeps secrets out of what is written.
         clock: reads both clocks.
+        shared: the quota that the runs of this credential share; None where the session has it for itself.
     """
 
     base_url: str
@@ -56,6 +58,7 @@ class Session:
     policy: RetryPolicy
     masker: Masker
     clock: Clock
+    shared: SharedQuota | None = None
 
     def attempts(self, hooks: Hooks, *, verify: Verify = Verify.NONE) -> Attempts:
         """Return what sends requests of this API until each has an answer that counts.
@@ -158,6 +161,7 @@ async def open_session(
             policy=policy,
             masker=masker,
             clock=clock,
+            shared=shared,
         )
         # So that the next run makes no mistake twice; one that cannot be noted is no reason to fail.
         if (lesson := throttle.memory()) is not None:

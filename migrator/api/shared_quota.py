@@ -42,7 +42,7 @@ async def open_shared_quota(
         path = learned.with_name(f"{learned.stem}-{boot_name()}.quota")
         with ExitStack() as stack:
             try:
-                quota = stack.enter_context(LocalQuota(path))
+                quota = stack.enter_context(LocalQuota(path, one_pacer=not options.on_workers))
             except OSError as error:
                 raise FolderError(f"{path}: {error.strerror}") from None
             yield quota

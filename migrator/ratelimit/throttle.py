@@ -66,6 +66,7 @@ class ThrottleStatistics:
         waiting_for: why a request that is ready does not go now; None where none is ready.
         waited_s: seconds in which requests were ready and none could go, by reason.
         limiter_share: the share of that time that was waited at the aiolimiter; None where nothing was waited for.
+        workers: the processes whose throttles are added up here; 0 for this process's own.
     """
 
     slots: int
@@ -80,6 +81,7 @@ class ThrottleStatistics:
     waiting_for: str | None
     waited_s: Mapping[str, float]
     limiter_share: float | None
+    workers: int = 0
 
 
 class Throttle:

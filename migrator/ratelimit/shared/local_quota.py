@@ -11,6 +11,7 @@ alone.
 """
 
 import fcntl
+import math
 import mmap
 import os
 import secrets
@@ -65,18 +66,19 @@ class LocalQuota:
 
     Args:
         path: the file, which is made where it is missing; a second one, with `.users` after its name, beside it.
+        one_pacer: whether one pacer asks for all requests of this run, so that it may be alone.
 
     Raises:
         OSError: on entering, where a file cannot be used.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, one_pacer: bool = True) -> None:
         self._path = path
         self._run = secrets.token_bytes(16)
         self._file = self._users = -1
         self._map: mmap.mmap | None = None
         self._places: dict[str, int] = {}
-        self._alone, self._look_at = False, 0.0
+        self._alone, self._look_at = False, 0.0 if one_pacer else math.inf
 
     def __enter__(self) -> Self:
         self._file = _open(self._path)
