@@ -121,6 +121,7 @@ class StopKind(StrEnum):
     CANARY = "canary failed"
     QUOTA_WAIT = "wait for quota too long"
     INPUT_CHANGED = "items file changed"
+    WORKERS = "no worker left"
     LEDGER = "ledger cannot be written"
     FILES = "files cannot be written"
     UNREADABLE = "server cannot be read"

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from typing import Any, Final
@@ -137,6 +137,7 @@ class Job:
         arguments: how the job and its items were named: `job`, `items` and `template`; empty where another part of the
             program knows.
         digest: SHA-256 of what decides which requests are sent; no variable's value is in it.
+        text: the job file as it was read.
     """
 
     name: str
@@ -160,6 +161,7 @@ class Job:
     source: str = ""
     arguments: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
+    text: str = field(default="", repr=False, compare=False)
 
 
 @cache
@@ -229,7 +231,7 @@ def load_job(text: str, *, source: str, outside: Outside) -> Job:
             one for place, one in enumerate(job.notify) if not any(f"notify.{place}.{name}" in wrong for name in one)
         )
         raise JobError(tuple(findings.problems), name=job.name, notify=sound)
-    return job
+    return replace(job, text=text)
 
 
 def _refuse(findings: Findings) -> None:

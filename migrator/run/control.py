@@ -132,6 +132,7 @@ def _status(name: str, now: RunStatistics) -> dict[str, Any]:
         "eta_s": None if now.eta_s is None else round(now.eta_s),
         "in_flight": now.throttle.in_flight,
         "concurrency": now.throttle.slots,
+        "workers": now.throttle.workers or None,
         "quota": {
             "limit": now.throttle.limit,
             "remaining": now.throttle.remaining,

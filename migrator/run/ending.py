@@ -9,7 +9,6 @@ from typing import Final
 
 import msgspec
 
-from migrator.api.session import Session
 from migrator.errors import FolderError
 from migrator.messages import Instant
 from migrator.report.observer import Observer
@@ -17,6 +16,7 @@ from migrator.report.summary import LastInvocation, Summary, last_invocation_met
 from migrator.report.views import write_all
 from migrator.results import StopKind, StopReason
 from migrator.run.engine import Engine
+from migrator.run.pool.roles import Controls
 from migrator.run.work_list import RunFiles, WorkList
 from migrator.secret import Masker
 from migrator.store.ledger_reader import LedgerReader
@@ -107,7 +107,7 @@ class Ending:
 def last_invocation(
     engine: Engine,
     reader: LedgerReader,
-    session: Session,
+    controls: Controls,
     *,
     started: Instant,
     now: Instant,
@@ -116,7 +116,7 @@ def last_invocation(
     time_s: Mapping[str, float],
 ) -> LastInvocation:
     """Return what an invocation did, as the ledger keeps it."""
-    stands = session.throttle.statistics()
+    stands = controls.statistics()
     return LastInvocation(
         number=int(reader.meta()["invocations"]),
         started_ms=round(started.utc * 1000),

@@ -88,7 +88,7 @@ class Engine:
             stop=self.stop,
             hold=throttle.hold,
             events=journal,
-            pending=lambda: self._total - self._counts.total(),
+            pending=lambda: self.pending,
         )
         self._canary = max(0, options.canary - done[Status.SUCCEEDED] - done[Status.UNCHANGED])
         self._rules = StopRules(options.max_failures, canary=self._canary)
@@ -176,6 +176,11 @@ class Engine:
         """Give up what is in flight; its items count as not finished. Results that have come in are still recorded."""
         self.abandoned = True
         self._workers.cancel()
+
+    @property
+    def pending(self) -> int:
+        """Items of the run that are not finished."""
+        return self._total - self._counts.total()
 
     @property
     def in_canary(self) -> bool:

@@ -15,7 +15,7 @@ from migrator.results import Exit
 from migrator.run.runner import Runner
 from migrator.run.stages import Ask
 from migrator.run.stopper import Stopper
-from migrator.run.work_list import WorkFacts, WorkList
+from migrator.run.work_list import Machines, WorkFacts, WorkList
 from migrator.store import files
 from migrator.store.ledger_reader import read_ledger
 from migrator.store.state_folder import StateFolder
@@ -97,13 +97,14 @@ class Caller:
     observers: Sequence[Observer] = ()
 
 
-async def migrate(work: WorkList, options: RunOptions, caller: Caller) -> Ending:
+async def migrate(work: WorkList, options: RunOptions, caller: Caller, *, machines: Machines | None = None) -> Ending:
     """Do a work until it is finished or stopped.
 
     Args:
         work: what is to be done.
         options: what the user has set.
         caller: is asked and told.
+        machines: where items are finished; None for this process.
 
     Raises:
         MigratorError: it cannot be done, or was not confirmed.
@@ -135,6 +136,7 @@ async def migrate(work: WorkList, options: RunOptions, caller: Caller) -> Ending
             observers=caller.observers,
             ask=caller.ask,
             stopper=caller.stopper,
+            machines=None if options.dry_run else machines,
         )
         try:
             summary = await runner.run()

@@ -27,9 +27,10 @@ from migrator.run import control
 from migrator.run.ending import Ending, last_invocation
 from migrator.run.engine import Engine
 from migrator.run.item import ItemResults, Items
+from migrator.run.pool.roles import Controls
 from migrator.run.stages import Ask, Stages
 from migrator.run.stopper import Stopper, flush, watch_deadline
-from migrator.run.work_list import RunFiles, WorkList
+from migrator.run.work_list import Crew, Machines, RunFiles, WorkList
 from migrator.store.ledger_reader import read_ledger
 from migrator.store.ledger_writer import Ledger
 from migrator.store.state_folder import StateFolder
@@ -57,6 +58,7 @@ class Runner:
         observers: watch it.
         ask: asks a person after a stage; None where there is none.
         stopper: stops the run from outside.
+        machines: where items are finished; None for this process.
     """
 
     def __init__(
@@ -69,11 +71,13 @@ class Runner:
         observers: Sequence[Observer],
         ask: Ask | None,
         stopper: Stopper,
+        machines: Machines | None = None,
     ) -> None:
         self._work, self._facts, self._options = work, work.facts, options
         self._state, self._place = state, place
         self._observers, self._ask, self._stopper = observers, ask, stopper
         self._masker = state.masker(self._facts.api.credentials())
+        self._machines = machines
         self._notes: Sequence[str] = ()
         self._activity, self._use = Activity(), TimeUse(0.0)
 
@@ -125,20 +129,20 @@ class Runner:
 
     async def _drive(self, files: RunFiles, ending: Ending, clock: Clock, started: Instant) -> LastInvocation:
         """Send what is left, and return what this invocation did."""
-        async with self._session(clock, files.journal) as session:
+        async with self._session(clock, files.journal) as session, self._crew(files, session) as crew:
             resent = len(files.reader.in_flight())
             stages = self._stages(files)
-            engine = self._engine(files, session, stages)
-            items = self._items(files, session, engine)
+            controls = session.throttle if crew is None else crew.controls
+            engine = self._engine(files, clock, controls, stages)
             facts = self._facts
             files.journal.event("run.started", items=facts.total, server=facts.base_url, resent=resent)
             await ending.tell_start()
-            async with self._watched(engine, stages, files, session):
-                await self._finish_items(engine, items, files, session)
+            async with self._watched(engine, stages, files, clock, controls):
+                await self._finish_items(engine, crew, files, session)
             return last_invocation(
                 engine,
                 files.reader,
-                session,
+                controls,
                 started=started,
                 now=clock(),
                 resent=resent,
@@ -178,8 +182,15 @@ class Runner:
             resume_command=facts.resume_command,
             retry_command=facts.retry_command.format(**named),
             reconcile_command=None if facts.reconcile_command is None else facts.reconcile_command.format(**named),
-            settings={"Concurrency": str(options.concurrency or "auto"), "Pace": str(options.pace)},
+            settings={"Concurrency": str(options.concurrency or "auto"), "Pace": str(options.pace)} | self._where(),
         )
+
+    def _where(self) -> dict[str, str]:
+        """Return where items are finished, for the report."""
+        if self._machines is None:
+            return {}
+        options = self._options
+        return {"Workers": f"{options.workers} on this machine" if options.workers else f"of {options.scheduler}"}
 
     @asynccontextmanager
     async def _session(self, clock: Clock, journal: Journal) -> AsyncIterator[Session]:
@@ -195,18 +206,27 @@ class Runner:
         ) as session:
             yield session
 
+    @asynccontextmanager
+    async def _crew(self, files: RunFiles, session: Session) -> AsyncIterator[Crew | None]:
+        """Open the workers that finish the items; None where this process does."""
+        if self._machines is None:
+            yield None
+            return
+        async with self._machines.opened(session, files, self._state, self._facts) as crew:
+            yield crew
+
     def _stages(self, files: RunFiles) -> Stages:
         return Stages(self._options, self._facts.gate, journal=files.journal, counts=files.reader.counts, ask=self._ask)
 
-    def _engine(self, files: RunFiles, session: Session, stages: Stages) -> Engine:
+    def _engine(self, files: RunFiles, clock: Clock, controls: Controls, stages: Stages) -> Engine:
         return Engine(
             name=self._place.name,
             options=self._options,
             total=self._facts.total,
             done=files.reader.counts(),
             journal=files.journal,
-            throttle=session.throttle,
-            clock=session.clock,
+            throttle=controls,
+            clock=clock,
             batch_size=self._facts.batch_size,
             many_keys=self._facts.api.many_keys,
             next_stage_allowed=stages.passed,
@@ -228,9 +248,11 @@ class Runner:
         )
 
     @asynccontextmanager
-    async def _watched(self, engine: Engine, stages: Stages, files: RunFiles, session: Session) -> AsyncIterator[None]:
+    async def _watched(
+        self, engine: Engine, stages: Stages, files: RunFiles, clock: Clock, controls: Controls
+    ) -> AsyncIterator[None]:
         """Let what stops, controls and shows a run do so until the block is left."""
-        clock, use = session.clock, self._use
+        use = self._use
         use.note(STARTS, clock().mono)
 
         def statistics() -> RunStatistics:
@@ -251,21 +273,23 @@ class Runner:
                 watchers.start_soon(watch_deadline, engine, self._options.deadline)
             if self._options.live_report:
                 watchers.start_soon(_show_live_page, self._place, files.journal)
-            watchers.start_soon(control.serve, self._place, engine, session.throttle, files.journal, statistics)
+            watchers.start_soon(control.serve, self._place, engine, controls, files.journal, statistics)
             yield
             watchers.cancel_scope.cancel()
         for observer in self._observers:
             observer.progress(statistics())
 
-    async def _finish_items(self, engine: Engine, items: Items, files: RunFiles, session: Session) -> None:
-        requests = self._work.requests(files.reader.finished())
+    async def _finish_items(self, engine: Engine, crew: Crew | None, files: RunFiles, session: Session) -> None:
+        items, requests = self._items(files, session, engine), self._work.requests(files.reader.finished())
+        if crew is not None:
+            crew.engine = engine
         try:
             async with self._work.precondition(session, files) as precondition:
                 items.precondition = precondition
                 if self._options.dry_run:
                     self._notes = await self._rehearse(engine, items, requests)
                 else:
-                    await engine.drive(requests, items.finish)
+                    await engine.drive(requests, items.finish if crew is None else crew.finish)
             if engine.stopped_by is None and not self._options.dry_run:
                 self._notes = await self._work.after(session, files)
         except FolderError as error:

@@ -11,11 +11,13 @@ from migrator.job.profile.api_profile import ApiProfile
 from migrator.messages import Request
 from migrator.report.csv_files import Cells
 from migrator.report.journal import Journal
+from migrator.run.pool.roles import Controls, Director
 from migrator.run.preconditions import Precondition
 from migrator.store.ledger_reader import LedgerReader
 from migrator.store.ledger_writer import Ledger
+from migrator.store.state_folder import StateFolder
 
-__all__ = ["RunFiles", "WorkFacts", "WorkList"]
+__all__ = ["Crew", "Machines", "RunFiles", "WorkFacts", "WorkList"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,3 +111,33 @@ class WorkList(Protocol):
 
     async def after(self, session: Session, files: RunFiles) -> Sequence[str]:
         """Do what is left when all items are finished; return what is worth knowing."""
+
+
+class Crew(Protocol):
+    """Workers in other processes that finish the items of a run.
+
+    Attributes:
+        engine: counts the items and stops the run; set before the first one.
+    """
+
+    engine: Director | None
+
+    @property
+    def controls(self) -> Controls:
+        """The throttles of all workers, as one."""
+
+    async def finish(self, request: Request) -> None:
+        """Let a worker take one item the whole way; raises what `Items.finish` raises."""
+
+
+class Machines(Protocol):
+    """Where the items of a run are finished, if not in its own process."""
+
+    def opened(
+        self, session: Session, files: RunFiles, state: StateFolder, facts: WorkFacts
+    ) -> AbstractAsyncContextManager[Crew]:
+        """Find the workers, prepare them for a run, and let them go on leaving.
+
+        Raises:
+            MigratorError: there are none, or they cannot be used.
+        """

@@ -7,7 +7,7 @@ from migrator.messages import Request
 from migrator.ratelimit.throttle import ThrottleStatistics
 from migrator.results import ItemResult, Outcome, StopReason
 
-__all__ = ["Conductor", "Controls", "Events"]
+__all__ = ["Conductor", "Controls", "Director", "Events"]
 
 
 class Events(Protocol):
@@ -73,3 +73,14 @@ class Conductor(Protocol):
 
     def retried(self, outcome: Outcome) -> None:
         """Count an attempt that is made again."""
+
+
+class Director(Conductor, Protocol):
+    """What workers of other processes ask and tell the engine beside that."""
+
+    @property
+    def pending(self) -> int:
+        """Items of the run that are not finished."""
+
+    def stop(self, reason: StopReason) -> None:
+        """Start nothing new; what is in flight finishes. The first reason stays."""
