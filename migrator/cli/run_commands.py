@@ -15,6 +15,7 @@ from migrator.cli.display.printing import as_document, ended, say
 from migrator.cli.display.screens import control_text, run_table, run_text
 from migrator.cli.display.terminal import calling
 from migrator.cli.job_input import allowed
+from migrator.cluster.machines import machines_of
 from migrator.commands import prune as pruning
 from migrator.commands import reconcile as reconciling
 from migrator.commands import status as standing
@@ -58,8 +59,10 @@ async def retry(run: str, *, as_json: bool, **typed: Any) -> int:
     job, source, meta = _origin(place, typed)
     chosen = _options(typed, job.run, job.source, meta, command="retry")
     job = await joined(job, source, chosen)
+    work = retry_work(place, job, source, meta, chosen)
     with calling(chosen, job.notify) as caller:
-        ending = await migrate(retry_work(place, job, source, meta, chosen), chosen, caller)
+        async with machines_of(job, chosen) as machines:
+            ending = await migrate(work, chosen, caller, machines=machines)
     return ended(ending, chosen, as_json=as_json)
 
 

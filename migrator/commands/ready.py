@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 import anyio.to_thread
 
+from migrator.cluster.machines import machines_of
 from migrator.commands.plan import make_plan
 from migrator.commands.run import JobWork
 from migrator.commands.webhooks.hosts import Rules
@@ -50,7 +51,8 @@ class Ready:
         work = JobWork(self.job, self.source, self.verdict, self.options)
         for warning in work.warnings():
             caller.tell(warning)
-        return await migrate(work, self.options, caller)
+        async with machines_of(self.job, self.options) as machines:
+            return await migrate(work, self.options, caller, machines=machines)
 
     async def plan(self, *, tell: Callable[[str], None]) -> Plan:
         """Read what every item holds, and return what would change.

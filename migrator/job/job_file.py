@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from typing import Any, Final
@@ -137,7 +137,7 @@ class Job:
         arguments: how the job and its items were named: `job`, `items` and `template`; empty where another part of the
             program knows.
         digest: SHA-256 of what decides which requests are sent; no variable's value is in it.
-        text: the job file as it was read.
+        document: the job file, with the profile in the place of its file's name.
     """
 
     name: str
@@ -161,7 +161,7 @@ class Job:
     source: str = ""
     arguments: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
-    text: str = field(default="", repr=False, compare=False)
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @cache
@@ -231,7 +231,7 @@ def load_job(text: str, *, source: str, outside: Outside) -> Job:
             one for place, one in enumerate(job.notify) if not any(f"notify.{place}.{name}" in wrong for name in one)
         )
         raise JobError(tuple(findings.problems), name=job.name, notify=sound)
-    return replace(job, text=text)
+    return job
 
 
 def _refuse(findings: Findings) -> None:
@@ -302,6 +302,7 @@ class _JobReader:
             gate=tuple(document.get("gate", ())),
             notify=tuple(self._notice(place, one) for place, one in enumerate(document.get("notify", ()))),
             source=source,
+            document={**document, "api": digest["api"]},
             digest=hashlib.sha256(json.dumps(digest, sort_keys=True).encode()).hexdigest(),
         )
 

@@ -17,7 +17,6 @@ import msgspec
 from migrator.errors import SourceError
 from migrator.job.items import Form
 from migrator.job.job_file import Job, builtin_profile, builtin_template, load_job
-from migrator.job.json_reader import read_json
 from migrator.job.problems import JobError, Problem
 from migrator.job.profile.api_profile import ApiProfile
 from migrator.job.profile.variables import NOTHING_MORE, Allowed, Outside, OwnProfiles, no_commands, with_stand_ins
@@ -32,7 +31,6 @@ __all__ = [
     "open_items",
     "outside_of",
     "run_command",
-    "texts_beside",
 ]
 
 DEFAULT_TEMPLATE: Final = "confluent-integration"
@@ -178,45 +176,15 @@ def _absolute(text: str) -> str:
     return str(Path(text).absolute()) if Path(text).suffix else text
 
 
-def outside_of(
-    path: str,
-    *,
-    env: Mapping[str, str],
-    allowed: Allowed,
-    texts: Mapping[str, str],
-    profiles: Mapping[str, str],
-) -> Outside:
-    """Return what a job file may take from this machine that was read on another one.
+def outside_of(path: str, *, env: Mapping[str, str], allowed: Allowed) -> Outside:
+    """Return what a job file may take from this machine, wherever it was read itself.
 
     Args:
-        path: where the job file is on that machine.
+        path: where the job file is; other files are found relative to it.
         env: the environment.
         allowed: what the job file may take from outside.
-        texts: the contents of the files that come with it, by the names that it uses.
-        profiles: the profiles of the user's own folder there, by name.
     """
-    outside = _Finder(env, allowed).outside(Path(path).parent)
-    own = replace(outside.own_profiles, texts=lambda: profiles)
-    return replace(
-        outside,
-        read_file=lambda name: texts[name] if name in texts else outside.read_file(name),
-        own_profiles=own,
-    )
-
-
-def texts_beside(job: Job, env: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the profile that a job names by its file, and the one of the user's own folder, each by its name.
-
-    Raises:
-        OSError: it cannot be read any more.
-    """
-    api = read_json(job.text).get("api")
-    if not isinstance(api, str):
-        return {}, {}
-    if api.endswith(".json"):
-        return {api: (Path(job.source).parent / api).read_text("utf-8")}, {}
-    own = _own_profiles(env).texts()
-    return {}, {api: own[api]} if api in own else {}
+    return _Finder(env, allowed).outside(Path(path).parent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,286 @@
+"""The driver's side of the connection with one worker: items go out, operations on the ledger come in.
+
+What a worker asks to be recorded is written in its order and acknowledged after the commit. A worker whose connection
+breaks, or that is silent for longer than a request may take, is given up with all that it holds.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol, TypeAlias
+
+import anyio
+import msgspec
+
+from migrator.cluster import wire
+from migrator.cluster.remote import Outbox
+from migrator.errors import LedgerError, ReadingError, WaitTooLong
+from migrator.messages import Request
+from migrator.ratelimit.shared.model import Report, ReportKind, SharedQuota
+from migrator.ratelimit.throttle import ThrottleStatistics
+from migrator.results import ItemResult, StopReason
+from migrator.run.pool.roles import Events
+from migrator.store.item_record import decoded
+from migrator.store.ledger_writer import Ledger
+
+__all__ = ["Assigned", "Ended", "Link", "Lost"]
+
+FIRST: Final = 16
+"""Items that a worker gets before it has told how it stands."""
+
+BEAT_S: Final = 1.0
+"""Seconds between two signs of life of the driver."""
+
+
+class Lost(Exception):  # noqa: N818  what happened to a worker
+    """A worker is gone, and may have sent what it had."""
+
+
+Ended: TypeAlias = wire.Done | wire.Unsent
+"""How an item's way on a worker ended."""
+
+
+@dataclass(slots=True, eq=False)
+class Assigned:
+    """An item that is on a worker, or on its way to one.
+
+    Attributes:
+        request: what is sent.
+        doubtful: whether it was in flight when an earlier process ended.
+        written: its result where it was written and is only to be read back, with its line.
+        begun: whether the worker may have sent it.
+        result: what was recorded last of it, with its line.
+        ended: how it ended; raises `Lost` or what stops the run.
+    """
+
+    request: Request
+    doubtful: bool = False
+    written: tuple[ItemResult, bytes] | None = None
+    begun: bool = False
+    result: tuple[ItemResult, bytes] | None = None
+    ended: "asyncio.Future[Ended]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Listener(Protocol):
+    """What hears of a worker beside its items."""
+
+    def stands(self, name: str, throttle: ThrottleStatistics) -> None:
+        """Take how a worker stands."""
+
+    def retried(self, *, throttled: bool) -> None:
+        """Count an attempt that is made again."""
+
+    def stop(self, reason: StopReason) -> None:
+        """Stop the run."""
+
+
+class Link:
+    """A worker that takes part in the run.
+
+    Args:
+        name: its address.
+        stream: the connection.
+        lanes: items that it can finish at once.
+        ledger: takes what is recorded.
+        events: takes events.
+        quota: is shared out; None where nothing is shared.
+        listener: hears of the worker.
+        pending: returns how many items of the run are not finished.
+
+    Attributes:
+        name: its address.
+        lanes: items that it can ever have of use.
+        room: items that it can have now.
+        held: the items that it has.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        stream: wire.Stream,
+        *,
+        lanes: int,
+        ledger: Ledger,
+        events: Events,
+        quota: SharedQuota | None,
+        listener: Listener,
+        pending: Callable[[], int],
+    ) -> None:
+        self.name, self.lanes = name, lanes
+        self.room = min(FIRST, lanes)
+        self.held: dict[int, Assigned] = {}
+        self._stream, self._ledger, self._events, self._quota = stream, ledger, events, quota
+        self._listener, self._pending = listener, pending
+        self._out = Outbox()
+        self._operations = 0
+        self._recorded = anyio.Event()
+
+    def send(self, message: wire.Message) -> None:
+        """Send a message with the next frame."""
+        self._out.put(message)
+
+    def assign(self, assigned: Assigned, *, canary: bool) -> None:
+        """Give the worker an item."""
+        self.held[assigned.request.item] = assigned
+        line = None if assigned.written is None else assigned.written[1]
+        self.send(wire.Work(wire.packed(assigned.request), canary, assigned.doubtful, line))
+
+    async def serve(self, *, silence_s: float) -> tuple[int, str]:
+        """Serve the worker until it is gone; then all that it holds is lost. Return how many items, and why.
+
+        Args:
+            silence_s: seconds without a word after which it is given up.
+        """
+        lost, why = 0, "the connection broke"
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._write)
+                tasks.start_soon(self._acknowledge)
+                tasks.start_soon(self._beat)
+                why = await self._listen(tasks, silence_s)
+                tasks.cancel_scope.cancel()
+        finally:
+            self._stream.abort()
+            lost = len(self.held)
+            for item in list(self.held):
+                self._end(item, Lost())
+        return lost, why
+
+    async def _listen(self, tasks: "anyio.abc.TaskGroup", silence_s: float) -> str:
+        while True:
+            try:
+                with anyio.fail_after(silence_s):
+                    messages = wire.decode_from_worker(await self._stream.read())
+            except TimeoutError:
+                return f"no word for {silence_s:.0f} s"
+            except OSError:
+                return "the connection broke"
+            except msgspec.MsgspecError:
+                return "it sent what is no message"
+            before = self._operations
+            try:
+                for message in messages:
+                    self._take(message, tasks)
+            except LedgerError as error:
+                self._fail(error)
+            if self._operations != before:
+                self._recorded.set()
+
+    def _take(self, message: wire.FromWorker, tasks: "anyio.abc.TaskGroup") -> None:
+        match message:
+            case wire.Begin() | wire.Withdraw() | wire.Settled() | wire.Written():
+                self._operations += 1
+                self._record(message)
+            case wire.Done(item) | wire.Unsent(item):
+                self._end(item, message)
+            case wire.TooLong(item, wait_s, reason):
+                self._end(item, WaitTooLong(wait_s, reason))
+            case wire.Unread(item, error):
+                self._end(item, ReadingError(error))
+            case wire.Ask():
+                self._answer(message, tasks)
+            case wire.Report():
+                self._report(message)
+            case _:
+                self._hear(message)
+
+    def _hear(self, message: wire.FromWorker) -> None:
+        """Take what a worker tells of itself and of the run."""
+        match message:
+            case wire.Standing(throttle):
+                self._listener.stands(self.name, throttle)
+            case wire.Retried(throttled):
+                self._listener.retried(throttled=throttled)
+            case wire.Event(name, level, fields):
+                self._events.event(name, level=level, **fields)
+            case wire.StopRun(reason):
+                self._listener.stop(reason)
+            case _:
+                pass
+
+    def _record(self, operation: wire.Begin | wire.Withdraw | wire.Settled | wire.Written) -> None:
+        """Record an operation; those on items that the worker does not hold are not its own."""
+        if isinstance(operation, wire.Begin | wire.Withdraw):
+            if (assigned := self.held.get(operation.item)) is None:
+                return
+            assigned.begun = isinstance(operation, wire.Begin)
+            if isinstance(operation, wire.Begin):
+                self._ledger.begin(operation.item, assigned.request.key, operation.attempt, operation.at_ms)
+            else:
+                self._ledger.withdraw(operation.item)
+            return
+        provisional = isinstance(operation, wire.Settled) and operation.provisional
+        row = decoded(operation.line, provisional=provisional)
+        if (assigned := self.held.get(row.item)) is None:
+            return
+        if row.key != assigned.request.key:
+            row = replace(row, key=assigned.request.key)
+        if isinstance(operation, wire.Settled):
+            assigned.result = row, operation.line
+            self._ledger.note_result(row, operation.line)
+        else:
+            assigned.written = row, operation.line
+            self._ledger.note_written(row, operation.line)
+
+    def _end(self, item: int, ended: Ended | Exception) -> None:
+        """Take an item from the worker, and tell how it ended."""
+        assigned = self.held.pop(item, None)
+        if assigned is None or assigned.ended.done():
+            return
+        if isinstance(ended, Exception):
+            assigned.ended.set_exception(ended)
+        else:
+            assigned.ended.set_result(ended)
+
+    def _fail(self, error: LedgerError) -> None:
+        self.send(wire.Failed(str(error)))
+        for item in list(self.held):
+            self._end(item, LedgerError(str(error)))
+
+    def _answer(self, question: wire.Ask, tasks: "anyio.abc.TaskGroup") -> None:
+        """Give shares of the quota, as many as there are at once of those that are wanted."""
+        key = question.limiter_key.decode("utf-8", "surrogatepass")
+        if self._quota is None:
+            self.send(wire.Shares(question.number, 0.0, (0,) * question.count))
+            return
+        windows: list[int] = []
+        while len(windows) < question.count and (window := self._quota.take_at_once(key)) is not None:
+            windows.append(window)
+        if windows:
+            self.send(wire.Shares(question.number, 0.0, tuple(windows)))
+        else:
+            tasks.start_soon(self._answer_later, self._quota, key, question.number)
+
+    async def _answer_later(self, quota: SharedQuota, key: str, number: int) -> None:
+        share = await quota.take(key)
+        self.send(wire.Shares(number, share.wait_s, () if share.wait_s > 0.0 else (share.window,)))
+
+    def _report(self, report: wire.Report) -> None:
+        if self._quota is not None:
+            key = report.limiter_key.decode("utf-8", "surrogatepass")
+            self._quota.report(Report(key, report.window, ReportKind(report.kind), report.remaining, report.wait_s))
+
+    async def _write(self) -> None:
+        try:
+            await self._out.drain(self._stream)
+        except OSError:
+            # The reader sees it too.
+            self._stream.abort()
+
+    async def _acknowledge(self) -> None:
+        """Tell the worker how far its operations are durable."""
+        while True:
+            await self._recorded.wait()
+            self._recorded = anyio.Event()
+            count = self._operations
+            try:
+                await self._ledger.durable()
+            except LedgerError as error:
+                self._fail(error)
+                return
+            self.send(wire.Durable(count))
+
+    async def _beat(self) -> None:
+        while True:
+            self.send(wire.Beat(self._pending()))
+            await anyio.sleep(BEAT_S)

@@ -1,0 +1,313 @@
+"""A worker's part of a run: items come in, each goes its whole way here, and all that is to be kept goes back.
+
+The worker knows the job, takes credentials from its own environment and files, and has a throttle and a client of its
+own. What it sends is what `run.item` sends in a single process.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from random import SystemRandom
+from typing import Any, Final, TypeAlias
+
+import anyio
+from anyio.abc import TaskGroup
+
+from migrator import __version__
+from migrator.api.attempts import Attempts
+from migrator.api.client import Client
+from migrator.api.network import network_of
+from migrator.api.outcome import RetryPolicy
+from migrator.api.reader import Reader
+from migrator.api.session import Session, system_clock
+from migrator.cluster import wire
+from migrator.cluster.remote import Outbox, RemoteEngine, RemoteEvents, RemoteLedger, RemoteQuota
+from migrator.errors import LedgerError, MigratorError, ReadingError, WaitTooLong
+from migrator.job.job_file import Job, load_job
+from migrator.job.problems import JobError
+from migrator.job.profile.api_profile import ApiProfile
+from migrator.job.profile.variables import Allowed
+from migrator.job.source import outside_of
+from migrator.job.template import rules_of
+from migrator.messages import Clock, Request, Sender
+from migrator.options import Pace, RunOptions, Verify
+from migrator.ratelimit.model import PacerSettings
+from migrator.ratelimit.throttle import Throttle
+from migrator.results import ItemResult, StopKind, StopReason
+from migrator.run.item import ItemResults, Items
+from migrator.secret import Fingerprinter, Masker
+from migrator.store.item_record import decoded
+
+__all__ = ["OpenSender", "open_client", "serve"]
+
+BEAT_S: Final = 0.5
+"""Seconds between two reports of how the worker stands, which also say that it is there."""
+
+GRACE_S: Final = 5.0
+"""Seconds beyond a request's time-out after which a silent other side is given up."""
+
+OpenSender: TypeAlias = Callable[[ApiProfile, RunOptions, bool, Clock, Masker], AbstractAsyncContextManager[Sender]]
+"""Opens what makes attempts; the flag says whether a connection may serve several requests."""
+
+
+def open_client(
+    api: ApiProfile,
+    options: RunOptions,
+    reuse_connections: bool,  # noqa: FBT001  see `OpenSender`
+    clock: Clock,
+    masker: Masker,
+) -> AbstractAsyncContextManager[Sender]:
+    """Open the client that a single process has too."""
+    return Client.open(
+        api,
+        timeout_s=options.timeout,
+        clock=clock,
+        network=network_of(options, api),
+        reuse_connections=reuse_connections,
+        learn=masker.learn,
+    )
+
+
+async def serve(
+    stream: wire.Stream,
+    *,
+    env: Mapping[str, str],
+    open_sender: OpenSender = open_client,
+    clock: Clock | None = None,
+) -> None:
+    """Work for one run until it is over, or its driver is gone.
+
+    Args:
+        stream: the connection with the driver.
+        env: this machine's environment.
+        open_sender: opens what makes attempts.
+        clock: reads both clocks; None for those of the system.
+    """
+    try:
+        hello = await stream.read()
+        try:
+            _refuse_other_version(wire.version_in(hello))
+            await _work(stream, wire.decode_setup(hello), env, open_sender, clock or system_clock())
+        except JobError as error:
+            said = "; ".join(problem.message for problem in error.problems)
+            await stream.write(wire.encode([wire.Refused(f"its job cannot be read there: {said}")]))
+        except MigratorError as error:
+            await stream.write(wire.encode([wire.Refused(str(error))]))
+    except (OSError, TimeoutError):
+        return
+    finally:
+        stream.abort()
+
+
+def _refuse_other_version(version: str) -> None:
+    if version != __version__:
+        raise MigratorError(f"it has migrator {__version__}, and the run {version}")
+
+
+async def _work(
+    stream: wire.Stream, setup: wire.Setup, env: Mapping[str, str], open_sender: OpenSender, clock: Clock
+) -> None:
+    job, options, out = job_of(setup, env), options_of(setup.settings), Outbox()
+    async with (
+        _station(setup, options, out, open_sender, job, clock=clock) as station,
+        anyio.create_task_group() as tasks,
+    ):
+        out.put(wire.Ready(station.session.throttle.lanes))
+        tasks.start_soon(_drain, out, stream, tasks)
+        tasks.start_soon(_beat, out, station.session.throttle)
+        # An error would come out of the task group in a group of its own. What the driver has not recorded is its
+        # matter when it resumes.
+        with suppress(OSError, TimeoutError):
+            await station.listen(stream, tasks, silence_s=options.timeout + GRACE_S)
+        tasks.cancel_scope.cancel()
+
+
+async def _drain(out: Outbox, stream: wire.Stream, tasks: TaskGroup) -> None:
+    try:
+        await out.drain(stream)
+    except OSError:
+        tasks.cancel_scope.cancel()
+
+
+async def _beat(out: Outbox, throttle: Throttle) -> None:
+    while True:
+        out.put(wire.Standing(throttle.statistics()))
+        await anyio.sleep(BEAT_S)
+
+
+def job_of(setup: wire.Setup, env: Mapping[str, str]) -> Job:
+    """Return the job, with the values that this machine has for its variables and files.
+
+    Which variables it may read was checked where the run was started, by the same names.
+
+    Raises:
+        JobError: one is missing.
+    """
+    allowed = Allowed(commands=setup.allow_commands, env=None, files=setup.allow_files)
+    outside = outside_of(setup.path, env=env, allowed=allowed)
+    return load_job(setup.document, source=setup.path, outside=outside)
+
+
+def options_of(settings: Mapping[str, Any]) -> RunOptions:
+    """Return the options that the driver has sent."""
+    named = dict(settings) | {"pace": Pace(settings["pace"]), "verify": Verify(settings["verify"])}
+    return RunOptions(**named)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Station:
+    """What a worker has open for a run.
+
+    Attributes:
+        session: with the API.
+        engine: stands for the driver's.
+        ledger: stands for the driver's.
+        quota: stands for the driver's.
+        items: takes items their whole way.
+        doubtful: items at hand that were in flight when an earlier process or worker ended.
+        written: items at hand that are only to be read back.
+        job: the job.
+        held: items at hand.
+    """
+
+    session: Session
+    engine: RemoteEngine
+    ledger: RemoteLedger
+    quota: RemoteQuota
+    out: Outbox
+    items: Items
+    doubtful: set[int]
+    written: dict[int, ItemResult]
+    job: Job
+    held: set[int]
+
+    async def listen(self, stream: wire.Stream, tasks: TaskGroup, *, silence_s: float) -> None:
+        """Do what the driver says until it closes the connection or is silent for too long.
+
+        Raises:
+            OSError: the connection is broken.
+            TimeoutError: the driver is silent.
+        """
+        while True:
+            with anyio.fail_after(silence_s):
+                frame = await stream.read()
+            for message in wire.decode_to_worker(frame):
+                self._obey(message, tasks)
+
+    def _obey(self, message: wire.ToWorker, tasks: TaskGroup) -> None:
+        throttle = self.session.throttle
+        match message:
+            case wire.Work():
+                tasks.start_soon(self._finish, message)
+            case wire.Durable(count):
+                self.ledger.acknowledge(count)
+            case wire.Shares():
+                self.quota.answer(message)
+            case wire.Beat(pending):
+                self.engine.pending = pending
+            case wire.Settings(rate, concurrency, paused):
+                throttle.set_rate(rate)
+                throttle.set_concurrency(concurrency)
+                (throttle.pause if paused else throttle.resume)()
+            case wire.Hold(seconds):
+                throttle.hold(seconds)
+            case wire.Stop():
+                throttle.stop()
+            case wire.Failed(text):
+                self.ledger.fail(text)
+
+    async def _finish(self, work: wire.Work) -> None:
+        """Take an item its whole way; what would stop the run is told, and stops it there."""
+        request = unpacked(work, self.job)
+        item = request.item
+        self.held.add(item)
+        self.engine.in_canary = work.canary
+        if work.doubtful:
+            self.doubtful.add(item)
+        if work.written is not None:
+            self.written[item] = decoded(work.written, provisional=False)
+        try:
+            await self.items.finish(request)
+        except WaitTooLong as wait:
+            self.out.put(wire.TooLong(item, wait.wait_s, wait.reason))
+        except ReadingError as error:
+            self.out.put(wire.Unread(item, error.error))
+        except LedgerError as error:
+            self.engine.stop(StopReason(StopKind.LEDGER, str(error)))
+            self.out.put(wire.Unsent(item))
+        else:
+            if item not in self.engine.told:
+                self.out.put(wire.Unsent(item))
+        finally:
+            self.doubtful.discard(item)
+            self.written.pop(item, None)
+            self.engine.told.discard(item)
+            self.held.discard(item)
+            if not self.held:
+                # In the same frame as the end of the last item, so that the driver knows all when it ends the run.
+                self.out.put(wire.Standing(self.session.throttle.statistics()))
+
+
+def unpacked(work: wire.Work, job: Job) -> Request:
+    """Return the request of an item."""
+    return wire.unpacked(work.request, rules_of(job))
+
+
+@asynccontextmanager
+async def _station(
+    setup: wire.Setup, options: RunOptions, out: Outbox, open_sender: OpenSender, job: Job, *, clock: Clock
+) -> AsyncIterator[_Station]:
+    """Open what a worker needs for a run."""
+    masker = Masker(Fingerprinter(setup.key), job.api.credentials())
+    quota, events, ledger = RemoteQuota(out), RemoteEvents(out, masker), RemoteLedger(setup.run, out)
+    settings = PacerSettings(pace=options.pace, reserve=options.reserve, rate=options.rate)
+    api = replace(job.api, base_url=setup.base_url)
+    async with (
+        Throttle(
+            settings=settings,
+            dialect=api.rate_limit,
+            concurrency=options.concurrency,
+            clock=clock,
+            max_wait_s=options.max_wait,
+            shared=quota,
+        ) as throttle,
+        open_sender(api, options, setup.reuse_connections, clock, masker) as client,
+    ):
+        policy = RetryPolicy(max_attempts=options.max_attempts)
+        attempts = Attempts(throttle=throttle, client=client, policy=policy, rng=SystemRandom(), masker=masker)
+        session = Session(
+            base_url=setup.base_url,
+            throttle=throttle,
+            client=client,
+            reader=Reader(attempts),
+            policy=policy,
+            masker=masker,
+            clock=clock,
+        )
+        engine = RemoteEngine(
+            setup.run, max_outage_s=options.max_outage, out=out, events=events, hold=throttle.hold, clock=clock
+        )
+        doubtful: set[int] = set()
+        written: dict[int, ItemResult] = {}
+        items = Items(
+            engine=engine,
+            session=session,
+            results=ItemResults(masker=masker, clock=clock, secret_path=setup.secret_path),
+            ledger=ledger,
+            journal=events,
+            doubtful=doubtful,
+            unverified=written,
+            verify=options.verify,
+        )
+        yield _Station(
+            session=session,
+            engine=engine,
+            ledger=ledger,
+            quota=quota,
+            out=out,
+            items=items,
+            doubtful=doubtful,
+            written=written,
+            job=job,
+            held=set(),
+        )
