@@ -45,7 +45,7 @@ class SourceError(MigratorError):
     """A file from the command line cannot be used; the text says which and why."""
 
 
-class InputChanged(MigratorError):  # noqa: N818  the name of an event
+class InputChanged(MigratorError):
     """The items file is no longer what was checked."""
 
     exit_code = Exit.STOPPED
@@ -93,7 +93,7 @@ class PagingError(ReadingError):
         self.exit_code = exit_code
 
 
-class WaitTooLong(MigratorError):  # noqa: N818  the name of an event
+class WaitTooLong(MigratorError):
     """The quota requires a longer wait than `--max-wait` allows.
 
     Attributes:

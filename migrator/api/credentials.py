@@ -47,7 +47,7 @@ LONGEST_ANSWER: Final = 1 << 18
 """Bytes that are read of a token server's answer."""
 
 
-class NoToken(Exception):  # noqa: N818  it is what it says
+class NoToken(Exception):
     """There is no token; the text says why, and holds no secret.
 
     Attributes:
@@ -278,7 +278,7 @@ class TokenServer:
         return token
 
 
-class _Unanswered(Exception):  # noqa: N818  it is what it says
+class _Unanswered(Exception):
     """A token server gave no answer that means anything."""
 
 

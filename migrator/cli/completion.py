@@ -48,7 +48,7 @@ def runs(context: click.Context, _parameter: click.Parameter, typed: str) -> lis
 
 def profiles(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     """Complete a built-in profile's name, or the name of a job file."""
-    from migrator.job.profile.api_profile import built_in_names  # noqa: PLC0415  quick start
+    from migrator.job.profile.api_profile import built_in_names
 
     found = words(built_in_names(templates=False))(context, parameter, typed)
     return found or files(context, parameter, typed)

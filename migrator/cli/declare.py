@@ -107,6 +107,6 @@ def act(does: str, **typed: Any) -> Any:
     found = getattr(import_module(f"migrator.cli.{module}"), function)(**typed)
     if not iscoroutine(found):
         return found
-    from migrator.cli.display.terminal import run_attended  # noqa: PLC0415  quick start
+    from migrator.cli.display.terminal import run_attended
 
     return run_attended(found)

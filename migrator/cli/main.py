@@ -109,8 +109,8 @@ def _code_of(code: int) -> int:
 
 def _message(error: Exception) -> int:
     """Print an error and return its exit code."""
-    from migrator.errors import MigratorError  # noqa: PLC0415  quick start
-    from migrator.job.problems import JobError  # noqa: PLC0415
+    from migrator.errors import MigratorError
+    from migrator.job.problems import JobError
 
     if isinstance(error, JobError):
         for problem in error.problems:

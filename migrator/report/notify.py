@@ -101,7 +101,7 @@ class Target:
         return f"{self.kind} {scheme}" if self.kind is Kind.APPRISE else f"{self.kind} {_host(self.url.reveal())}"
 
 
-class _Problem(Exception):  # noqa: N818  it never leaves this module
+class _Problem(Exception):
     """Why a notice was not given, in words without anything secret."""
 
 

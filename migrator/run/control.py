@@ -35,7 +35,7 @@ LONGEST_ADDRESS: Final = 100
 """Bytes of a socket's path that every system takes; Linux takes 107 (unix(7))."""
 
 
-class _Refused(Exception):  # noqa: N818  it never leaves this module
+class _Refused(Exception):
     """A command that cannot be carried out; the text says why."""
 
 

@@ -153,7 +153,7 @@ class _Sent(msgspec.Struct):
     target: dict[str, str] = {}
 
 
-class Dropped(Exception):  # noqa: N818  what happens to a connection, no error of the program
+class Dropped(Exception):
     """The connection ends without an answer."""
 
 

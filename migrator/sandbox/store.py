@@ -33,7 +33,7 @@ class Complaint:
         return {name: place for name, place in named.items() if place is not None}
 
 
-class Refusal(Exception):  # noqa: N818  a server's answer, no error of the program
+class Refusal(Exception):
     """Why a request is refused, in the members of an error body.
 
     Attributes:

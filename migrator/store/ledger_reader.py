@@ -19,7 +19,7 @@ from migrator.store.ledger_upgrade import FIRST_COLUMNS, FIRST_VERSION, decoded_
 __all__ = ["Image", "InFlight", "LedgerReader", "is_begun", "is_started", "read_ledger"]
 
 SELECT: Final = {
-    FIRST_VERSION: f"SELECT {FIRST_COLUMNS}, sequence FROM item WHERE status IS NOT NULL",  # noqa: S608  constants only
+    FIRST_VERSION: f"SELECT {FIRST_COLUMNS}, sequence FROM item WHERE status IS NOT NULL",
     SCHEMA_VERSION: "SELECT item, line, provisional, sequence FROM item WHERE status IS NOT NULL",
 }
 
@@ -111,7 +111,7 @@ class LedgerReader:
         """Return the items that were started and have no result: those in flight when the process ended."""
         unwritten = "" if self._version == FIRST_VERSION else "AND line IS NULL"
         rows = self._connection.execute(
-            f"SELECT item, key, attempt, begun_ms FROM item WHERE status IS NULL {unwritten} ORDER BY item"  # noqa: S608  constants
+            f"SELECT item, key, attempt, begun_ms FROM item WHERE status IS NULL {unwritten} ORDER BY item"
         )
         return [InFlight(*row) for row in rows]
 
@@ -151,7 +151,7 @@ class LedgerReader:
         """Yield the images of the items that the run has changed, or may have."""
         marks = ", ".join("?" * len(MAYBE_CHANGED))
         kept = (
-            "SELECT item, key, url, image, coalesce(verified, 0) "  # noqa: S608  constants alone
+            "SELECT item, key, url, image, coalesce(verified, 0) "
             "FROM before JOIN (SELECT item, key, status, error_kind, verified FROM item) USING (item)"
             f" WHERE (status IS NULL OR status IN ('succeeded', 'in_doubt') OR error_kind IN ({marks}))"
         )

@@ -52,9 +52,7 @@ def upgrade(connection: sqlite3.Connection, *, run: str) -> None:
         "INSERT INTO item (item, key, attempt, begun_ms) SELECT item, key, attempt, begun_ms FROM item_1 "
         "WHERE status IS NULL"
     )
-    rows = connection.execute(
-        f"SELECT {FIRST_COLUMNS}, sequence FROM item_1 WHERE status IS NOT NULL"  # noqa: S608  constants only
-    )
+    rows = connection.execute(f"SELECT {FIRST_COLUMNS}, sequence FROM item_1 WHERE status IS NOT NULL")
     for *values, sequence in rows:
         row = decoded_first(tuple(values))
         kind = None if row.error is None else row.error.kind

@@ -75,7 +75,7 @@ def _observers(
         observers: list[Observer] = []
         if output.level is None:
             # rich takes 60 ms to import, which a cron run need not spend.
-            from migrator.cli.display.progress import Display  # noqa: PLC0415
+            from migrator.cli.display.progress import Display
 
             observers.append(stack.enter_context(Display()))
         else:
