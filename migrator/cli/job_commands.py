@@ -64,7 +64,7 @@ def check(job: str, items: str | None, template: str | None, *, as_json: bool, *
         }
         say(msgspec.json.encode(document).decode())
     elif not verdict.problem_count:
-        say(f"{name}: {verdict.items} items, no problems")
+        say(f"{name}: {verdict.items:,} item{'' if verdict.items == 1 else 's'}, no problems")
     refuse_invalid(found, verdict, name, strict=chosen.strict)
 
 

@@ -51,7 +51,8 @@ class StopRules:
         said = result.error.message if result.error is not None else "no reason given"
         if self._finished <= self._canary:
             again = result.item if result.provisional else None
-            return StopReason(StopKind.CANARY, f"one of the first {self._canary} items did not succeed: {said}", again)
+            which = "the first item" if self._canary == 1 else f"one of the first {self._canary} items"
+            return StopReason(StopKind.CANARY, f"{which} did not succeed: {said}", again)
         if self._threshold.reached(failed=self._failed, finished=self._finished):
             return StopReason(
                 StopKind.FAILURES, f"{self._failed} of {self._finished} items did not succeed; the last: {said}"

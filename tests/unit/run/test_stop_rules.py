@@ -49,8 +49,10 @@ def test_canary() -> None:
 
 
 def test_in_doubt_counts_as_failure() -> None:
-    """An item in doubt is no success to a canary."""
-    assert StopRules(Threshold(share=0.5), canary=1).check(result(Status.IN_DOUBT, ERROR)) is not None
+    """An item in doubt is no success to a canary; a canary of one item is called that."""
+    reason = StopRules(Threshold(share=0.5), canary=1).check(result(Status.IN_DOUBT, ERROR))
+    assert reason is not None
+    assert reason.message == "the first item did not succeed: the server answered 404"
 
 
 @given(st.integers(1, 30))
