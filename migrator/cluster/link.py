@@ -32,7 +32,7 @@ BEAT_S: Final = 1.0
 """Seconds between two signs of life of the driver."""
 
 
-class Lost(Exception):  # noqa: N818  what happened to a worker
+class Lost(Exception):
     """A worker is gone, and may have sent what it had."""
 
 
