@@ -34,7 +34,7 @@ from migrator.report.observer import Observer
 from migrator.report.summary import Summary, summary_text
 from migrator.secret import Secret
 
-__all__ = ["NOTICE_S", "Kind", "Moment", "Notices", "Target", "notify", "read_targets", "usable_targets"]
+__all__ = ["NOTICE_S", "Kind", "Moment", "Notice", "Target", "notify", "read_targets", "usable_targets"]
 
 ATTEMPTS: Final = 3
 """A false alarm for one lost packet wakes a person; the time limit holds for all attempts together."""
@@ -195,41 +195,57 @@ async def notify(
     problems: dict[int, str] = {}
 
     async def tell(place: int, target: Target) -> None:
-        try:
-            with anyio.fail_after(timeout_s):
-                await _tell(target, moment, summary)
-        except _Problem as problem:
-            problems[place] = f"notify.{place} ({target}): {problem}"
-        except TimeoutError:
-            problems[place] = f"notify.{place} ({target}): not done within {timeout_s:g} s"
-        except Exception as error:  # noqa: BLE001  a notice is no reason for a run to fail, and a text may quote a URL
-            problems[place] = f"notify.{place} ({target}): {type(error).__name__}"
+        if problem := await _told(place, target, moment, summary, timeout_s=timeout_s):
+            problems[place] = problem
 
     async with anyio.create_task_group() as tasks:
         for place, target in enumerate(targets):
-            if moment in target.on:
-                tasks.start_soon(tell, place, target)
+            tasks.start_soon(tell, place, target)
     return [problems[place] for place in sorted(problems)]
 
 
-class Notices(Observer):
-    """Tells the targets of a job file that a run starts, and how it ended.
+async def _told(
+    place: int, target: Target, moment: Moment, summary: Mapping[str, object], *, timeout_s: float
+) -> str | None:
+    """Tell a target if it wants to hear of this moment; return what went wrong, or None."""
+    if moment not in target.on:
+        return None
+    name = f"notify.{place} ({target})"
+    try:
+        with anyio.fail_after(timeout_s):
+            await _tell(target, moment, summary)
+    except _Problem as problem:
+        return f"{name}: {problem}"
+    except TimeoutError:
+        return f"{name}: not done within {timeout_s:g} s"
+    except Exception as error:  # noqa: BLE001  a notice is no reason for a run to fail, and a text may quote a URL
+        return f"{name}: {type(error).__name__}"
+    return None
+
+
+class Notice(Observer):
+    """Tells one target of a job file that a run starts, and how it ended.
 
     Args:
-        targets: who is told.
+        place: the target's place in `notify`.
+        target: who is told.
     """
 
-    def __init__(self, targets: Sequence[Target]) -> None:
-        self._targets = targets
+    def __init__(self, place: int, target: Target) -> None:
+        self._place, self._target = place, target
+        self.once = f"notify.{place}"
 
     async def started(self, facts: Mapping[str, str]) -> Sequence[str]:
-        """Tell that the run starts; return who could not be told."""
-        return await notify(self._targets, Moment.START, facts, timeout_s=NOTICE_S)
+        """Tell that the run starts; return what went wrong."""
+        return await self._tell(Moment.START, facts)
 
     async def ended(self, summary: Summary) -> Sequence[str]:
-        """Tell how the run ended; return who could not be told."""
-        moment = Moment.SUCCESS if summary["exit_code"] == 0 else Moment.FAILURE
-        return await notify(self._targets, moment, dict(summary), timeout_s=NOTICE_S)
+        """Tell how the run ended; return what went wrong."""
+        return await self._tell(Moment.SUCCESS if summary["exit_code"] == 0 else Moment.FAILURE, dict(summary))
+
+    async def _tell(self, moment: Moment, summary: Mapping[str, object]) -> Sequence[str]:
+        problem = await _told(self._place, self._target, moment, summary, timeout_s=NOTICE_S)
+        return () if problem is None else (problem,)
 
 
 async def _tell(target: Target, moment: Moment, summary: Mapping[str, object]) -> None:

@@ -60,7 +60,13 @@ class Observer:
 
     Every text that an observer sees is masked. The methods are called within the run's event loop, and one that blocks
     holds the run up.
+
+    Attributes:
+        once: names an observer that is told of a run's end once, even if the process is killed meanwhile and the same
+            command ends the run; empty for one that shows the run to this process.
     """
+
+    once: str = ""
 
     def event(self, event: Mapping[str, Any]) -> None:
         """See an event, as `events.jsonl` has it."""

@@ -1,15 +1,17 @@
 """The ending of an invocation: what it did is recorded, the views are written, the observers are told.
 
 The run's state in the ledger becomes ``ended`` last. An invocation that is killed before that leaves a run that the
-same command finishes: it sends nothing that has a result, and tells no observer twice.
+same command finishes: it sends nothing that has a result, and tells no target of a notice twice.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
 
+import anyio
 import msgspec
 
-from migrator.errors import FolderError
+from migrator.errors import FolderError, LedgerError
 from migrator.messages import Instant
 from migrator.report.observer import Observer
 from migrator.report.summary import LastInvocation, Summary, last_invocation_meta, summarise
@@ -24,7 +26,7 @@ from migrator.store.ledger_reader import LedgerReader
 __all__ = ["Ending", "last_invocation"]
 
 TOLD: Final = "told"
-"""The name of the fact that says for which invocation's ending the observers were told."""
+"""The name of the fact that says which observers were told of which invocation's end."""
 
 
 class Ending:
@@ -47,8 +49,11 @@ class Ending:
         """Tell the observers that the run starts."""
         facts = self._work.facts
         told = {"run": self._files.place.name, "job": facts.job, "server": facts.base_url}
-        for observer in self._observers:
+
+        async def tell(observer: Observer) -> None:
             self._note(await observer.started(told))
+
+        await _tell_each(self._observers, tell)
 
     async def end(self, last: LastInvocation) -> Summary:
         """Record what the invocation did, write the views, tell the observers, and record that the run ended.
@@ -61,13 +66,7 @@ class Ending:
         summary, last = self._views(last)
         if writable:
             await self._files.ledger.put(**last_invocation_meta(last))
-        number = str(last.number)
-        if self._files.reader.meta().get(TOLD) != number:
-            self._files.journal.event("run.ended", **summary)
-            for observer in self._observers:
-                self._note(await observer.ended(summary))
-            if writable:
-                await self._files.ledger.put(**{TOLD: number})
+        await self._tell_end(summary, last.number, writable=writable)
         if writable:
             await self._files.ledger.put(
                 state="stopped" if summary["resumable"] else "ended",
@@ -99,9 +98,40 @@ class Ending:
             journal.event("file.unwritten", level="warning", message=written.problem)
         return written.summary, last
 
+    async def _tell_end(self, summary: Summary, number: int, *, writable: bool) -> None:
+        """Tell all observers at once how the invocation of this number ended, but those who know it already."""
+        known = msgspec.json.decode(self._files.reader.meta().get(TOLD, "{}"), type=dict[str, list[str]])
+        told = known.get(str(number))
+        if told is None:
+            self._files.journal.event("run.ended", **summary)
+
+        names = told or []
+
+        async def tell(observer: Observer) -> None:
+            problems = await observer.ended(summary)
+            self._note(problems)
+            if observer.once and writable and not problems:
+                names.append(observer.once)
+                # A ledger that fails here fails again when the state is written, where that is told.
+                with suppress(LedgerError):
+                    await self._files.ledger.put(**{TOLD: msgspec.json.encode({str(number): names}).decode()})
+
+        await _tell_each([observer for observer in self._observers if observer.once not in names], tell)
+
     def _note(self, problems: Sequence[str]) -> None:
         for problem in problems:
             self._files.journal.event("notice.failed", level="warning", message=problem)
+
+
+async def _tell_each(observers: Sequence[Observer], tell: Callable[[Observer], Coroutine[Any, Any, None]]) -> None:
+    """Tell the observers in this process one by one, then the others all at once, since each may take its time."""
+    for observer in observers:
+        if not observer.once:
+            await tell(observer)
+    async with anyio.create_task_group() as tasks:
+        for observer in observers:
+            if observer.once:
+                tasks.start_soon(tell, observer)
 
 
 def last_invocation(

@@ -10,9 +10,11 @@ import random
 import shutil
 import sqlite3
 import subprocess
+import threading
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +177,65 @@ def test_killed_with_unsafe_requests(
     assert all(seen["writes"][key] == 1 for key, end in ends.items() if end == "succeeded")
     assert list(ends.values()).count("in_doubt") <= witness.kills * SLOTS
     assert all(ends[key] == "succeeded" for key in witness.shown | witness.sent.keys())
+
+
+class Hearer(ThreadingHTTPServer):
+    """Takes every request, and every ping; a ping of `/slow` is not answered until the server is told to.
+
+    Attributes:
+        heard: the paths of the pings.
+        quick: set once slow pings are answered.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answering)
+        self.heard: list[str] = []
+        self.quick = threading.Event()
+
+
+class Answering(BaseHTTPRequestHandler):
+    """Answers for a `Hearer`."""
+
+    server: Hearer
+
+    def do_PATCH(self) -> None:
+        """Take a write."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer()
+
+    def do_GET(self) -> None:
+        """Take a ping."""
+        self.server.heard.append(self.path)
+        if self.path == "/slow":
+            self.server.quick.wait(60)
+        self._answer()
+
+    def _answer(self) -> None:
+        with suppress(OSError):
+            self.send_response(204)
+            self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+def test_no_target_is_told_twice_that_a_run_has_ended(workplace: Workplace) -> None:
+    """A kill while one target is being told leaves the other one told; the same command tells only the first."""
+    hearer = Hearer()
+    threading.Thread(target=hearer.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{hearer.server_port}"
+    notify = [{"ping": f"{url}/{name}", "on": ["success"]} for name in ("slow", "told")]
+    workplace.write_job(2, api={"base_url": url}, notify=notify)
+
+    process = workplace.start("run", "job.json")
+    wait_until(lambda: b"notify.1" in (workplace.last_run() / "ledger.db-wal").read_bytes() if hearer.heard else False)
+    process.kill()
+    process.communicate()
+    hearer.quick.set()
+    done = workplace.run("run", "job.json")
+    hearer.shutdown()
+    hearer.server_close()
+
+    assert done.code == 0, done.err
+    assert sorted(hearer.heard) == ["/slow", "/slow", "/told"]
+    assert len(runs(workplace)) == 1

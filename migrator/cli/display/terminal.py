@@ -18,7 +18,7 @@ from migrator.cli.log import Log
 from migrator.cli.signals import SIGNALS
 from migrator.options import RunOptions
 from migrator.report.metrics import Metrics
-from migrator.report.notify import Notices, read_targets
+from migrator.report.notify import Notice, read_targets
 from migrator.report.observer import Observer
 from migrator.report.telemetry import check_telemetry, open_telemetry
 from migrator.results import StopKind, StopReason
@@ -86,7 +86,8 @@ def _observers(
             if options.metrics_file is not None:
                 observers.append(Metrics(Path(options.metrics_file)))
             if notices:
-                observers.append(Notices(read_targets(notices, allow_commands=options.allow_commands)))
+                targets = read_targets(notices, allow_commands=options.allow_commands)
+                observers += [Notice(place, target) for place, target in enumerate(targets)]
         yield observers
 
 
