@@ -19,7 +19,7 @@ from structlog.typing import Processor
 from migrator.messages import Clock
 from migrator.results import ItemResult
 from migrator.secret import Masker, Secret
-from migrator.store.files import open_private, remove_leftovers, write_atomically
+from migrator.store.files import open_private, remove_leftovers, sync, write_atomically
 from migrator.store.item_record import record
 from migrator.store.ledger_reader import LedgerReader
 from migrator.times import timestamp
@@ -226,15 +226,16 @@ def open_journal(
 
 
 def write_results(path: Path, ledger: LedgerReader) -> bool:
-    """Make `results.jsonl` what the ledger says, and return whether it was not.
+    """Make `results.jsonl` what the ledger says, durably, and return whether it was not.
 
     After a crash its last lines may be cut off or missing, and a result that was taken back is superfluous. A file that
-    is as it should be is only read. No journal may have it open.
+    is as it should be is not written again. A journal that has it open may write no more to it.
 
     Raises:
         FolderError: it cannot be written.
     """
     if _is_same(path, ledger.lines_as_finished()):
+        sync(path)
         return False
     with write_atomically(path) as file:
         file.writelines(ledger.lines_as_finished())

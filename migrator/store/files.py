@@ -18,6 +18,7 @@ __all__ = [
     "private_folder",
     "remove_leftovers",
     "remove_leftovers_of_the_dead",
+    "sync",
     "write_atomically",
 ]
 
@@ -88,6 +89,23 @@ def write_atomically(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def sync(path: Path) -> None:
+    """Make a file that is there durable, with its name.
+
+    Raises:
+        FolderError: it cannot be.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise FolderError(f"{path} cannot be written: {os_error_text(error)}") from None
 
 
 def remove_leftovers(folder: Path) -> None:

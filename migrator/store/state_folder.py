@@ -13,7 +13,14 @@ from typing import Final
 from migrator.errors import FolderError
 from migrator.options import IfRunning
 from migrator.secret import Fingerprinter, Masker, Secret
-from migrator.store.files import aside_of, open_private, os_error_text, private_folder, remove_leftovers_of_the_dead
+from migrator.store.files import (
+    aside_of,
+    open_private,
+    os_error_text,
+    private_folder,
+    remove_leftovers_of_the_dead,
+    sync,
+)
 from migrator.store.ledger_reader import is_started
 from migrator.store.lock import is_held, lock_job, silent
 
@@ -62,6 +69,7 @@ def _make_key(path: Path) -> None:
             os.link(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+    sync(path)
 
 
 def new_run_id(job_name: str, utc: float) -> str:
