@@ -39,7 +39,7 @@ async def run(job: str, items: str | None, template: str | None, *, as_json: boo
         refusals_told(found, chosen, tell=note),
         open_job(found, chosen, stdin=sys.stdin.buffer, tell=note) as ready,
     ):
-        with calling(chosen, found.notify) as caller:
+        with calling(chosen, found.notify, typed=typed) as caller:
             ending = await ready.migrate(caller)
     return ended(ending, chosen, as_json=as_json)
 

@@ -60,7 +60,7 @@ async def retry(run: str, *, as_json: bool, **typed: Any) -> int:
     chosen = _options(typed, job.run, job.source, meta, command="retry")
     job = await joined(job, source, chosen)
     work = retry_work(place, job, source, meta, chosen)
-    with calling(chosen, job.notify) as caller:
+    with calling(chosen, job.notify, typed=typed, about=place.name) as caller:
         async with machines_of(job, chosen) as machines:
             ending = await migrate(work, chosen, caller, machines=machines)
     return ended(ending, chosen, as_json=as_json)
@@ -71,7 +71,7 @@ async def rollback(run: str, *, as_json: bool, **typed: Any) -> int:
     place = origin_of(_state(typed, "rollback").find(run), kind="rollback")
     job, _, meta = _origin(place, typed)
     chosen = _options(typed, {}, job.source, meta, command="rollback")
-    with calling(chosen) as caller:
+    with calling(chosen, typed=typed, about=place.name) as caller:
         ending = await migrate(RollbackWork(place, job, chosen), chosen, caller)
     return ended(ending, chosen, as_json=as_json)
 

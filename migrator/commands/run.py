@@ -89,7 +89,7 @@ class JobWork:
             secret_path=self._template.path_has_secret,
             batch_size=job.request.batch.size if job.request.batch is not None else 1,
             gate=job.gate,
-            retry_command=_retry_command(source),
+            retry_command=_retry_command(source, options),
             reconcile_command="migrator reconcile {run}"
             if job.api.readable and not job.request.creates and _is_kept(source)
             else None,
@@ -190,12 +190,13 @@ def _undo(job: Job, options: RunOptions) -> str:
     return "not possible; give --keep-before to keep what each write replaces"
 
 
-def _retry_command(source: Source) -> str:
+def _retry_command(source: Source, options: RunOptions) -> str:
     """Return how to send again what failed: items from standard input are kept in failed.csv only."""
     if _is_kept(source):
-        return "migrator retry {run}, or run it with --items {folder}/failed.csv"
+        return "migrator retry {run}"
+    server = "" if options.base_url is None else f" --base-url {shlex.quote(options.base_url)}"
     job = source.facts.get("job_argument", STANDARD_INPUT)
     if job != STANDARD_INPUT:
-        return f"migrator run {shlex.quote(job)} --items {{folder}}/failed.csv"
+        return f"migrator run {shlex.quote(job)} --items {{folder}}/failed.csv{server}"
     template = source.facts.get("template_argument")
-    return "migrator run {folder}/failed.csv" + (f" --template {shlex.quote(template)}" if template else "")
+    return "migrator run {folder}/failed.csv" + (f" --template {shlex.quote(template)}" if template else "") + server

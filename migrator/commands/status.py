@@ -72,15 +72,18 @@ def _recorded(state: StateFolder, place: Path, now: float, held: dict[str, bool]
         "finished": meta.get("finished") if ended else None,
         "exit_code": int(meta["exit_code"]) if ended and "exit_code" in meta else None,
         "stopped": summary["stopped"] if ended else None,
-        "next": None if stands == "running" else _next_command(summary, meta),
+        "next": None if stands == "running" else _next_command(summary, meta, ended=ended),
     }
 
 
-def _next_command(summary: Summary, meta: Mapping[str, str]) -> str | None:
-    """Return the command that goes on with a run; None where there is nothing to do."""
+def _next_command(summary: Summary, meta: Mapping[str, str], *, ended: bool) -> str | None:
+    """Return the command that goes on with a run; None where there is nothing to do.
+
+    A run whose process died while it ended has every result, and its files and notices are still to be finished.
+    """
     counts = summary["counts"]
-    if summary["resumable"]:
-        return meta.get("resume_command", "give the same command again")
+    if summary["resumable"] or not ended:
+        return meta.get("resume_command") or "give the same command again"
     if counts[Status.IN_DOUBT] and meta.get("reconcile_command"):
         return meta["reconcile_command"]
     return meta.get("retry_command") if counts[Status.FAILED] else None

@@ -206,14 +206,21 @@ REMEDIES: Final[Mapping[StopKind, str]] = {
     StopKind.CANARY: "remove the cause of the failure",
     StopKind.UNREACHABLE: "check that the server is up",
     StopKind.FILES: "make room for the files",
+    StopKind.LEDGER: "put the ledger in order",
+    StopKind.INPUT_CHANGED: "put the items back as they were",
 }
 
 
 def _next_steps(counts: Counter[Status], pending: int, last: LastInvocation, meta: Mapping[str, str]) -> Sequence[str]:
-    resume = meta.get("resume_command", "give the same command again")
+    """Return what to do next; each command in it can be given as it stands."""
+    resume = "give the same command again"
+    if command := meta.get("resume_command"):
+        resume += f": {command}"
+    if meta.get("dry_run") == "true":
+        return [*([last.note] if last.note else []), "nothing was written: it was a dry run"]
     remedy = None if last.stopped is None else REMEDIES.get(last.stopped.kind)
     if remedy is not None:
-        return [f"{remedy}, then {resume}: it continues where it stopped"]
+        return [f"{remedy}, then {resume}"]
     steps = [last.note] if last.note is not None else []
     if pending:
         steps.append(f"{_items(pending)} still to do: {resume}")
@@ -221,8 +228,10 @@ def _next_steps(counts: Counter[Status], pending: int, last: LastInvocation, met
         how = meta.get("reconcile_command") or "look at the server before you send them again"
         steps.append(f"{_items(counts[Status.IN_DOUBT])} in doubt: {how}")
     if counts[Status.FAILED]:
-        how = meta.get("retry_command", "run it again with --items failed.csv")
+        how = meta.get("retry_command") or "run it again with --items failed.csv"
         steps.append(f"{_items(counts[Status.FAILED])} failed: see _error in failed.csv, correct the cause, then {how}")
+    if counts[Status.SKIPPED]:
+        steps.append(f"{_items(counts[Status.SKIPPED])} skipped: see _error in failed.csv")
     return steps or ["nothing, all is done"]
 
 

@@ -27,7 +27,7 @@ class RunFacts:
     Attributes:
         redact_files: the cells of secret columns are masked in the CSV files.
         secrets: the secret columns.
-        resume_command: what goes on with the run.
+        resume_command: what resumes the run; None where nothing but the same call does.
         retry_command: what sends again what failed.
         reconcile_command: what reads the items in doubt; None where nothing can.
         settings: the options that the report shows, by name.
@@ -35,7 +35,7 @@ class RunFacts:
 
     redact_files: bool
     secrets: frozenset[str]
-    resume_command: str
+    resume_command: str | None
     retry_command: str
     reconcile_command: str | None
     settings: Mapping[str, str]
@@ -46,7 +46,7 @@ class RunFacts:
         return {
             "redact_files": TRUE if redacted else "false",
             "secrets": msgspec.json.encode(sorted(self.secrets)).decode(),
-            "resume_command": self.resume_command,
+            "resume_command": self.resume_command or "",
             "retry_command": self.retry_command,
             "reconcile_command": self.reconcile_command or "",
             "settings": msgspec.json.encode(self.settings).decode(),

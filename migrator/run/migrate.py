@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
+from typing import Final
 
 from migrator import __version__
 from migrator.errors import FolderError, MigratorError, NotConfirmedError
@@ -15,7 +16,7 @@ from migrator.results import Exit
 from migrator.run.runner import Runner
 from migrator.run.stages import Ask
 from migrator.run.stopper import Stopper
-from migrator.run.work_list import Machines, WorkFacts, WorkList
+from migrator.run.work_list import Given, Machines, WorkFacts, WorkList
 from migrator.store import files
 from migrator.store.ledger_reader import read_ledger
 from migrator.store.state_folder import StateFolder
@@ -78,6 +79,9 @@ def silent(_text: str) -> None:
     """Show nothing."""
 
 
+NOT_TYPED: Final = Given()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """What a run asks and tells the program that started it.
@@ -88,6 +92,7 @@ class Caller:
         tell: shows the user a sentence.
         stopper: stops the run from outside.
         observers: watch the run.
+        given: the command line that started it, for the commands that the run advises.
     """
 
     confirm: Callable[[Confirmation], bool] | None = None
@@ -95,6 +100,7 @@ class Caller:
     tell: Callable[[str], None] = silent
     stopper: Stopper = field(default_factory=Stopper)
     observers: Sequence[Observer] = ()
+    given: Given = NOT_TYPED
 
 
 async def migrate(work: WorkList, options: RunOptions, caller: Caller, *, machines: Machines | None = None) -> Ending:
@@ -137,6 +143,7 @@ async def migrate(work: WorkList, options: RunOptions, caller: Caller, *, machin
             ask=caller.ask,
             stopper=caller.stopper,
             machines=None if options.dry_run else machines,
+            given=caller.given,
         )
         try:
             summary = await runner.run()

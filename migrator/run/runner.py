@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import shlex
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -30,7 +31,7 @@ from migrator.run.item import ItemResults, Items
 from migrator.run.pool.roles import Controls
 from migrator.run.stages import Ask, Stages
 from migrator.run.stopper import Stopper, flush, watch_deadline
-from migrator.run.work_list import Crew, Machines, RunFiles, WorkList
+from migrator.run.work_list import Crew, Given, Machines, RunFiles, WorkList
 from migrator.store.ledger_reader import read_ledger
 from migrator.store.ledger_writer import Ledger
 from migrator.store.state_folder import StateFolder
@@ -59,6 +60,7 @@ class Runner:
         ask: asks a person after a stage; None where there is none.
         stopper: stops the run from outside.
         machines: where items are finished; None for this process.
+        given: the command line that started it.
     """
 
     def __init__(
@@ -71,11 +73,13 @@ class Runner:
         observers: Sequence[Observer],
         ask: Ask | None,
         stopper: Stopper,
+        given: Given,
         machines: Machines | None = None,
     ) -> None:
         self._work, self._facts, self._options = work, work.facts, options
         self._state, self._place = state, place
         self._observers, self._ask, self._stopper = observers, ask, stopper
+        self._given = given
         self._masker = state.masker(self._facts.api.credentials())
         self._machines = machines
         self._notes: Sequence[str] = ()
@@ -175,13 +179,13 @@ class Runner:
 
     def _view_facts(self) -> RunFacts:
         facts, options = self._facts, self._options
-        named = {"run": self._place.name, "folder": self._place}
+        named = {"run": self._place.name, "folder": shlex.quote(str(self._place)), "options": self._given.options}
         return RunFacts(
             redact_files=options.redact_files,
             secrets=facts.secrets,
-            resume_command=facts.resume_command,
-            retry_command=facts.retry_command.format(**named),
-            reconcile_command=None if facts.reconcile_command is None else facts.reconcile_command.format(**named),
+            resume_command=self._given.command or _command(facts.resume_command, **named),
+            retry_command=_command(facts.retry_command, **named) or "",
+            reconcile_command=_command(facts.reconcile_command, **named),
             settings={"Concurrency": str(options.concurrency or "auto"), "Pace": str(options.pace)} | self._where(),
         )
 
@@ -304,6 +308,11 @@ class Runner:
         read = self._facts.api.readable and self._facts.method != "POST"
         await engine.rehearse(requests, first=partial(items.rehearse, read=read), finish=items.rehearse)
         return () if read else ("the credentials were not tried: the profile has no read request for these records",)
+
+
+def _command(template: str | None, *, options: str, **named: str) -> str | None:
+    """Return a command with the run's names and the options that it needs."""
+    return None if template is None else template.format(**named) + options
 
 
 async def _show(observers: Sequence[Observer], statistics: Callable[[], RunStatistics]) -> None:

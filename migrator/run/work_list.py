@@ -17,7 +17,7 @@ from migrator.store.ledger_reader import LedgerReader
 from migrator.store.ledger_writer import Ledger
 from migrator.store.state_folder import StateFolder
 
-__all__ = ["Crew", "Machines", "RunFiles", "WorkFacts", "WorkList"]
+__all__ = ["Crew", "Given", "Machines", "RunFiles", "WorkFacts", "WorkList"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,19 @@ class RunFiles:
     ledger: Ledger
     reader: LedgerReader
     journal: Journal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """The command line that started a run, for the commands that the run advises.
+
+    Attributes:
+        command: the command that resumes it; None where none was typed, or what it read is gone.
+        options: the options that any command about the run needs, such as the state folder, with a blank before each.
+    """
+
+    command: str | None = None
+    options: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +72,9 @@ class WorkFacts:
         batch_size: items that share a request.
         first_run: the run that sent the items first, where this one retries it; None where it is this one.
         gate: the command that decides after each stage.
-        resume_command: how to resume the run, for people.
-        retry_command: how to send again what failed, for people; what is in braces is the run's id or folder.
-        reconcile_command: how to read the items in doubt, for people; None where they cannot be read.
+        resume_command: the command that resumes the run; None where it is the one that was given.
+        retry_command: the command that sends again what failed; what is in braces is the run's id or folder.
+        reconcile_command: the command that reads the items in doubt; None where they cannot be read.
     """
 
     job: str
@@ -81,8 +94,8 @@ class WorkFacts:
     batch_size: int = 1
     first_run: str | None = None
     gate: tuple[str, ...] = ()
-    resume_command: str = "give the same command again"
-    retry_command: str = "migrator retry {run}, or run it with --items {folder}/failed.csv"
+    resume_command: str | None = None
+    retry_command: str = "migrator retry {run}"
     reconcile_command: str | None = None
 
 

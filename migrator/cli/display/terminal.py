@@ -1,13 +1,14 @@
 """What a command asks and shows on the terminal, and how signals reach it."""
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import click
@@ -16,7 +17,7 @@ from migrator.cli.display.output import Output, output_of
 from migrator.cli.display.screens import question_text
 from migrator.cli.log import Log
 from migrator.cli.signals import SIGNALS
-from migrator.options import RunOptions
+from migrator.options import OPTIONS, RunOptions
 from migrator.report.metrics import Metrics
 from migrator.report.notify import Notice, read_targets
 from migrator.report.observer import Observer
@@ -24,8 +25,24 @@ from migrator.report.telemetry import check_telemetry, open_telemetry
 from migrator.results import StopKind, StopReason
 from migrator.run.migrate import Caller, Confirmation
 from migrator.run.stopper import Stopper
+from migrator.run.work_list import Given
 
 __all__ = ["calling", "coloured", "note", "run_attended"]
+
+
+NEEDED: Final = (
+    "state",
+    "key_file",
+    "allow_env",
+    "allow_file",
+    "allow_commands",
+    "ca_file",
+    "client_cert",
+    "use_proxy",
+    "shared_quota",
+    "quota_name",
+)
+"""The options without which a command about a run may not find it, read its job or reach its server."""
 
 
 def note(text: str) -> None:
@@ -38,13 +55,35 @@ def coloured(text: str, colour: str | None) -> str:
     return text if colour is None else click.style(text, fg=colour)
 
 
+def given(typed: Mapping[str, object], *, about: str | None) -> Given:
+    """Return what was typed, so that it can be given again.
+
+    It does not start a new run again, and names the run that was the last one. What came on standard input is gone.
+    """
+    words = [word for word in sys.argv[1:] if word != "--fresh"]
+    if about is not None and "last" in words:
+        words[words.index("last")] = about
+    values = [(OPTIONS[name].flag, value) for name in NEEDED if (value := typed.get(name))]
+    options = "".join(f" {flag}" if value is True else f" {flag} {shlex.quote(str(value))}" for flag, value in values)
+    piped = any(word == "-" or word.endswith("=-") for word in words)
+    return Given(command=None if piped else shlex.join(["migrator", *words]), options=options)
+
+
 @contextmanager
-def calling(options: RunOptions, notices: Sequence[Mapping[str, object]] = ()) -> Iterator[Caller]:
+def calling(
+    options: RunOptions,
+    notices: Sequence[Mapping[str, object]] = (),
+    *,
+    typed: Mapping[str, object],
+    about: str | None = None,
+) -> Iterator[Caller]:
     """Yield what asks the person at the terminal, watches the run, and stops it on a signal.
 
     Args:
         options: what the user has set.
         notices: what the job file says of notices.
+        typed: the options as they were typed.
+        about: the id of the earlier run that the command is about; None for none.
 
     Raises:
         MigratorError: the notices cannot be used, or the package for telemetry is not there.
@@ -63,6 +102,7 @@ def calling(options: RunOptions, notices: Sequence[Mapping[str, object]] = ()) -
             tell=note,
             stopper=stopper,
             observers=observers,
+            given=given(typed, about=about),
         )
 
 

@@ -260,7 +260,7 @@ def test_summary_counts_what_the_ledger_says(tmp_path: Path) -> None:
     )
 
     steps = [
-        "3 items still to do: migrator run rotate.json",
+        "3 items still to do: give the same command again: migrator run rotate.json",
         "1 item in doubt: look at the server before you send them again",
         "2 items failed: see _error in failed.csv, correct the cause, then migrator run rotate.json --items failed.csv",
     ]

@@ -151,7 +151,7 @@ def test_process_that_was_killed_has_told_no_end(tmp_path: Path) -> None:
 
     assert summary["stopped"] is not None
     assert (summary["stopped"]["reason"], summary["exit_code"], summary["resumable"]) == ("killed", 3, True)
-    assert summary["next_step"] == "1 item still to do: migrator run rotate.json"
+    assert summary["next_step"] == "1 item still to do: give the same command again: migrator run rotate.json"
 
 
 def test_without_the_input_its_files_stay(tmp_path: Path) -> None:
