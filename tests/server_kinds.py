@@ -17,7 +17,12 @@ DEVELOPMENT: Final = range(1, 4)
 JUDGEMENT: Final = range(101, 106)
 """Seeds with which they are judged: never looked at while a rule is made."""
 
-QUOTAS: Final = {"60 s": (100, 60.0, 400), "10 s": (50, 10.0, 250), "1 s": (10, 1.0, 200)}
+QUOTAS: Final = {
+    "60 s": (100, 60.0, 400),
+    "10 s": (50, 10.0, 250),
+    "1 s": (10, 1.0, 200),
+    "50/s, burst 10": (11, 0.22, 600),
+}
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,13 @@ KINDS: Final = (
         "bare 429",
         _each(FIXED, FIRST, LOG, BUCKET, style=None, retry_after=False),
         {"60 s": 0.90, "10 s": 0.85},
+        5,
+        refused_share=0.03,
+    ),
+    Kind(
+        "bare 429 of nginx",
+        _each(BUCKET, style=None, retry_after=False),
+        {"50/s, burst 10": 0.90},
         5,
         refused_share=0.03,
     ),

@@ -261,6 +261,8 @@ class Paced:
             burst = burst_of(rate)
             self._level = max(0.0, self._level - (now - self._drained) * rate)
             pause_s = max(0.0, (self._level + 1.0 - burst) / rate)
+        else:
+            self._level = 0.0
         self._drained = now
         return max(self._pacer.delay(now), pause_s if pause_s > RESOLUTION_S else 0.0)
 

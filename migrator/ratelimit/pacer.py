@@ -37,11 +37,11 @@ from random import Random
 from typing import Final
 
 from migrator.options import Pace
-from migrator.ratelimit.cubic import Cubic
 from migrator.ratelimit.headers import Quota
 from migrator.ratelimit.model import PacerMemory, PacerSettings, PacerStatistics, Ticket
 from migrator.ratelimit.servers.models import ServerModels
 from migrator.ratelimit.servers.report import Report
+from migrator.ratelimit.silent.trial import Trial
 
 __all__ = ["Pacer"]
 
@@ -112,16 +112,16 @@ class Pacer:
         self._announced = self._silent = False
         self._even_rate: float | None = None
         self._even_from, self._sent_before, self._first_trip_s = -math.inf, 0, 0.0
-        self._cubic = Cubic(known.steady_rate)
+        self._trial = Trial(known.steady_rate, rng)
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next request may go: 0 for now, infinity where only an answer can tell."""
         if now < self._blocked_until:
             return self._blocked_until - now
         if self._silent:
-            if self._probing or self._in_flight >= self._cubic.most_in_flight():
+            if self._probing or self._in_flight >= self._trial.most_in_flight():
                 return math.inf
-            return max(0.0, self._cubic.next_at(self._in_flight) + MARGIN_S - now)
+            return max(0.0, self._trial.next_at(self._in_flight) + MARGIN_S - now)
         if not self._probing and (self._needs_probe(now) or self._budget() > 0):
             return 0.0
         next_at = self._models.next_at(now, self._in_flight)
@@ -201,7 +201,9 @@ class Pacer:
         if first:
             self._salvos += 1
             self._in_a_row += 1
-            self._learn_from_refusal(ticket, quota, retry_after_s, now)
+            if not self._announced:
+                self._pause_s = self._trial.refused(ticket.sent, retry_after_s, now)
+            self._learn_from_refusal(ticket, quota)
             self._tell_models(ticket, quota, now, opening=ticket.probe, overtaken=0, refused=True)
             self._models.refused()
             self._epoch += 1
@@ -221,7 +223,7 @@ class Pacer:
 
     def memory(self) -> PacerMemory:
         """Return what is worth keeping for the next run."""
-        steady = self._cubic.steady_rate() if self._silent else None
+        steady = self._trial.steady_rate() if self._silent else None
         return PacerMemory(late_s=self._late_s, longest_reset_s=self._longest_reset_s, steady_rate=steady)
 
     def window_s(self) -> float | None:
@@ -250,7 +252,7 @@ class Pacer:
         rates = [self.settings.rate] if self.settings.rate is not None else []
         if self.settings.write_spacing_s > 0.0:
             rates.append(1.0 / self.settings.write_spacing_s)
-        if self._silent and (tried := self._cubic.rate(now)) is not None:
+        if self._silent and (tried := self._trial.rate(now)) is not None:
             rates.append(tried)
         elif self.settings.pace is Pace.SMOOTH and (even := self._even(now)) is not None:
             rates.append(even)
@@ -373,7 +375,7 @@ class Pacer:
         if not self._announced:
             self._ended(ticket)
             self._silent = True
-            self._cubic.accepted(now, before_refusal=ticket.epoch != self._epoch)
+            self._trial.accepted(now, before_refusal=ticket.epoch != self._epoch)
             return
         self.lost(ticket, now)
         if self._bare_probes > (self._limit or 1):
@@ -392,12 +394,10 @@ class Pacer:
         self._lowest, self._lowest_at = lowest, now
         self._lost = [at for at in self._lost if at > ticket.sent]
 
-    def _learn_from_refusal(self, ticket: Ticket, quota: Quota | None, retry_after_s: float | None, now: float) -> None:
-        if self._silent:
-            self._cubic.refused(retry_after_s, now)
-        elif self._announced and ticket.on_trust and not self._models.rounds_down:
+    def _learn_from_refusal(self, ticket: Ticket, quota: Quota | None) -> None:
+        if self._announced and ticket.on_trust and not self._models.rounds_down:
             return
-        elif self._announced and (ticket.probe or self._models.rounds_down):
+        if self._announced and (ticket.probe or self._models.rounds_down):
             self._late_s = max(self._late_s, _rounding(quota))
         elif self._announced and (quota is None or not quota.remaining):
             most = max(1.0, LARGEST_RESERVE * (self._limit or 0))
@@ -419,6 +419,8 @@ class Pacer:
             return 0.0
         if quota is not None and quota.reset_s is not None:
             return self._patient(quota.reset_s + max(quota.late_s, self._late_s))
+        if not self._announced:
+            return self._pause_s if first else 0.0
         pause_s = self._rng.uniform(0.5 * self._pause_s, self._pause_s)
         if first:
             self._pause_s = min(2.0 * self._pause_s, LONGEST_PAUSE_S)

@@ -231,9 +231,7 @@ def rows() -> Iterator[Row]:
         lambda s, o: statistics.median(s) >= 0.85 and share(o) <= 0.02,
     )
     free = World(limit=10**9, window_s=1.0, latency_s=(0.05, 0.15), style=None)
-    yield Row(
-        "no limit", [(free, 20_000, 64)], "costs < 5 %, 0 refused", lambda s, o: min(s) >= 0.95 and not refused(o)
-    )
+    yield Row("no limit", [(free, 20_000, 64)], "costs < 10 s of 31", lambda s, o: min(s) >= 0.75 and not refused(o))
 
 
 def ours(world: World, items: int, slots: int, *, warm: bool) -> Outcome:

@@ -285,7 +285,7 @@ def test_own_ceiling(rate: float, pace: Pace) -> None:
 
 
 def test_without_headers() -> None:
-    """Without headers the first refusal sets a rate below what was accepted, which then grows slowly."""
+    """Without headers a probe that passes soon after the first refusal sets a rate, which then grows slowly."""
     one = pacer()
     now = 0.0
     for _ in range(30):
@@ -294,12 +294,15 @@ def test_without_headers() -> None:
     assert one.rate(now) is None
 
     one.refused(one.sent(now), None, None, now)
+    assert 0.0 < one.delay(now) < 0.5
+    now += one.delay(now)
+    probe = one.sent(now)
+    assert one.delay(now) == math.inf
+    one.answered(probe, None, now)
 
     after = one.rate(now)
-    assert after is not None
-    assert after < 10.0
-    one.answered(one.sent(now + 5.0), None, now + 5.0)
-    assert (one.rate(now + 5.0) or 0.0) > after
+    assert after == pytest.approx(10.0, rel=0.1)
+    assert (one.rate(now + 9.0) or 0.0) > 10.0
 
 
 @pytest.mark.parametrize("gone_for", [1, 5])
