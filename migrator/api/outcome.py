@@ -113,6 +113,7 @@ def classify(request: Request, answer: Answer, *, verify: Verify, mask: Mask, si
             error=read_error(answer, mask, ErrorKind.RATE_LIMITED, request.rules.error),
             transient=True,
             throttled=True,
+            retry_after_s=signal.retry_after_s,
         )
     if 200 <= answer.status < 300:
         return _success(request, answer, verify, mask)
@@ -127,8 +128,9 @@ def decide(outcome: Outcome, *, attempt: int, policy: RetryPolicy, rng: Random) 
     """Tell what to do about an outcome.
 
     The back-off is exponential with full jitter (each delay drawn from 0 to the doubled bound), the server's own
-    Retry-After its floor. A refusal for the rate limit waits at the pacer alone and costs the item no attempt,
-    unless it came as a 503, which a broken server sends as well.
+    Retry-After its floor. A refusal for the rate limit waits at the pacer only and costs the item no attempt,
+    unless it came as a 503 with Retry-After, which a broken server sends as well. A 503 without it is a refusal only
+    where the throttle has seen that it comes at a rate.
 
     Args:
         outcome: what the answer meant.
@@ -136,7 +138,7 @@ def decide(outcome: Outcome, *, attempt: int, policy: RetryPolicy, rng: Random) 
         policy: how often to try.
         rng: the source of jitter.
     """
-    rate_limited = outcome.error is not None and outcome.error.status != 503
+    rate_limited = outcome.error is not None and (outcome.error.status != 503 or outcome.retry_after_s is None)
     if outcome.throttled and (rate_limited or attempt < policy.max_attempts):
         return Retry(delay_s=0.0, counted=not rate_limited)
     if outcome.fatal:

@@ -12,6 +12,7 @@ from migrator.ratelimit.limiter import TunableLimiter
 from migrator.ratelimit.model import Ticket
 from migrator.ratelimit.pacer import Pacer
 from migrator.ratelimit.shared.model import SharedKey
+from migrator.ratelimit.silent.overload import Overload
 
 __all__ = ["FASTEST", "KeyQueue", "Waiter"]
 
@@ -25,13 +26,14 @@ Waiter: TypeAlias = "asyncio.Future[Ticket | None]"
 class KeyQueue:
     """The waiters of one limiter key, with its pacer, its aiolimiter and the reader of its headers."""
 
-    __slots__ = ("called", "limiter", "pacer", "ramp", "reader", "shared", "waiters")
+    __slots__ = ("called", "limiter", "overload", "pacer", "ramp", "reader", "shared", "waiters")
 
     def __init__(self, pacer: Pacer, reader: QuotaReader, shared: SharedKey) -> None:
         self.pacer = pacer
         self.reader = reader
         self.shared = shared
         self.limiter = TunableLimiter()
+        self.overload = Overload()
         self.waiters: deque[Waiter] = deque()
         self.called = anyio.Event()
         self.ramp = FASTEST

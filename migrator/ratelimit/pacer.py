@@ -106,6 +106,7 @@ class Pacer:
         self._held_until = -math.inf
         self._pause_s = FIRST_PAUSE_S
         self._in_a_row = 0
+        self._refused_since: float | None = None
         self._epoch = 0
         self._learned_reserve = 0.0
         self._in_flight = self._requests = self._refused = self._salvos = 0
@@ -153,7 +154,7 @@ class Pacer:
 
     def answered(self, ticket: Ticket, quota: Quota | None, now: float) -> None:
         """Note an answer, and what it says of the rate limit."""
-        self._pause_s, self._in_a_row = FIRST_PAUSE_S, 0
+        self._pause_s, self._in_a_row, self._refused_since = FIRST_PAUSE_S, 0, None
         if quota is None or quota.remaining is None:
             self._answered_bare(ticket, now)
             return
@@ -200,6 +201,7 @@ class Pacer:
             self._limit = quota.limit or self._limit
         if first:
             self._salvos += 1
+            self._refused_since = now if self._refused_since is None else self._refused_since
             self._in_a_row += 1
             if not self._announced:
                 self._pause_s = self._trial.refused(ticket.sent, retry_after_s, now)
@@ -217,6 +219,7 @@ class Pacer:
         """Send nothing until an instant, since the server is down, and then one probe first."""
         self._blocked_until = max(self._blocked_until, until)
         self._held_until = max(self._held_until, until)
+        self._trial.held()
         self._epoch += 1
         self._probing = False
         self._lowest = None
@@ -225,6 +228,10 @@ class Pacer:
         """Return what is worth keeping for the next run."""
         steady = self._trial.steady_rate() if self._silent else None
         return PacerMemory(late_s=self._late_s, longest_reset_s=self._longest_reset_s, steady_rate=steady)
+
+    def refused_for_s(self, now: float) -> float:
+        """Return for how long each probe has been refused."""
+        return 0.0 if self._refused_since is None else now - self._refused_since
 
     def window_s(self) -> float | None:
         """Return about how long the quota's window is, once that can be told."""

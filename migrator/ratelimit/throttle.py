@@ -102,7 +102,7 @@ class Throttle:
         concurrency: requests in flight at the most; None finds its own level.
         clock: reads both clocks.
         rng: the source of jitter.
-        max_wait_s: a longer wait is refused with `WaitTooLong`.
+        max_wait_s: a longer wait is refused with `WaitTooLong`; waits for probes that are refused in a row are one.
         memory: what an earlier run has learned of the API.
         shared: the quota that other runs draw on too; asked for each request that the own pacer allows.
     """
@@ -355,7 +355,7 @@ class Throttle:
 
     async def _wait(self, queue: KeyQueue, delay_s: float, now: float) -> None:
         reason = queue.pacer.statistics(now).waiting_for or "pace"
-        if self._too_long(queue, delay_s, reason):
+        if self._too_long(queue, delay_s + queue.pacer.refused_for_s(now), reason):
             return
         await queue.until_called(delay_s)
         # After a pause one request may go at once; one that waits for the probe's answer has its turn after it.
@@ -390,6 +390,9 @@ class Throttle:
             return RateLimitSignal()
         signal = queue.reader.signal(answer)
         quota = signal.quota
+        unavailable = answer.status == 503 and quota is None and signal.retry_after_s is None
+        if queue.overload.answered(unavailable=unavailable, sent=answer.sent.mono):
+            signal = replace(signal, throttled=True)
         if signal.throttled:
             queue.pacer.refused(ticket, quota, signal.retry_after_s, now)
             queue.shared.refused(ticket.share, queue.pacer.delay(now))

@@ -67,7 +67,7 @@ class Trial:
         if self._window is not None and (self._run == self._window.limit or not self._window.confirmed):
             return 1
         if self._steady and self._window is None:
-            return math.inf
+            return 1 + self._run
         return min(1 + self._run, FEW + max(0, len(self._accepted) - CAREFUL) // ONE_MORE)
 
     def next_at(self, in_flight: int) -> float:
@@ -112,6 +112,10 @@ class Trial:
             if TRICKLE * (now - last) < last - window.began:
                 self._cubic.start(window.limit / (last - window.began), now)
                 self._window = None
+
+    def held(self) -> None:
+        """Note that nothing goes for a while, since the server is down: one request is the first again."""
+        self._run = 0
 
     def refused(self, sent: float, retry_after_s: float | None, now: float) -> float:
         """Note a refusal; return for how many seconds nothing may go where it does not say so itself."""
