@@ -9,12 +9,11 @@ from itertools import count
 from random import Random
 from typing import Any, Literal, Protocol
 
-from migrator.messages import Instant
+from migrator.messages import Instant, Reply
 from migrator.ratelimit.headers import Dialect, Quota, QuotaReader
 from migrator.ratelimit.limiter import burst_of
 from migrator.ratelimit.model import Ticket
 from migrator.ratelimit.pacer import Pacer
-from migrator.ratelimit.reset_time import parse_retry_after
 from migrator.sandbox.limits import Algorithm, ResetStyle, Rounding, Verdict, limit_headers, make_limiter
 
 EPOCH = 1_795_435_200.0
@@ -225,7 +224,10 @@ class Simulation:
     def _answer(self, now: float, ticket: Any, allowed: bool, headers: dict[str, str], sent: float) -> None:
         self._in_flight -= 1
         at = Instant(now, EPOCH + now + self.world.skew_s)
-        quota = self._reader.read(headers, at=at, sent=sent)
+        left = Instant(sent, EPOCH + sent + self.world.skew_s)
+        reply = Reply(status=200 if allowed else 429, headers=headers, body=b"", sent=left, received=at)
+        signal = self._reader.signal(reply)
+        quota = signal.quota
         if allowed:
             self._open -= 1
             self.outcome.seconds = now
@@ -234,10 +236,8 @@ class Simulation:
         else:
             self._todo += 1
             self.outcome.refused += 1
-            wait = headers.get("retry-after")
-            retry_after_s = parse_retry_after(wait, at=at) if wait is not None else None
             if self.client is not None:
-                self.client.refused(ticket, quota, retry_after_s, now)
+                self.client.refused(ticket, quota, signal.retry_after_s, now)
         self._send(now)
 
     def _rival(self, now: float) -> None:

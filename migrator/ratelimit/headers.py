@@ -28,6 +28,7 @@ from migrator.ratelimit.reset_time import (
     parse_retry_after,
     relative_reset,
     see_date,
+    see_wait,
 )
 from migrator.ratelimit.server_clock import ServerClock
 
@@ -148,11 +149,13 @@ class QuotaReader:
 
     def signal(self, reply: Reply) -> RateLimitSignal:
         """Return what an answer says of the rate limit: its quota, whether it is a refusal, and for how long."""
-        quota = self.read(reply.headers, at=reply.received, sent=reply.sent.mono)
         text = reply.headers.get("retry-after")
         wait_s = (
             parse_retry_after(text, at=reply.received, date=reply.headers.get("date")) if text is not None else None
         )
+        if wait_s and reply.status == 429 and not self._clock.known and "date" not in reply.headers:
+            see_wait(self._clock, *_reset_header(reply.headers, self._dialect), wait_s=wait_s, at=reply.received)
+        quota = self.read(reply.headers, at=reply.received, sent=reply.sent.mono)
         throttled = _is_throttled(reply, remaining=quota.remaining if quota is not None else None)
         return RateLimitSignal(quota=quota, throttled=throttled, retry_after_s=wait_s)
 

@@ -39,6 +39,7 @@ from typing import Final
 from migrator.options import Pace
 from migrator.ratelimit.headers import Quota
 from migrator.ratelimit.model import PacerMemory, PacerSettings, PacerStatistics, Ticket
+from migrator.ratelimit.reset_time import NO_DATE_S
 from migrator.ratelimit.servers.models import ServerModels
 from migrator.ratelimit.servers.report import Report
 from migrator.ratelimit.silent.trial import Trial
@@ -64,6 +65,9 @@ LONGEST_GROWN_S: Final = 600.0
 
 REMEMBERED: Final = 256
 """Answers that are kept, to tell by which ones a probe's answer was overtaken; more than can be in flight."""
+
+LONG_WAIT_S: Final = 5.0
+"""Seconds: a longer wait by a clock that no answer tells of is made sure of."""
 
 RESERVE: Final = 0.1
 """Share of a window at its end in which an even pace is no longer adapted: what little is left would make it jump."""
@@ -98,7 +102,7 @@ class Pacer:
         self._late_s = known.late_s
         self._longest_reset_s = known.longest_reset_s
         self._first = self._answers = self._windows = 0
-        self._moving = False
+        self._moving = self._no_clock = False
         self._models = ServerModels()
         self._probing = False
         self._bare_probes = 0
@@ -194,6 +198,7 @@ class Pacer:
     def refused(self, ticket: Ticket, quota: Quota | None, retry_after_s: float | None, now: float) -> None:
         """Note a refusal for the rate limit: the whole key pauses."""
         self._refused += 1
+        asked, self._no_clock = self._no_clock, False
         first = ticket.epoch == self._epoch
         self._in_flight -= 1
         self._models.on_trust -= ticket.on_trust
@@ -205,7 +210,8 @@ class Pacer:
             self._in_a_row += 1
             if not self._announced:
                 self._pause_s = self._trial.refused(ticket.sent, retry_after_s, now)
-            self._learn_from_refusal(ticket, quota)
+            if not asked:
+                self._learn_from_refusal(ticket, quota)
             self._tell_models(ticket, quota, now, opening=ticket.probe, overtaken=0, refused=True)
             self._models.refused()
             self._epoch += 1
@@ -288,8 +294,18 @@ class Pacer:
             return True
         if self._models.unlike_a_window:
             return False
+        if self._asks_for_the_clock(now):
+            return True
         # Where a log lets requests go, those in flight may have gone over the edge already.
         return now >= self._edge_by + MARGIN_S and not (self._models.believed == "log" and self._in_flight)
+
+    def _asks_for_the_clock(self, now: float) -> bool:
+        """Tell whether a request is to be refused: its Retry-After tells of a clock that no answer's Date tells of.
+
+        A clock that is wrong by minutes would cost minutes in each window, and a refusal costs nothing while nothing is
+        left. One is asked for.
+        """
+        return self._no_clock and not self._in_flight and self._budget() <= 0 and self._edge_by - now > LONG_WAIT_S
 
     def _budget(self) -> int:
         return math.floor((self._lowest or 0) - self._in_flight - len(self._lost) - self._reserve())
@@ -318,6 +334,7 @@ class Pacer:
         if quota.reset_s == 0.0 and quota.resolution_s >= 1.0 and quota.remaining != quota.limit:
             self._late_s = max(self._late_s, _rounding(quota))
         self._longest_reset_s = max(self._longest_reset_s, quota.reset_s)
+        self._no_clock = quota.late_s >= NO_DATE_S and not self._refused
         late_s = max(quota.late_s, min(self._late_s, quota.resolution_s))
         return ticket.sent + quota.reset_s - quota.resolution_s, now + quota.reset_s + late_s
 

@@ -17,6 +17,7 @@ from migrator.ratelimit.server_clock import ServerClock
 
 __all__ = [
     "LONGEST_RELATIVE_S",
+    "NO_DATE_S",
     "NUMBER",
     "Reset",
     "ResetForm",
@@ -26,6 +27,7 @@ __all__ = [
     "parse_retry_after",
     "relative_reset",
     "see_date",
+    "see_wait",
 ]
 
 LONGEST_RELATIVE_S: Final = 31 * 86400.0
@@ -210,6 +212,16 @@ def see_date(clock: ServerClock, headers: Mapping[str, str], *, sent: float, rec
     """Let an answer's `Date` narrow the server's clock; one beside an `Age` is a cache's."""
     if (date := headers.get("date")) and "age" not in headers and (instant := _date(date)) is not None:
         clock.saw(instant, sent=sent, received=received)
+
+
+def see_wait(clock: ServerClock, name: str, text: str, *, wait_s: float, at: Instant) -> None:
+    """Let a refusal's reset and Retry-After tell of a clock that no `Date` tells of."""
+    value = max(numbers(text), default=None)
+    form = None if value is None else guess_form(name, value, at.utc)
+    if value is not None and form in {ResetForm.EPOCH, ResetForm.EPOCH_MS}:
+        clock.saw_wait(value if form is ResetForm.EPOCH else value / 1e3, wait_s, received=at.mono)
+    elif value is None and (instant := _date(text)) is not None:
+        clock.saw_wait(instant, wait_s, received=at.mono)
 
 
 @lru_cache(maxsize=64)

@@ -31,7 +31,21 @@ class ServerClock:
             sent: when the request was sent, on our monotonic clock.
             received: when its answer was received.
         """
-        least, most = date - received, date + 1.0 - sent
+        self._narrow(date - received, date + 1.0 - sent)
+
+    def saw_wait(self, end: float, wait_s: float, *, received: float) -> None:
+        """Take a refusal into account that names an instant, and the seconds until then.
+
+        Both are whole seconds, the seconds rounded up.
+
+        Args:
+            end: in seconds since the epoch.
+            wait_s: from the answer on.
+            received: when the answer was received, on our monotonic clock.
+        """
+        self._narrow(end - wait_s - received, end - wait_s + 2.0 - received)
+
+    def _narrow(self, least: float, most: float) -> None:
         if least > self.most or most < self.least:
             self.least, self.most = least, most
         else:
