@@ -33,6 +33,7 @@ def summary(**changes: Any) -> Summary:
         },
         "exit_code": 0,
         "stopped": None,
+        "dry_run": False,
         "resumable": False,
     }
     steps = changes.pop("next_steps", ["nothing, all is done"])

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from migrator.cli.display.printing import as_document, ended, say
+from migrator.cli.display.screens import wrapped
 from migrator.cli.display.terminal import calling, coloured, note
 from migrator.cli.job_input import allowed, load
 from migrator.commands import export as exporting
@@ -85,7 +86,11 @@ async def plan(
         made = await ready.plan(tell=note)
     if out is not None:
         write_plan(Path(out), made)
-    say(as_document(made) if as_json else plan_text(made, styled=coloured if sys.stdout.isatty() else plain))
+    if as_json:
+        say(as_document(made))
+    else:
+        *changes, counts = plan_text(made, styled=coloured if sys.stdout.isatty() else plain).splitlines()
+        say("\n".join([*changes, wrapped(counts)]))
     unreadable = made.counts["change"] + made.counts["unchanged"] < len(made.items)
     return 1 if unreadable else 2 if detailed_exitcode and made.counts["change"] else 0
 

@@ -218,7 +218,7 @@ def plan_text(plan: Plan, *, styled: Styled = plain) -> str:
             "cannot be rolled back."
         )
     counts = ", ".join(f"{count} {action}" for action, count in plan.counts.items() if count)
-    eta = "" if plan.eta_s is None else f"; the run will take about {duration_text(round(plan.eta_s))}"
+    eta = f"; the run will take about {duration_text(round(plan.eta_s))}" if plan.eta_s else ""
     lines.append(f"{plan.job} on {plan.server}: {counts or 'no items'}{eta}")
     return "\n".join(lines)
 

@@ -172,9 +172,7 @@ class JobWork:
             return ()
         vault = Vault(self._needs.passphrase, salt=bytes.fromhex(files.reader.meta()["salt"]))
         count = await write_retired(files.place, files.reader, session, collection=collection, vault=vault)
-        return (
-            [f"{count} old webhooks are used by nothing any more and can be revoked: see retired.csv"] if count else []
-        )
+        return [f"{count} old webhooks are not used any more and can be revoked: see retired.csv"] if count else []
 
 
 def _is_kept(source: Source) -> bool:

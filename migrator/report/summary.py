@@ -89,6 +89,7 @@ class Summary(TypedDict):
     quota: QuotaUse
     exit_code: int
     stopped: Stopped | None
+    dry_run: bool
     resumable: bool
     next_step: str
     next_steps: Sequence[str]
@@ -173,7 +174,8 @@ def summarise(ledger: LedgerReader, folder: Path, *, meta: Mapping[str, str] | N
     elapsed_s = max(0, last.finished_ms - last.started_ms) / 1000
     finished = counts.total() - last.done_before
     pending, stopped = items - counts.total(), last.stopped
-    code = exit_code(counts, items, stopped, dry_run=meta.get("dry_run") == "true")
+    dry_run = meta.get("dry_run") == "true"
+    code = exit_code(counts, items, stopped, dry_run=dry_run)
     steps = _next_steps(counts, pending, last, meta)
     return Summary(
         schema=SCHEMA_VERSION,
@@ -195,6 +197,7 @@ def summarise(ledger: LedgerReader, folder: Path, *, meta: Mapping[str, str] | N
         quota=last.quota,
         exit_code=int(code),
         stopped=None if stopped is None else {"reason": stopped.kind.value, "message": stopped.message},
+        dry_run=dry_run,
         resumable=pending > 0 or (stopped is not None and (stopped.item is not None or stopped.kind is StopKind.FILES)),
         next_step="; ".join(steps),
         next_steps=steps,
@@ -229,8 +232,10 @@ def _next_steps(counts: Counter[Status], pending: int, last: LastInvocation, met
         steps.append(f"{_items(counts[Status.IN_DOUBT])} in doubt: {how}")
     if counts[Status.FAILED]:
         how = meta.get("retry_command") or "run it again with --items failed.csv"
-        steps.append(f"{_items(counts[Status.FAILED])} failed: see _error in failed.csv, correct the cause, then {how}")
-    if counts[Status.SKIPPED]:
+        steps.append(f"{_items(counts[Status.FAILED])} failed: correct the cause (_error in failed.csv), then {how}")
+    if meta.get("dry_run") == "true":
+        steps.append("this was a dry run: give the command without --dry-run to send")
+    elif counts[Status.SKIPPED]:
         steps.append(f"{_items(counts[Status.SKIPPED])} skipped: see _error in failed.csv")
     return steps or ["nothing, all is done"]
 
@@ -258,14 +263,18 @@ def write_summary(folder: Path, summary: Summary) -> None:
 
 def summary_text(summary: Summary) -> str:
     """Return the summary for the person on call: what happened, where it is written, what to do next."""
-    counts = ", ".join(f"{count:,} {WORDS[Status(status)]}" for status, count in summary["counts"].items() if count)
+    words = {**WORDS, Status.SKIPPED: "ready, not sent"} if summary["dry_run"] else WORDS
+    counts = ", ".join(f"{count:,} {words[Status(status)]}" for status, count in summary["counts"].items() if count)
     pending = f", {summary['pending']:,} to do" if summary["pending"] else ""
     again = f", the last of {summary['invocations']} invocations" if summary["invocations"] > 1 else ""
     took = f"{duration_text(summary['elapsed_s'])} ({summary['throughput_per_s']:.1f}/s){again}"
     lines = [
-        f"{summary['job']} on {summary['server']}: {counts or 'nothing done'}{pending}; {summary['items']:,} total",
-        f"  took     {took}{_time_text(summary['time_s'])}",
+        f"{summary['job']} on {summary['server']}",
+        f"  items    {counts or 'nothing done'}{pending}; {summary['items']:,} total",
+        f"  took     {took}",
     ]
+    if time := _time_text(summary["time_s"]):
+        lines.append(f"  time     {time}")
     if summary["errors"]:
         causes = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in summary["errors"].items())
         lines.append(f"  causes   {causes}")
@@ -281,13 +290,12 @@ def summary_text(summary: Summary) -> str:
 
 
 def _quota_text(quota: QuotaUse) -> str:
-    left = "" if quota["remaining"] is None else f", {quota['remaining']:,} left"
-    announced = "none announced" if quota["limit"] is None else f"{quota['limit']:,}{left}"
+    left = "" if quota["remaining"] is None else f"{quota['remaining']:,} left of "
+    announced = "none announced" if quota["limit"] is None else f"{left}{quota['limit']:,}"
     return f"{announced}; {quota['refused']:,} refusal{'s' * (quota['refused'] != 1)} (429)"
 
 
 def _time_text(time_s: Mapping[str, float]) -> str:
     """Return where the time went, the longest part first, without what is shorter than it is shown."""
     parts = sorted(time_s.items(), key=lambda one: -one[1])
-    shown = ", ".join(f"{reason} {duration_text(seconds)}" for reason, seconds in parts if seconds >= SHORTEST_SHOWN_S)
-    return f": {shown}" if shown else ""
+    return ", ".join(f"{reason} {duration_text(seconds)}" for reason, seconds in parts if seconds >= SHORTEST_SHOWN_S)

@@ -42,22 +42,23 @@ def picture(now: RunStatistics) -> Group:
     head = Table.grid(padding=(0, 1))
     head.add_row(
         ProgressBar(total=max(1, now.total), completed=now.finished, width=40),
-        Text(f"{now.finished}/{now.total}"),
+        Text(f"{now.finished:,}/{now.total:,}"),
         Text(f"{share:.0%}", style="bold"),
-        Text("" if now.eta_s is None else f"{duration_text(round(now.eta_s))} left"),
+        Text("" if now.eta_s is None or now.finished >= now.total else f"{duration_text(round(now.eta_s))} left"),
     )
     return Group(head, _tally(now), _quota(now))
 
 
 def _tally(now: RunStatistics) -> Text:
-    failed, doubt = now.counts[Status.FAILED], now.counts[Status.IN_DOUBT]
+    failed, doubt, skipped = (now.counts[status] for status in (Status.FAILED, Status.IN_DOUBT, Status.SKIPPED))
     good = now.counts[Status.SUCCEEDED] + now.counts[Status.UNCHANGED]
     return Text.assemble(
-        (f"{good} succeeded", "green"),
+        (f"{good:,} succeeded", "green"),
         "  ",
-        (f"{failed} failed", "bold red" if failed else "dim"),
-        (f"  {doubt} in doubt" if doubt else "", "bold magenta"),
-        (f"  {now.retried} retried", "yellow" if now.retried else "dim"),
+        (f"{failed:,} failed", "bold red" if failed else "dim"),
+        (f"  {doubt:,} in doubt" if doubt else "", "bold magenta"),
+        (f"  {skipped:,} skipped" if skipped else "", "dim"),
+        (f"  {now.retried:,} retried", "yellow" if now.retried else "dim"),
         f"  {now.rate:.1f}/s",
         (f"  {now.throttle.in_flight} in flight", "dim"),
     )
@@ -67,14 +68,14 @@ def _quota(now: RunStatistics) -> Text:
     if now.question is not None:
         return Text(now.question, style="bold yellow")
     if now.stopping is not None:
-        return Text(f"stopping: {now.stopping.kind}; waiting for what is in flight", style="bold yellow")
+        return Text(f"stopping: {now.stopping.kind}; waiting for the requests in flight", style="bold yellow")
     throttle = now.throttle
     line = Text()
     if throttle.remaining is not None:
-        of = "" if throttle.limit is None else f" of {throttle.limit}"
-        line.append(f"quota {throttle.remaining}{of} left", style="cyan")
+        of = "" if throttle.limit is None else f" of {throttle.limit:,}"
+        line.append(f"quota {throttle.remaining:,}{of} left", style="cyan")
     if throttle.reset_s is not None:
         line.append(f", reset in {duration_text(round(throttle.reset_s))}", style="cyan")
     if now.waiting_for is not None:
         line.append(("  " if line else "") + f"waiting: {now.waiting_for}", style="yellow")
-    return line or Text("the server has not told its quota yet", style="dim")
+    return line or Text("the quota is not known", style="dim")

@@ -33,7 +33,7 @@ def run_table(found: Sequence[Mapping[str, Any]], now: datetime) -> str:
         cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         lines += [one["run"], f"  {cells}".rstrip()]
         if one.get("next"):
-            lines.append(f"  next: {one['next']}")
+            lines.append(wrapped(f"  next: {one['next']}"))
     return "\n".join(lines)
 
 

@@ -262,7 +262,7 @@ def test_summary_counts_what_the_ledger_says(tmp_path: Path) -> None:
     steps = [
         "3 items still to do: give the same command again: migrator run rotate.json",
         "1 item in doubt: look at the server before you send them again",
-        "2 items failed: see _error in failed.csv, correct the cause, then migrator run rotate.json --items failed.csv",
+        "2 items failed: correct the cause (_error in failed.csv), then migrator run rotate.json --items failed.csv",
     ]
     assert summary == {
         "schema": 1,
@@ -284,16 +284,19 @@ def test_summary_counts_what_the_ledger_says(tmp_path: Path) -> None:
         "quota": quota,
         "exit_code": 3,
         "stopped": {"reason": "too many failures", "message": "2 of 5 items did not succeed"},
+        "dry_run": False,
         "resumable": True,
         "next_step": "; ".join(steps),
         "next_steps": steps,
     }
     assert summary_text(summary).splitlines() == [
-        "rotate on https://api.example: 2 succeeded, 2 failed, 1 in doubt, 3 to do; 8 total",
-        "  took     2.5 s (1.6/s), the last of 2 invocations: quota used up 1.5 s, sending 1 s",
+        "rotate on https://api.example",
+        "  items    2 succeeded, 2 failed, 1 in doubt, 3 to do; 8 total",
+        "  took     2.5 s (1.6/s), the last of 2 invocations",
+        "  time     quota used up 1.5 s, sending 1 s",
         "  causes   2 timeout, 1 validation",
         "  resent   1 item in flight when the run was interrupted",
-        "  quota    100, 3 left; 2 refusals (429)",
+        "  quota    3 left of 100; 2 refusals (429)",
         "  stopped  too many failures: 2 of 5 items did not succeed",
         f"  results  {tmp_path}",
         f"  next     {steps[0]}",
@@ -308,7 +311,8 @@ def test_summary_of_a_good_run(tmp_path: Path) -> None:
 
     assert (summary["resumable"], summary["pending"]) == (False, 0)
     assert summary_text(summary).splitlines() == [
-        "rotate on https://api.example: 2 succeeded; 2 total",
+        "rotate on https://api.example",
+        "  items    2 succeeded; 2 total",
         "  took     2.5 s (0.8/s)",
         "  quota    none announced; 0 refusals (429)",
         f"  results  {tmp_path}",
@@ -316,12 +320,23 @@ def test_summary_of_a_good_run(tmp_path: Path) -> None:
     ]
 
 
+def test_summary_of_a_dry_run(tmp_path: Path) -> None:
+    """It says that nothing was sent, and how to send."""
+    summary = summed_up(tmp_path, result(1, status=Status.SKIPPED), meta={"dry_run": "true"})
+
+    text = summary_text(summary).splitlines()
+    assert text[1] == "  items    1 ready, not sent; 1 total"
+    assert text[-1] == "  next     this was a dry run: give the command without --dry-run to send"
+
+
 def test_summary_of_nothing_in_no_time(tmp_path: Path) -> None:
     """A run that was stopped before its first item, on a clock that was set back, can be summed up all the same."""
     summary = summed_up(tmp_path, meta={"items": "1"}, finished_ms=0)
 
     assert (summary["elapsed_s"], summary["throughput_per_s"], summary["pending"]) == (0, 0.0, 1)
-    assert summary_text(summary).startswith("rotate on https://api.example: nothing done, 1 to do; 1 total\n")
+    assert summary_text(summary).startswith(
+        "rotate on https://api.example\n  items    nothing done, 1 to do; 1 total\n"
+    )
 
 
 def test_summary_file(tmp_path: Path) -> None:
