@@ -41,9 +41,10 @@ def picture(now: RunStatistics) -> Group:
     share = now.finished / now.total if now.total else 1.0
     head = Table.grid(padding=(0, 1))
     head.add_row(
-        ProgressBar(total=max(1, now.total), completed=now.finished, width=40),
+        ProgressBar(total=max(1, now.total), completed=now.finished, width=30),
         Text(f"{now.finished:,}/{now.total:,}"),
         Text(f"{share:.0%}", style="bold"),
+        Text(f"{now.rate:.1f}/s"),
         Text("" if now.eta_s is None or now.finished >= now.total else f"{duration_text(round(now.eta_s))} left"),
     )
     return Group(head, _tally(now), _quota(now))
@@ -59,7 +60,6 @@ def _tally(now: RunStatistics) -> Text:
         (f"  {doubt:,} in doubt" if doubt else "", "bold magenta"),
         (f"  {skipped:,} skipped" if skipped else "", "dim"),
         (f"  {now.retried:,} retried", "yellow" if now.retried else "dim"),
-        f"  {now.rate:.1f}/s",
         (f"  {now.throttle.in_flight} in flight", "dim"),
     )
 
