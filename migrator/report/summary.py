@@ -233,9 +233,7 @@ def _next_steps(counts: Counter[Status], pending: int, last: LastInvocation, met
     if counts[Status.FAILED]:
         how = meta.get("retry_command") or "run it again with --items failed.csv"
         steps.append(f"{_items(counts[Status.FAILED])} failed: correct the cause (_error in failed.csv), then {how}")
-    if meta.get("dry_run") == "true":
-        steps.append("this was a dry run: give the command without --dry-run to send")
-    elif counts[Status.SKIPPED]:
+    if counts[Status.SKIPPED]:
         steps.append(f"{_items(counts[Status.SKIPPED])} skipped: see _error in failed.csv")
     return steps or ["nothing, all is done"]
 

@@ -108,6 +108,7 @@ class Timeline:
         total_ms = max(1000, sum(lengths))
         width_ms = next((width for width in BARS_MS if total_ms / width <= BARS), math.ceil(total_ms / BARS))
         bins = [Bin() for _ in range(math.ceil(total_ms / width_ms))]
+        total_ms = len(bins) * width_ms
         starts, seams, before_ms = [invocations[0].start_ms] * len(bins), [], 0.0
         for invocation, length_ms in zip(invocations, lengths, strict=True):
             if before_ms:
@@ -117,7 +118,7 @@ class Timeline:
             for since_ms, one in invocation.bins():
                 bins[min(len(bins) - 1, int((before_ms + since_ms) // width_ms))].add(one)
             before_ms += length_ms
-        return cls(width_ms, max(total_ms, len(bins) * width_ms), list(zip(starts, bins, strict=True)), seams)
+        return cls(width_ms, total_ms, list(zip(starts, bins, strict=True)), seams)
 
     @property
     def _step_ms(self) -> float:

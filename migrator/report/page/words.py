@@ -93,6 +93,7 @@ STOP_WORDS: Final[Mapping[str, str]] = {
     StopKind.DEADLINE: "The deadline of the run was reached.",
     StopKind.STAGE: "The conditions for the next stage were not met.",
     StopKind.CONTROL: "A person stopped the run with migrator ctl.",
+    StopKind.WORKERS: "No worker of the cluster was left.",
     StopKind.SIGINT: "A person interrupted the run (Ctrl-C). The requests in flight could finish.",
     StopKind.SIGHUP: "The terminal was closed (SIGHUP). The requests in flight could finish.",
     StopKind.SIGTERM: "The system or another program ended the run (SIGTERM). The requests in flight could finish.",

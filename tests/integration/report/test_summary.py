@@ -321,12 +321,12 @@ def test_summary_of_a_good_run(tmp_path: Path) -> None:
 
 
 def test_summary_of_a_dry_run(tmp_path: Path) -> None:
-    """It says that nothing was sent, and how to send."""
+    """It says that nothing was sent."""
     summary = summed_up(tmp_path, result(1, status=Status.SKIPPED), meta={"dry_run": "true"})
 
     text = summary_text(summary).splitlines()
     assert text[1] == "  items    1 ready, not sent; 1 total"
-    assert text[-1] == "  next     this was a dry run: give the command without --dry-run to send"
+    assert text[-1] == "  next     nothing was written: it was a dry run"
 
 
 def test_summary_of_nothing_in_no_time(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from migrator.cli.signals import SIGNALS
 from migrator.errors import MigratorError
 from migrator.options import RunOptions, resolve
 from migrator.report.metrics import Metrics
-from migrator.report.notify import Notices
+from migrator.report.notify import Notice
 from migrator.results import StopReason
 from migrator.secret import Secret
 
@@ -58,7 +58,7 @@ def observers(chosen: RunOptions) -> list[type]:
     """Return the types of what watches a run with these options."""
 
     async def watched() -> list[type]:
-        with calling(chosen, NOTICES) as caller:
+        with calling(chosen, NOTICES, typed={}) as caller:
             # Standard error is no terminal here: nothing is asked.
             assert (caller.confirm, caller.ask) == (None, None)
             return [type(observer) for observer in caller.observers]
@@ -71,7 +71,7 @@ def test_what_watches_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
     metrics = str(tmp_path / "run.prom")
 
-    assert observers(options(metrics_file=metrics)) == [Log, Metrics, Notices]
+    assert observers(options(metrics_file=metrics)) == [Log, Metrics, Notice]
     assert observers(options(metrics_file=metrics, dry_run=True)) == [Log]
 
 
@@ -79,7 +79,10 @@ def test_notices_that_cannot_be_used() -> None:
     """A command as a target is refused before the run, unless commands are allowed."""
 
     async def refused() -> None:
-        with pytest.raises(MigratorError, match="--allow-commands"), calling(options(), [{"command": ["tell"]}]):
+        with (
+            pytest.raises(MigratorError, match="--allow-commands"),
+            calling(options(), [{"command": ["tell"]}], typed={}),
+        ):
             pass
 
     anyio.run(refused)
@@ -91,7 +94,7 @@ def test_signals_stop_a_run() -> None:
     run = Run()
 
     async def stopped() -> None:
-        with calling(options()) as caller, caller.stopper.heeded():
+        with calling(options(), typed={}) as caller, caller.stopper.heeded():
             for _ in range(2):
                 os.kill(os.getpid(), signal.SIGTERM)
             with anyio.fail_after(20):
