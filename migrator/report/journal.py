@@ -115,7 +115,7 @@ class Journal:
         self._run = run
         self._clock = clock
         self._masker = masker
-        self._subscribers = list(subscribers)
+        self._subscribers = tuple(subscribers)
         self._flushed_ms = 0
         self._events, self._results = _Sink(events, turn_over), _Sink(results)
         # structlog puts an event's name last where it is not bound before (its `_process_event`).
@@ -126,10 +126,6 @@ class Journal:
     def failure(self) -> str | None:
         """Why the journal is not whole; `write_results` makes it good from the ledger."""
         return self._results.failure or self._events.failure
-
-    def subscribe(self, subscriber: Subscriber) -> None:
-        """Tell one more of every event and every result, masked, as it is written."""
-        self._subscribers.append(subscriber)
 
     def event(self, event: str, *, level: str = "info", **fields: Any) -> None:
         """Write an event, and all before it; its name is stable and dotted, its fields are JSON."""

@@ -249,12 +249,13 @@ def test_event_takes_any_text(tmp_path: Path) -> None:
 
 
 def test_subscribers_are_told_of_events_and_results(tmp_path: Path) -> None:
-    """Who subscribes sees each event, masked, and each result, in the order in which they happen."""
+    """A subscriber sees each event, masked, and each result, in the order in which they happen."""
     seen: list[Event] = []
-    with journal_in(tmp_path) as journal:
-        journal.event("unseen")
-        journal.subscribe(lambda event: seen.append(dict(event)))
 
+    def keep(event: Event) -> None:
+        seen.append(dict(event))
+
+    with open_journal(tmp_path, run=RUN, masker=MASKER, clock=clock, subscribers=[keep]) as journal:
         journal.event("run.started", note=CREDENTIAL.reveal())
         tell(journal, result(1))
 
