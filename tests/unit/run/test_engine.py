@@ -184,7 +184,7 @@ def test_errors_of_the_server_are_tried_again() -> None:
     rng = Random(7)
 
     def script(_server: Server, _request: Request) -> tuple[int, dict[str, str]]:
-        return (503 if rng.random() < 0.2 else 200), {}
+        return (500 if rng.random() < 0.2 else 200), {}
 
     done = drive(requests(100), script, options=RunOptions(concurrency=4, max_attempts=10))
 
