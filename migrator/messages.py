@@ -104,6 +104,7 @@ class AnswerRules:
         read_only: members that the API alone writes (JSON Pointers); they are not compared and not written.
         batch: how several items share a request; None where each has its own.
         poll: how a request that was accepted is followed; None where it stays in doubt.
+        as_text: whether values are sent as text, as in a form, so that 7 and "7" are the same.
         shown_as: by JSON Pointer, what an API shows in place of a value, and the value that is written.
     """
 
@@ -114,6 +115,7 @@ class AnswerRules:
     read_only: frozenset[str] = frozenset()
     batch: Batch | None = None
     poll: Poll | None = None
+    as_text: bool = False
     shown_as: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -189,6 +191,7 @@ class Reply:
         body: what was read of it.
         truncated: whether the body was longer than what is read at the most.
         resent: whether the connection broke just as it was used again, so that the request went out a second time.
+        renewed: whether it is a 401 after which another token was got, so that the request is worth another attempt.
         sent: when the request was handed to the connection.
         received: when the last byte was read.
     """
@@ -198,6 +201,7 @@ class Reply:
     body: bytes = field(repr=False)
     truncated: bool = False
     resent: bool = False
+    renewed: bool = False
     sent: Instant
     received: Instant
 

@@ -17,9 +17,14 @@ from migrator.messages import JSON, NO_RULES, AnswerRules, Reply, Request
 from migrator.results import ErrorKind, Exit, ItemError, Outcome, Status
 from migrator.secret import urls_in
 
-__all__ = ["Page", "Reader", "Record", "item_url", "member"]
+__all__ = ["Page", "Reader", "Record", "item_url", "kept_request", "member", "with_kept"]
 
 WRITE_HEADERS: Final = frozenset({"content-type", "if-match", "if-none-match", "idempotency-key", "prefer"})
+
+NO_PROGRESS: Final = (
+    "a page has the records of the one before it, so that the server does not heed how the list goes on by "
+    "collection.paging"
+)
 
 MEMBER: Final = re.compile(r"[^.]+")
 
@@ -147,7 +152,7 @@ class Reader:
         self, collection: Collection, first_url: str, *, start: str | None, rules: AnswerRules, before: int
     ) -> AsyncIterator[Page]:
         url: str | None = start or first_url
-        seen = {url}
+        seen, last = {url}, None
         while url is not None:
             origin = urlsplit(url)
             request = Request(
@@ -167,6 +172,9 @@ class Reader:
             records = records_of(collection, document) if whole else None
             if records is None:
                 raise ReadingError(_no_json(reply, document))
+            if records and records == last:
+                raise PagingError(f"the list at {collection.path}: {NO_PROGRESS}", Exit.STOPPED)
+            last = records
             page = PageSeen(
                 url=url,
                 headers=reply.headers,
@@ -183,7 +191,7 @@ class Reader:
             seen.add(url)
             before += len(records)
             shown = [as_written(one, rules) for one in records]
-            yield Page(records=[one for one in shown if isinstance(one, dict)], next=url)
+            yield Page(records=[one for one in shown if isinstance(one, Mapping)], next=url)
 
     async def _get(self, request: Request) -> tuple[Outcome, Reply | None]:
         async with self._attempts.until_done(request) as answered:
@@ -202,6 +210,33 @@ def _reading(request: Request) -> Request:
         (name, text) for name, text in request.headers if name.lower() not in WRITE_HEADERS and "\0" not in text
     )
     return replace(reading, wanted=None, headers=headers, idempotent=True)
+
+
+def kept_request(request: Request) -> dict[str, JSON]:
+    """Return what has to be kept of a request with an image, so that another state can be sent the same way."""
+    kept: dict[str, JSON] = {}
+    if request.frame is not None:
+        kept["frame"] = request.frame.decode()
+    if request.headers:
+        kept["headers"] = [list(header) for header in request.headers]
+    if (reading := request.reading) is not None:
+        kept["reading"] = {"method": reading.method, "url": reading.url, "body": (reading.body or b"").decode()}
+    return kept
+
+
+def with_kept(request: Request, kept: Mapping[str, Any]) -> Request:
+    """Return a request with what was kept of another by `kept_request`."""
+    frame, reading = kept.get("frame"), kept.get("reading")
+    return replace(
+        request,
+        frame=None if frame is None else frame.encode(),
+        headers=tuple((name, text) for name, text in kept.get("headers", ())),
+        reading=None
+        if reading is None
+        else replace(
+            request, method=reading["method"], url=reading["url"], body=reading["body"].encode() or None, wanted=None
+        ),
+    )
 
 
 def item_url(collection: Collection, record: Mapping[str, Any], *, base_url: str) -> str | None:

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from migrator.api.expressions import search
+from migrator.job.encodings import form_text
 from migrator.messages import JSON, NO_RULES, AnswerRules, Request
 from migrator.secret import has_mask, is_mask
 
@@ -28,12 +29,10 @@ __all__ = [
     "hidden_members",
     "is_normalised",
     "kept_image",
-    "kept_request",
     "not_the_record",
     "record_in",
     "restoration",
     "wanted_of",
-    "with_kept",
 ]
 
 
@@ -45,6 +44,8 @@ class _Absent:
 
 
 ABSENT: Final = _Absent()
+
+SCALAR: Final = (str, bool, int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +114,17 @@ def changes(wanted: JSON, state: JSON, rules: AnswerRules = NO_RULES, pointer: s
                 yield from changes(value, state[name], rules, below)
             elif value is not None and below not in rules.read_only:
                 yield Change(below, ABSENT, value, masked=False)
-    elif isinstance(wanted, bool) != isinstance(state, bool) or wanted != state:
+    elif not _equal(wanted, state, rules):
         yield Change(pointer or "/", state, wanted, masked=isinstance(wanted, str) and is_mask(state))
+
+
+def _equal(wanted: Any, state: Any, rules: AnswerRules) -> bool:
+    """Tell whether two values are the same; what was sent as text has lost its type."""
+    if isinstance(wanted, list) and isinstance(state, list) and len(wanted) == len(state) and rules.as_text:
+        return all(_equal(one, other, rules) for one, other in zip(wanted, state, strict=True))
+    if rules.as_text and isinstance(wanted, SCALAR) and isinstance(state, SCALAR):
+        return form_text(wanted) == form_text(state)
+    return isinstance(wanted, bool) == isinstance(state, bool) and bool(wanted == state)
 
 
 def is_normalised(change: Change) -> bool:
@@ -194,33 +204,6 @@ def kept_image(kept: Mapping[str, Any]) -> BeforeImage:
     if absent is None:
         absent = [_below("", name) for name, value in state.items() if value is None]
     return BeforeImage(state, tuple(absent))
-
-
-def kept_request(request: Request) -> dict[str, JSON]:
-    """Return what has to be kept of a request with an image, so that another state can be sent the same way."""
-    kept: dict[str, JSON] = {}
-    if request.frame is not None:
-        kept["frame"] = request.frame.decode()
-    if request.headers:
-        kept["headers"] = [list(header) for header in request.headers]
-    if (reading := request.reading) is not None:
-        kept["reading"] = {"method": reading.method, "url": reading.url, "body": (reading.body or b"").decode()}
-    return kept
-
-
-def with_kept(request: Request, kept: Mapping[str, Any]) -> Request:
-    """Return a request with what was kept of another by `kept_request`."""
-    frame, reading = kept.get("frame"), kept.get("reading")
-    return replace(
-        request,
-        frame=None if frame is None else frame.encode(),
-        headers=tuple((name, text) for name, text in kept.get("headers", ())),
-        reading=None
-        if reading is None
-        else replace(
-            request, method=reading["method"], url=reading["url"], body=reading["body"].encode() or None, wanted=None
-        ),
-    )
 
 
 def _image(
@@ -315,15 +298,15 @@ class _Merge:
 
     def _leaf(self, before: Any, sent: Any, now: Any, pointer: str) -> Any:
         """Return what a leaf has to hold: `now` itself where it is left alone."""
-        if _holds(now, before):
+        if _holds(now, before, self._rules):
             if before is ABSENT and now is ABSENT and sent is not None:
                 self._found.unseen.append(pointer)
             return now
-        if before is not ABSENT and _holds(before, sent) and _holds(sent, before):
+        if before is not ABSENT and _holds(before, sent, self._rules) and _holds(sent, before, self._rules):
             return now
         if before is not ABSENT and has_mask(before):
             self._found.masked.append(pointer)
-        elif _holds(now, sent) or (isinstance(now, str) and is_mask(now)):
+        elif _holds(now, sent, self._rules) or (isinstance(now, str) and is_mask(now)):
             return before
         else:
             self._found.foreign.append(pointer)
@@ -361,13 +344,13 @@ def _is_object(value: Any) -> bool:
     return isinstance(value, Mapping)
 
 
-def _holds(state: Any, value: Any) -> bool:
+def _holds(state: Any, value: Any, rules: AnswerRules) -> bool:
     """Tell whether a state holds a value; null and absent are the same."""
     if value is ABSENT:
         return state is ABSENT or state is None
     if state is ABSENT:
         return value is None
-    return not any(True for _ in changes(value, state))
+    return not any(True for _ in changes(value, state, replace(NO_RULES, as_text=rules.as_text)))
 
 
 def _without(value: Any, pointers: frozenset[str], pointer: str) -> Any:

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import msgspec
 
-from migrator.api.reader import Reader
+from migrator.api.reader import Reader, with_kept
 from migrator.api.session import Session, safe_base_url
-from migrator.api.state import kept_image, not_the_record, restoration, with_kept
+from migrator.api.state import kept_image, not_the_record, restoration
 from migrator.errors import MigratorError, VaultError
 from migrator.job.job_file import Job
 from migrator.job.rendering import LackingError

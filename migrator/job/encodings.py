@@ -14,7 +14,16 @@ import msgspec
 
 from migrator.messages import NO_RULES, AnswerRules
 
-__all__ = ["MEDIA_TYPES", "Encoding", "encode_document", "encode_json", "graphql_variables", "merged", "patch"]
+__all__ = [
+    "MEDIA_TYPES",
+    "Encoding",
+    "encode_document",
+    "encode_json",
+    "form_text",
+    "graphql_variables",
+    "merged",
+    "patch",
+]
 
 encode_json: Final = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -188,10 +197,11 @@ def _fields(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
         for index, inner in enumerate(value):
             yield from _fields(inner, f"{name}[{index}]")
     elif name:
-        yield name, _text(value)
+        yield name, form_text(value)
 
 
-def _text(value: Any) -> str:
+def form_text(value: Any) -> str:
+    """Return a value as a form has it; empty for what is none."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool | int | float | Decimal):

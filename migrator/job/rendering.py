@@ -3,8 +3,11 @@
 What is not known before a request goes out, such as a record's ETag, is rendered as a mark, and filled in later.
 """
 
+import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, Final
+from urllib.parse import quote
 
 from migrator.job.encodings import encode_json
 from migrator.job.placeholders import Column, columns_in, parse, placeholders_in
@@ -20,9 +23,12 @@ __all__ = [
     "compiled_text",
     "filled",
     "filled_text",
+    "is_plain_segment",
+    "path_of",
     "place_of",
     "plain",
     "text_of",
+    "unsafe_segment",
     "without_marks",
 ]
 
@@ -34,6 +40,11 @@ LATER: Final = "\0"
 
 SPREAD: Final = "\0*"
 """Stands for the members of the wanted state among others."""
+
+PLAIN_SEGMENT: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*")
+"""What nearly every id is; such a one needs no closer look."""
+
+is_plain_segment: Final = PLAIN_SEGMENT.fullmatch
 
 Render = Callable[[Mapping[str, Any]], Any]
 Places = dict[tuple[str | int, ...], str]
@@ -198,3 +209,31 @@ def _fact(facts: Mapping[str, Any], name: str) -> Any:
             raise LackingError(f"{{{name}}} is not known: the answer with the record does not have it")
         here = here[step]
     return here
+
+
+def path_of(parts: tuple[str | Column, ...], values: Mapping[str, Any]) -> str:
+    """Return a path with values in the places of its columns, each percent-encoded as one segment."""
+    return "".join(part if isinstance(part, str) else _segment(values[part.name]) for part in parts)
+
+
+def _segment(value: Any) -> str:
+    text = text_of(value)
+    return text if is_plain_segment(text) else quote(text, safe="")
+
+
+def unsafe_segment(value: Any) -> str | None:
+    """Return why a value cannot be one segment of a path, or None where it can.
+
+    Percent-encoding keeps slashes and question marks in their segment, but dots are not encoded, and clients and
+    proxies fold them: an id of ``..`` would address the collection above (RFC 3986, section 5.2.4).
+    """
+    if isinstance(value, bool | float | Decimal | list | dict) or value is None:
+        return "is part of the path, and has to be a text or a whole number"
+    text = text_of(value)
+    if not text.strip():
+        return "is part of the path, and may not be empty"
+    if text.strip() in {".", ".."}:
+        return "is part of the path, and may not be . or .."
+    if not text.isprintable():
+        return "is part of the path, and may not hold control characters"
+    return None

@@ -3,10 +3,9 @@
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
-from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -25,9 +24,11 @@ from migrator.job.rendering import (
     compiled_text,
     filled,
     filled_text,
+    is_plain_segment,
+    path_of,
     place_of,
     plain,
-    text_of,
+    unsafe_segment,
     without_marks,
 )
 from migrator.job.source import Source
@@ -38,11 +39,6 @@ __all__ = ["Template", "needs_record", "origin", "requests_of", "rules_of", "wit
 
 CONTROLS: Final = re.compile(r"[^\t\x20-\x7e]")
 MARK: Final = re.compile(r"\x00@[^\x00]*\x00")
-
-PLAIN_SEGMENT: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*")
-"""What nearly every id is; such a one needs no closer look."""
-
-is_plain_segment: Final = PLAIN_SEGMENT.fullmatch
 
 
 class Template:
@@ -110,7 +106,7 @@ class Template:
             item=item.number,
             key=item.key,
             method=self._method,
-            url=self._base_url + _path(self._path, values),
+            url=self._base_url + path_of(self._path, values),
             body=body,
             rules=self._rules,
             secrets=secrets,
@@ -211,7 +207,7 @@ class Template:
                 {"query": query, "variables": {name: plain(values[name]) for name in names if name in values}}
             )
         return replace(
-            request, method="GET" if query is None else "POST", url=self._base_url + _path(path, values), body=body
+            request, method="GET" if query is None else "POST", url=self._base_url + path_of(path, values), body=body
         )
 
     def is_fine(self, item: Item) -> bool:
@@ -233,7 +229,7 @@ class Template:
         """Yield the column and the message of each thing that keeps an item from being sent."""
         values = item.values
         for column in self._path_columns:
-            if message := _unsafe_segment(values.get(column)):
+            if message := unsafe_segment(values.get(column)):
                 yield column, message
         if (message := self._wrong_credentials(values)) is not None:
             yield None, message
@@ -285,6 +281,8 @@ class Template:
 def rules_of(job: Job) -> AnswerRules:
     """Return how a job's answers are read; GraphQL says in a 200 what went wrong (October 2021, section 7)."""
     rules = job.api.rules if job.request.batch is None else replace(job.api.rules, batch=job.request.batch)
+    if job.request.encoding is Encoding.FORM:
+        return replace(rules, as_text=True)
     if job.request.encoding is not Encoding.GRAPHQL:
         return rules
     return replace(
@@ -338,33 +336,6 @@ def _shape(place: str) -> str:
 def _is_header(text: Any) -> bool:
     """Tell whether a text can be a header's value (RFC 9110, section 5.5); marks are filled in later."""
     return text is NOTHING or (isinstance(text, str | int) and CONTROLS.search(MARK.sub("", str(text))) is None)
-
-
-def _path(parts: tuple[str | Column, ...], values: Mapping[str, Any]) -> str:
-    return "".join(part if isinstance(part, str) else _segment(values[part.name]) for part in parts)
-
-
-def _segment(value: Any) -> str:
-    text = text_of(value)
-    return text if is_plain_segment(text) else quote(text, safe="")
-
-
-def _unsafe_segment(value: Any) -> str | None:
-    """Return why a value cannot be one segment of a path, or None where it can.
-
-    Percent-encoding keeps slashes and question marks in their segment, but dots are not encoded, and clients and
-    proxies fold them: an id of ``..`` would address the collection above (RFC 3986, section 5.2.4).
-    """
-    if isinstance(value, bool | float | Decimal | list | dict) or value is None:
-        return "is part of the path, and has to be a text or a whole number"
-    text = text_of(value)
-    if not text.strip():
-        return "is part of the path, and may not be empty"
-    if text.strip() in {".", ".."}:
-        return "is part of the path, and may not be . or .."
-    if not text.isprintable():
-        return "is part of the path, and may not hold control characters"
-    return None
 
 
 def origin(url: str) -> str:

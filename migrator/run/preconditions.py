@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from migrator.api.reader import Reader, Record, item_url
+from migrator.api.reader import Reader, Record, item_url, kept_request
 from migrator.api.session import Session
-from migrator.api.state import before_image, changes, hidden_members, kept_request, not_the_record, wanted_of
+from migrator.api.state import before_image, changes, hidden_members, not_the_record, wanted_of
 from migrator.errors import MigratorError
 from migrator.job.job_file import Job
 from migrator.job.rendering import LackingError
@@ -168,7 +168,7 @@ class Preconditions:
     async def _record(self, request: Request) -> Record:
         """Return the record: from the bulk where only the need to write is asked for, else as it is at this moment."""
         bulk = self._vault is None and self._planned is None and not request.needs_record
-        if bulk and (known := self._states.get(request.url)) is not None:
+        if bulk and (known := self._states.get((request.reading or request).url)) is not None:
             return Record(document=msgspec.json.decode(known))
         return await self._reader.record(request)
 

@@ -60,6 +60,19 @@ def test_masks_are_not_compared() -> None:
     assert [change.masked for change in changes({"a": "x"}, {"a": "[REDACTED]"})] == [True]
 
 
+def test_what_a_form_sends_is_compared_as_text() -> None:
+    """A form has no types: a column's 7 and true are what the server shows as a number and a truth value."""
+    form = AnswerRules(as_text=True)
+    wanted: JSON = {"count": "7", "on": "true", "events": ["1", "b"], "note": "x"}
+    shown: JSON = {"count": 7, "on": True, "events": [1, "b"], "note": "y"}
+    before: dict[str, JSON] = {"count": 3, "on": False, "events": [1, "b"], "note": "y"}
+
+    assert [change.pointer for change in changes(wanted, shown, form)] == ["/note"]
+    assert differing(wanted, shown) == ["/count", "/on", "/events", "/note"]
+    found = restoration(BeforeImage(before, ()), {"count": "7", "on": "true"}, {"count": 7, "on": True}, form)
+    assert (found.wanted, found.foreign) == ({"count": 3, "on": False}, [])
+
+
 def test_values_before_and_after() -> None:
     """A change names both values, and that one was not there."""
     found = list(changes({"a": {"b": 2}, "c": "new"}, {"a": {"b": 1, "other": 9}}))
