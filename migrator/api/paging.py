@@ -28,6 +28,9 @@ PARAMETER: Final = re.compile(r';\s*([^\s=;,]+)\s*(?:=\s*(?:"((?:[^"\\]|\\.)*)"|
 PLAIN_PATH: Final = re.compile(r'[\w@."-]+(\[\])?')
 """An expression for a page's records that takes all of them, so that their number can be compared with a total."""
 
+SCIM_START: Final = "startIndex"
+"""An offset that begins with 1 (RFC 7644, section 3.4.2.4)."""
+
 MORE: Final = frozenset({"hasmore", "more", "hasnext", "hasnextpage", "moreavailable"})
 LAST: Final = frozenset({"islast", "islastpage", "last", "lastpage", "done"})
 NEXT: Final = frozenset({
@@ -61,10 +64,18 @@ class PageSeen:
     first: bool = True
 
 
-def records_of(collection: Collection, document: Any) -> list[Any] | None:
-    """Return the records on a page, or None where it has no list of them."""
+def records_of(collection: Collection, document: Any) -> list[dict[str, Any]] | None:
+    """Return the records on a page, or None where it has no list of them.
+
+    Raises:
+        PagingError: it has a list of something else, which would pass for a list without records.
+    """
     found = search(collection.items, document)
-    return found if isinstance(found, list) else None
+    if not isinstance(found, list):
+        return None
+    if not all(isinstance(one, dict) for one in found):
+        raise PagingError(f"the list at {collection.path}: what stands at {collection.items} are no records")
+    return found
 
 
 def next_page(collection: Collection, page: PageSeen) -> str | None:
@@ -123,7 +134,7 @@ def _counted(paging: Paging, page: PageSeen) -> str | None:
     by_page = paging.by is PagingKind.PAGE
     into = paging.into or ("page" if by_page else "offset")
     present = _query(page.url, into)
-    start = int(present) if present and present.isdecimal() else int(by_page)
+    start = int(present) if present and present.isdecimal() else int(by_page or into == SCIM_START)
     return _with_query(page.url, into, str(start + (1 if by_page else page.count)))
 
 

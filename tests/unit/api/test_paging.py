@@ -80,6 +80,7 @@ def test_numbers_are_counted_from_the_present_page() -> None:
 
     assert follows(scim, {"totalResults": 9}, url=at, before=2) == "https://api.example/Users?count=2&startIndex=5"
     assert follows(scim, {"totalResults": 4}, url=at, before=2) is None
+    assert follows(scim, {"totalResults": 3}, before=0) == f"{AT}&startIndex=3"
     assert follows(by("page", None, "page"), {}, url=f"{AT}&page=4", count=0) is None
 
 
