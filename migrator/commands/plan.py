@@ -32,6 +32,7 @@ READERS: Final = 64
 """Records that are read at a time at the most; the throttle decides how many of them are."""
 
 ACTIONS: Final[Mapping[ErrorKind, str]] = {ErrorKind.NOT_FOUND: "missing", ErrorKind.FORBIDDEN: "forbidden"}
+NOT_LISTED: Final = ItemError(kind=ErrorKind.NOT_FOUND, message="it is not in the list of the API")
 SHOWN: Final = 200
 """Items whose changes are shown on a terminal; the file has all."""
 
@@ -73,6 +74,7 @@ class _Planner:
         self._base_url, self._state = base_url, state
         self._masker = state.masker(job.api.credentials())
         self._items: list[PlannedItem] = []
+        self._listed = False
         self._only = None if verdict.selected is None else frozenset(verdict.selected.values())
         self._total = verdict.items if self._only is None else len(self._only)
 
@@ -109,13 +111,8 @@ class _Planner:
         template = Template.compile(self._job, base_url=self._base_url)
         requests = requests_of(self._source, self._job, template, total=self._verdict.items, only=self._only)
         if known is not None:
-            for request in requests:
-                found = known.get(request.url)
-                missing = ItemError(kind=ErrorKind.NOT_FOUND, message="it is not in the list of the API")
-                document = None if found is None else msgspec.json.decode(found)
-                record = Record(document=document, error=missing if found is None else None)
-                self._items.append(self._planned(request, record))
-            return
+            self._listed = True
+            requests = self._unlisted(requests, known)
         failures: list[Exception] = []
         async with anyio.create_task_group() as readers:
             for _ in range(READERS):
@@ -123,12 +120,24 @@ class _Planner:
         if failures:
             raise failures[0]
 
+    def _unlisted(self, requests: Iterator[Request], known: Mapping[str, bytes]) -> Iterator[Request]:
+        """Yield the requests whose record is not in the list; a list may leave records out, or know another URL."""
+        for request in requests:
+            found = known.get((request.reading or request).url)
+            if found is None:
+                yield request
+            else:
+                self._items.append(self._planned(request, Record(document=msgspec.json.decode(found))))
+
     async def _read(self, session: Session, requests: Iterator[Request], failures: list[Exception]) -> None:
         for request in requests:
             if failures:
                 return
             try:
-                self._items.append(self._planned(request, await session.reader.record(request)))
+                record = await session.reader.record(request)
+                if self._listed and record.error is not None and record.error.kind is ErrorKind.FORBIDDEN:
+                    record = Record(error=NOT_LISTED)  # some APIs answer 403 for a record that does not exist
+                self._items.append(self._planned(request, record))
             except (ReadingError, WaitTooLong) as error:
                 failures.append(error)
             if (count := len(self._items)) % 1000 == 0:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from conftest import Workplace
 from in_process import Bench, bench, settings
+from sandboxes import KEY, SECRET
 
 from migrator.commands.plan import make_plan, plan_text
 from migrator.errors import MigratorError
@@ -74,6 +75,25 @@ async def test_many_items_are_read_from_the_list(workplace: Workplace) -> None:
 
     assert plan.requests <= 3
     assert (plan.counts["change"], plan.counts["missing"]) == (149, 1)
+
+
+async def test_what_a_list_leaves_out_is_read_by_itself(workplace: Workplace) -> None:
+    """A list that shows a part of the records, such as the active ones, is no proof that the others are missing."""
+    async with bench(workplace, settings(items=12)) as here:
+        profile = {
+            "base_url": here.guest.url,
+            "auth": {"type": "basic", "username": KEY, "password": SECRET},
+            "read": True,
+            "collection": {
+                "path": "/notifications/v1/integrations?page_size=10",
+                "items": "data[?id != 'i-00007']",
+                "paging": {"by": "next-url", "from": "metadata.next"},
+                "item": "/notifications/v1/integrations/{id}",
+            },
+        }
+        plan = await planned(here, 12, api=profile)
+
+    assert plan.counts["change"] == 12
 
 
 async def test_server_that_cannot_be_read_ends_the_plan(here: Bench) -> None:
