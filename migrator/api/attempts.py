@@ -7,7 +7,7 @@ from random import Random
 from typing import Final
 
 from migrator.api.outcome import Decision, Retry, RetryPolicy, Stop, classify, decide
-from migrator.messages import Answer, Request, Sender
+from migrator.messages import Answer, Reply, Request, Sender
 from migrator.options import Verify
 from migrator.ratelimit.headers import Quota
 from migrator.ratelimit.throttle import Throttle
@@ -104,7 +104,7 @@ class Attempts:
             WaitTooLong: the quota needs a longer wait than the user allows.
         """
         # An attempt for which the connection or the whole server is to blame does not count as the request's own.
-        counted, spared, waited_s = 1, 0, 0.0
+        counted, spared, waited_s, renewed = 1, 0, 0.0, False
         while True:
             async with self._throttle.permit(request.limiter_key) as permit:
                 waited_s += permit.waited_s
@@ -123,6 +123,8 @@ class Attempts:
                     signal=signal,
                 )
                 decision = decide(outcome, attempt=counted, policy=self._policy, rng=self._rng)
+                if isinstance(answer, Reply) and answer.renewed and not renewed:
+                    renewed, decision = True, Retry(delay_s=0.0, counted=False)
                 decision = self._hooks.on_answer(request, answer, outcome, decision)
                 if not isinstance(decision, Retry):
                     yield Answered(

@@ -144,8 +144,8 @@ class Client:
     async def send(self, request: Request) -> Answer:
         """Make one attempt.
 
-        A token that the server refuses is renewed, and the request goes out once more, since a 401 says that nothing
-        was done. A second refusal is the answer.
+        A token that the server refuses is renewed; the answer then says that the request is worth another attempt,
+        since a 401 says that nothing was done.
         """
         if self._credentials is None:
             return await self._attempt(request)
@@ -153,7 +153,7 @@ class Client:
         try:
             answer, token = await self._attempt_with_token(request, self._credentials)
             if isinstance(answer, Reply) and answer.status == 401 and await self._credentials.refused(token):
-                answer, _ = await self._attempt_with_token(request, self._credentials)
+                return replace(answer, renewed=True)
         except NoToken as error:
             return Failure(
                 kind=FailureKind.CONNECTION,

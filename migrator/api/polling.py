@@ -67,6 +67,7 @@ async def until_finished(
         mask: makes a server's text fit to be recorded.
     """
     last_s = clock().mono + poll.at_most_s
+    last = f"it was not finished within {poll.at_most_s:.0f} s"
     try:
         url = poll_url(poll, reply, at=request.url)
         if url is None:
@@ -75,12 +76,15 @@ async def until_finished(
             await pause(poll.every_s)
             answer = await ask(url)
             if isinstance(answer, ItemError):
+                if answer.kind is ErrorKind.NOT_FOUND:  # some make the resource a moment later
+                    last = f"{answer.message}, until {poll.at_most_s:.0f} s had passed"
+                    continue
                 return _in_doubt(answer.message)
             if outcome := finished(poll, answer, mask=mask, error=request.rules.error):
                 return outcome
     except (ReadingError, WaitTooLong) as error:
         return _in_doubt(str(error))
-    return _in_doubt(f"it was not finished within {poll.at_most_s:.0f} s")
+    return _in_doubt(last)
 
 
 def _in_doubt(why: str) -> Outcome:

@@ -5,16 +5,21 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from oauth2_server import CLIENT, CLIENT_SECRET, Server, oauth2_server
 
+from migrator.api.attempts import Attempts
 from migrator.api.client import Client
+from migrator.api.outcome import RetryPolicy
 from migrator.job.profile.api_profile import ApiProfile
 from migrator.job.profile.auth import Auth, AuthKind, OAuth2
 from migrator.messages import Failure, Instant, Reply, Request
-from migrator.secret import Secret
+from migrator.ratelimit.throttle import Throttle
+from migrator.results import Status
+from migrator.secret import Fingerprinter, Masker, Secret
 
 pytestmark = pytest.mark.anyio
 
@@ -43,10 +48,14 @@ async def client(
 
 
 async def send(opened: Client, server: Server, number: int) -> Any:
-    """Send one request."""
-    return await opened.send(
-        Request(item=number, key=str(number), method="PATCH", url=f"{server.url}/things/{number}", body=b'{"a":1}')
-    )
+    """Send one request, and once more where another token was got."""
+    answer = await opened.send(write(server, number))
+    return await opened.send(write(server, number)) if isinstance(answer, Reply) and answer.renewed else answer
+
+
+def write(server: Server, number: int) -> Request:
+    """Return one request."""
+    return Request(item=number, key=str(number), method="PATCH", url=f"{server.url}/things/{number}", body=b'{"a":1}')
 
 
 async def test_tokens_of_two_seconds() -> None:
@@ -77,6 +86,33 @@ async def test_revoked_tokens_are_renewed_once_for_all() -> None:
     assert {answer.status for answer in answers} == {200}
     assert len(server.tokens) == 2
     assert len(server.records) == 21
+
+
+async def test_what_goes_out_again_has_a_permit_of_its_own() -> None:
+    """The throttle counts every request that the server sees, those after a renewal among them."""
+    with oauth2_server(lifetime_s=600.0) as server:
+        async with client(server) as opened, Throttle(concurrency=8) as throttle:
+            attempts = Attempts(
+                throttle=throttle,
+                client=opened,
+                policy=RetryPolicy(max_attempts=1),
+                rng=Random(1),
+                masker=Masker(Fingerprinter(b"a key of the test"), []),
+            )
+            ended = []
+
+            async def finish(number: int) -> None:
+                async with attempts.until_done(write(server, number)) as answered:
+                    ended.append(answered and (answered.outcome.status, answered.attempts))
+
+            await finish(0)
+            server.revoke()
+            await asyncio.gather(*(finish(number) for number in range(1, 9)))
+            permits = throttle.statistics().requests
+
+    assert {one and one[0] for one in ended} == {Status.SUCCEEDED}
+    assert 2 in {one and one[1] for one in ended}
+    assert permits == sum(server.statuses.values()) > 9
 
 
 async def test_a_client_that_must_show_itself_in_the_form() -> None:

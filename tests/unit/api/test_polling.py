@@ -57,6 +57,18 @@ def test_a_request_is_followed_to_its_state() -> None:
     assert took_s == 6.0
 
 
+def test_a_resource_that_is_made_a_moment_later() -> None:
+    """A 404 meanwhile is no end: it is asked again until the time is over."""
+    answers: list[Reply | ItemError] = [
+        ItemError(kind=ErrorKind.NOT_FOUND, message="no such task"),
+        reply(200, {"status": "done"}),
+    ]
+    outcome, asked, _ = followed(STATES, answers, location="/tasks/1")
+
+    assert outcome == Outcome(status=Status.SUCCEEDED)
+    assert len(asked) == 2
+
+
 def test_a_state_of_failure_fails() -> None:
     """What the server says of the failure is told."""
     answers: list[Reply | ItemError] = [reply(200, {"status": "broken", "message": "no room"})]
