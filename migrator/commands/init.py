@@ -40,12 +40,14 @@ class Written:
         notes: what the source does not say, and what to look at before the job is run.
         variables: the environment's variables that the job needs.
         trusted: whether a job may use these without `--allow-env`.
+        example: whether the template has a row, as an example.
     """
 
     files: tuple[Path, ...]
     notes: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()
     trusted: bool = True
+    example: bool = True
 
     def text(self) -> str:
         """Return what is printed."""
@@ -53,7 +55,8 @@ class Written:
         lines = [f"wrote {path}" for path in self.files]
         lines += ["", "Look at these before you run it:", *(f"  - {note}" for note in self.notes)] if self.notes else []
         lines += ["", "Next:"]
-        lines += [f"  put your rows into {self.files[1]}; the one in it is an example"] if len(self.files) > 1 else []
+        hint = "; the one in it is an example" if self.example else ""
+        lines += [f"  put your rows into {self.files[1]}{hint}"] if len(self.files) > 1 else []
         lines += [f"  set {', '.join(self.variables)}"] if self.variables else []
         allow = "" if self.trusted or not self.variables else f" --allow-env {','.join(self.variables)}"
         return "\n".join([*lines, f"  migrator check {job}{allow}"])
@@ -108,7 +111,8 @@ def init_openapi(spec: Path, *, operation: str | None, columns: Sequence[str], f
     made = from_document(Document(text, spec.name, _beside(spec)), operation=operation, columns=columns)
     for name in built_in_names(templates=False):
         own = _profile(name)
-        if host_of(own["base_url"]) == host_of(made.job["api"]["base_url"]):
+        host = host_of(made.job["api"]["base_url"])  # none, where a variable names the server
+        if host is not None and host_of(own["base_url"]) == host:
             made = _with_credentials_of(made, name, own)
     return _write(made, folder, force=force, trusted=False)
 
@@ -172,7 +176,13 @@ def _write(made: Made, folder: Path, *, force: bool, trusted: bool) -> Written:
         folder / items: _lines(made) if made.lists else _table(made),
     }
     _write_files(texts, force=force)
-    return Written(files=tuple(texts), notes=made.notes, variables=made.variables, trusted=trusted)
+    return Written(
+        files=tuple(texts),
+        notes=made.notes,
+        variables=made.variables,
+        trusted=trusted,
+        example=made.example is not None,
+    )
 
 
 def _lines(made: Made) -> str:

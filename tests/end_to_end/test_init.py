@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import Workplace
 
+from migrator.commands.init import init_openapi
+
 SPEC = Path(__file__).parents[1] / "samples" / "confluent-notifications.openapi.yaml"
 NAME = "update-notifications-v1-integration"
 
@@ -63,6 +65,18 @@ def test_a_server_that_a_profile_knows(workplace: Workplace) -> None:
     job = json.loads((workplace.folder / f"{NAME}.json").read_text())
     assert job["api"]["auth"]["password"] == "${CONFLUENT_CLOUD_API_SECRET}"
     assert "The built-in profile confluent-cloud knows this server" in made.out
+
+
+def test_a_server_that_a_variable_names_is_no_profiles(tmp_path: Path) -> None:
+    """A server of the user's own gets no built-in profile's credentials, such as those of another such server."""
+    operation = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}, "responses": {}}
+    spec = {"openapi": "3.0.0", "servers": [{"url": "//acme.local"}], "paths": {"/things/{id}": {"patch": operation}}}
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+
+    written = init_openapi(tmp_path / "spec.json", operation=None, columns=(), folder=tmp_path, force=False)
+
+    assert not any("JIRA" in name or "OKTA" in name for name in written.variables)
+    assert "is an example" not in written.text()
 
 
 @pytest.mark.parametrize(

@@ -310,9 +310,15 @@ def _made(
     whole = sample(schema, definitions) if schema else {}
     flat = _flat(whole)
     cells = {name: flat[name] for name in names if name in flat and not isinstance(flat[name], list | dict)}
-    fits = not schema or allows(schema, definitions, _nested(cells))
+    alone = "wanted" in job["request"]  # the columns alone are sent, or put into the record
+    if not cells.keys() & columns.keys():
+        cells |= _one_cell(columns, {} if alone else schema, definitions)
+    fits = alone or not schema or allows(schema, definitions, _nested(cells))
+    whole = {name: flat[name] for name in columns if name in flat} if alone else whole
     in_cells = fits and all(_is_scalar(member) for member in columns.values())
-    if not schema and job["request"]["method"] != "DELETE":
+    shown = cells if in_cells else whole
+    sends = bool(shown) or job["request"]["method"] == "DELETE"
+    if not columns and not sends:
         api.notes.append("The members of the body are not described: each further column becomes one.")
     elif whole is None:
         api.notes.append("No example could be made that the schema allows: fill the template by hand.")
@@ -321,11 +327,20 @@ def _made(
     return Made(
         job=job,
         columns=tuple(names),
-        example=None if whole is None else own | (cells if in_cells else whole),
+        example=own | (shown or {}) if sends else None,
         lists=not in_cells and whole is not None,
         notes=tuple(api.notes),
         variables=tuple(dict.fromkeys(api.variables)),
     )
+
+
+def _one_cell(columns: Mapping[str, Any], schema: Any, definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a value for one column, so that an example whose members may all be left out has something to send."""
+    for name, member in columns.items():
+        value = sample(member, definitions)
+        if value is not None and _is_scalar(member) and allows(schema, definitions, _nested({name: value})):
+            return {name: value}
+    return {}
 
 
 def _is_secret(name: str, schema: Mapping[str, Any]) -> bool:

@@ -234,6 +234,17 @@ def test_a_list_makes_a_template_of_json_lines() -> None:
     )
 
 
+def test_an_example_has_something_to_send() -> None:
+    """Where every member may be left out, one of them is filled; where none is described, there is no example."""
+    inner = {"type": "object", "properties": {"on": {"type": "boolean"}, "why": {"type": "string"}}}
+    optional = made(api(body={"type": "object", "properties": {"cause": inner}}))
+    undescribed = made(api(body={"type": "object"}))
+
+    assert optional.example == {"id": "1", "cause.on": True}
+    assert undescribed.example is None
+    assert any("not described" in note for note in undescribed.notes)
+
+
 @pytest.mark.parametrize(
     ("document", "note"),
     [
@@ -438,7 +449,11 @@ def test_encodings(method: str, media_type: str, encoding: str | None, *, read: 
 
 @pytest.mark.parametrize("name", [name for name in built_in_names(templates=False) if name != "confluent-cloud"])
 def test_every_operation_of_a_built_in_profile(name: str) -> None:
-    """Each operation whose limits a profile has becomes a job that loads."""
+    """Each operation whose limits a profile has becomes a job that loads, and whose example its check accepts."""
     profile = json.loads(built_in(name) or "")
     for operation in profile["limits"]:
-        job_of(from_profile(name, profile, operation=operation, columns=()))
+        found = from_profile(name, profile, operation=operation, columns=())
+        job = job_of(found)
+        if found.example is not None and not found.lists:
+            row = {place: one if isinstance(one, str) else json.dumps(one) for place, one in found.example.items()}
+            assert problems(job, [row]) == 0
