@@ -73,8 +73,9 @@ power-loss: install ## replay the writes of a run as a power loss leaves them (n
 model: install ## try made-up histories of runs, kills, signals, retries and rollbacks; some minutes
 	timeout 1200 $(BIN)/python tests/model.py
 
-interop: install ## migrate on real servers that others wrote (Kinto, json-server), with kills; 15 minutes at the most
-	timeout 900 $(BIN)/python tests/interop.py
+interop: install ## migrate on real servers that others wrote (Kinto, json-server, Prism), with kills; 15 minutes at the most
+	timeout 700 $(BIN)/python tests/interop.py
+	timeout 200 $(BIN)/python tests/interop_prism.py
 
 fuzz: install ## let atheris try the readers of CSV, job files and rate-limit headers, a minute each
 	$(BIN)/pip install --quiet atheris || true
