@@ -1,71 +1,166 @@
-"""Workers of a run: many quotas are used side by side, one after the other in the file or not."""
+"""A pool of workers does every request once, never more at a time than it may, and reads no further than it needs."""
 
-from collections import Counter
-from dataclasses import replace
+from collections.abc import Iterator
 
 import anyio
 import pytest
-from driven_run import Script, Server, drive, requests
+import virtual_time
+from driven_run import requests
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from migrator.messages import Request
-from migrator.options import RunOptions
-from migrator.ratelimit.throttle import Throttle
-from migrator.results import Status, StopKind, StopReason
-from migrator.run.engine import Engine
-
-LIMIT, WINDOW_S = 25, 60.0
-
-
-def windows() -> Script:
-    """Return what answers as a fixed window for each tenant does, from the tenant's first request on."""
-    opened: dict[str, tuple[float, int]] = {}
-
-    def answer(server: Server, request: Request) -> tuple[int, dict[str, str]]:
-        now = server.clock().mono
-        ends, count = opened.get(request.limiter_key, (0.0, 0))
-        if now >= ends:
-            ends, count = now + WINDOW_S, 0
-        opened[request.limiter_key] = ends, count + 1
-        left = max(0, LIMIT - count - 1)
-        shown = {
-            "ratelimit-limit": str(LIMIT),
-            "ratelimit-remaining": str(left),
-            "ratelimit-reset": f"{ends - now:.3f}",
-        }
-        return (200 if count < LIMIT else 429), {f"ratelimit-{name}": value for name, value in shown.items()}
-
-    return answer
+from migrator.errors import InputChanged
+from migrator.messages import Clock, Request
+from migrator.results import StopKind, StopReason
+from migrator.run.pool.workers import BATCH, Pool
 
 
-@pytest.mark.parametrize("in_turns", [False, True])
-def test_a_hundred_tenants_use_the_sum_of_their_quotas(*, in_turns: bool) -> None:
-    """Each tenant has a quota of its own; in two windows 97 % of their sum is used, and none is refused."""
-    tenants, rows = 100, 2 * LIMIT
-    items = [
-        replace(one, limiter_key=f"tenant {number % tenants if in_turns else number // rows}")
-        for number, one in enumerate(requests(tenants * rows))
+def never(reason: StopReason) -> None:
+    """Fail: nothing is to stop this run."""
+    raise AssertionError(reason)
+
+
+def worked(todo: list[Request], *, workers: int, seconds: list[float]) -> tuple[list[int], int, float]:
+    """Do requests that take so long each, and return their order, the most at a time, and the time it took."""
+    done: list[int] = []
+    busy = most = 0
+
+    async def main(clock: Clock) -> float:
+        async def work(request: Request) -> None:
+            nonlocal busy, most
+            busy += 1
+            most = max(most, busy)
+            await anyio.sleep(seconds[request.item % len(seconds)])
+            busy -= 1
+            done.append(request.item)
+
+        await Pool(workers=workers, stop=never, clock=clock).run(todo, work)
+        return clock().mono
+
+    took = virtual_time.run(main)
+    return done, most, took
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 120), st.integers(1, 12), st.lists(st.floats(0.0, 3.0), min_size=1, max_size=4))
+def test_every_request_is_done_once(count: int, workers: int, seconds: list[float]) -> None:
+    """Whatever each takes, none is left out, none is done twice, and the workers are as many as they may be."""
+    done, most, _ = worked(requests(count), workers=workers, seconds=seconds)
+
+    assert sorted(done) == list(range(1, count + 1))
+    assert most <= workers
+
+
+def test_workers_are_never_idle_while_there_is_work() -> None:
+    """A hundred requests of one second take ten workers ten seconds."""
+    _, most, took = worked(requests(100), workers=10, seconds=[1.0])
+
+    assert most == 10
+    assert took == pytest.approx(10.0, abs=0.01)
+
+
+class Source:
+    """Counts how many requests were read of it."""
+
+    def __init__(self, todo: list[Request]) -> None:
+        self.todo = todo
+        self.read = 0
+
+    def __iter__(self) -> Iterator[Request]:
+        for request in self.todo:
+            self.read += 1
+            yield request
+
+
+def test_no_more_is_read_than_workers_can_take() -> None:
+    """A million rows are not rendered ahead of a slow server."""
+    source = Source(requests(1000))
+    seen: list[int] = []
+
+    async def main(clock: Clock) -> None:
+        async def work(_request: Request) -> None:
+            seen.append(source.read)
+            await anyio.sleep(1.0)
+
+        await Pool(workers=4, stop=never, clock=clock).run(source, work)
+
+    virtual_time.run(main)
+
+    assert max(read - number for number, read in enumerate(seen)) <= 3 * BATCH
+    assert source.read == 1000
+
+
+def test_close_lets_what_is_taken_finish() -> None:
+    """After that nothing new is taken, and the pool ends."""
+    done: list[int] = []
+
+    async def main(clock: Clock) -> float:
+        pool = Pool(workers=4, stop=never, clock=clock)
+
+        async def work(request: Request) -> None:
+            if request.item == 6:
+                pool.close()
+            await anyio.sleep(1.0)
+            done.append(request.item)
+
+        await pool.run(requests(1000), work)
+        await pool.run(requests(1000), work)
+        return clock().mono
+
+    assert virtual_time.run(main) == pytest.approx(2.0, abs=0.01)
+    assert sorted(done) == [1, 2, 3, 4, 5, 6]
+
+
+def test_input_that_changed_stops_the_run() -> None:
+    """What was read before is done; the reason is told, and no error goes through the pool."""
+    told: list[StopReason] = []
+    done: list[int] = []
+
+    def changing() -> Iterator[Request]:
+        yield from requests(BATCH)
+        raise InputChanged("items.csv has changed while it was read")
+
+    async def main(clock: Clock) -> None:
+        def stop(reason: StopReason) -> None:
+            told.append(reason)
+            pool.close()
+
+        pool = Pool(workers=4, stop=stop, clock=clock)
+
+        async def work(request: Request) -> None:
+            await anyio.sleep(1.0)
+            done.append(request.item)
+
+        await pool.run(changing(), work)
+
+    virtual_time.run(main)
+
+    assert [(reason.kind, reason.message) for reason in told] == [
+        (StopKind.INPUT_CHANGED, "items.csv has changed while it was read")
     ]
-
-    driven = drive(items, windows(), options=RunOptions(), many_keys=True)
-
-    assert driven.counts == {Status.SUCCEEDED: tenants * rows}
-    done_in_time = sum(second <= 2 * WINDOW_S for _, second in driven.server.sent)
-    assert done_in_time >= 0.97 * tenants * rows
-    assert len(driven.server.sent) == tenants * rows, "no request was refused"
-    by_tenant = Counter(items[item - 1].limiter_key for item, second in driven.server.sent if second <= WINDOW_S)
-    assert min(by_tenant.values()) >= 0.97 * LIMIT, "no tenant starves"
+    assert len(done) == len(set(done))
 
 
-def test_a_stop_ends_workers_that_are_idle() -> None:
-    """A run that is stopped while all keys wait for their quota ends at once."""
-    items = [replace(one, limiter_key=f"tenant {one.item % 3}") for one in requests(3 * LIMIT + 3)]
+def test_key_that_has_to_wait_takes_no_worker() -> None:
+    """Items of a tenant without quota leave the workers to the others, and are done when their time has come."""
+    done: list[tuple[str, float]] = []
 
-    async def stop(engine: Engine, throttle: Throttle) -> None:
-        del throttle
-        await anyio.sleep(30.0)
-        engine.stop(StopReason(StopKind.SIGINT, "stop"))
+    async def main(clock: Clock) -> None:
+        def wait_s(key: str) -> float:
+            return max(0.0, 60.0 - clock().mono) if key == "spent" else 0.0
 
-    driven = drive(items, windows(), options=RunOptions(), many_keys=True, meanwhile=stop)
+        async def work(request: Request) -> None:
+            await anyio.sleep(1.0)
+            done.append((request.limiter_key, clock().mono))
 
-    assert driven.seconds == pytest.approx(30.0, abs=0.1)
-    assert driven.counts == {Status.SUCCEEDED: 3 * LIMIT}
+        todo = [
+            Request(item=number, key=str(number), method="PATCH", url="", body=b"", limiter_key=key)
+            for number, key in enumerate(["spent"] * 8 + ["free"] * 8, start=1)
+        ]
+        await Pool(workers=2, stop=never, clock=clock, wait_s=wait_s).run(todo, work)
+
+    virtual_time.run(main)
+
+    assert len(done) == 16
+    assert all(at < 10.0 for key, at in done if key == "free")
+    assert all(at >= 60.0 for key, at in done if key == "spent")
