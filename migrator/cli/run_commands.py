@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from time import time
@@ -56,23 +57,23 @@ def report(run: str, **typed: Any) -> None:
 async def retry(run: str, *, as_json: bool, **typed: Any) -> int:
     """Send again what did not succeed."""
     place = origin_of(_state(typed, "retry").find(run), kind="retry")
-    job, source, meta = _origin(place, typed)
-    chosen = _options(typed, job.run, job.source, meta, command="retry")
-    job = await joined(job, source, chosen)
-    work = retry_work(place, job, source, meta, chosen)
-    with calling(chosen, job.notify, typed=typed, about=place.name) as caller:
-        async with machines_of(job, chosen) as machines:
-            ending = await migrate(work, chosen, caller, machines=machines)
+    with _origin(place, typed) as (named, source, meta):
+        chosen = _options(typed, named.run, named.source, meta, command="retry")
+        job = await joined(named, source, chosen)
+        work = retry_work(place, job, source, meta, chosen)
+        with calling(chosen, job.notify, typed=typed, about=place.name) as caller:
+            async with machines_of(job, chosen) as machines:
+                ending = await migrate(work, chosen, caller, machines=machines)
     return ended(ending, chosen, as_json=as_json)
 
 
 async def rollback(run: str, *, as_json: bool, **typed: Any) -> int:
     """Put back what a run changed."""
     place = origin_of(_state(typed, "rollback").find(run), kind="rollback")
-    job, _, meta = _origin(place, typed)
-    chosen = _options(typed, {}, job.source, meta, command="rollback")
-    with calling(chosen, typed=typed, about=place.name) as caller:
-        ending = await migrate(RollbackWork(place, job, chosen), chosen, caller)
+    with _origin(place, typed) as (job, _, meta):
+        chosen = _options(typed, {}, job.source, meta, command="rollback")
+        with calling(chosen, typed=typed, about=place.name) as caller:
+            ending = await migrate(RollbackWork(place, job, chosen), chosen, caller)
     return ended(ending, chosen, as_json=as_json)
 
 
@@ -80,11 +81,11 @@ async def reconcile(run: str, *, as_json: bool, **typed: Any) -> int:
     """Find out what became of items in doubt."""
     state = _state(typed, "reconcile")
     place = state.find(run)
-    job, source, meta = _origin(place, typed)
-    chosen = _options(typed, {}, job.source, meta, command="reconcile")
-    job = await joined(job, source, chosen)
-    async with state.lock(job.name, IfRunning.FAIL):
-        found = await reconciling.reconcile(place, job, source, meta, chosen)
+    with _origin(place, typed) as (named, source, meta):
+        chosen = _options(typed, {}, named.source, meta, command="reconcile")
+        job = await joined(named, source, chosen)
+        async with state.lock(job.name, IfRunning.FAIL):
+            found = await reconciling.reconcile(place, job, source, meta, chosen)
     if as_json:
         say(as_document(msgspec.to_builtins(found)))
     else:
@@ -100,20 +101,23 @@ async def verify(run: str, *, read: bool, as_json: bool, **typed: Any) -> int:
     state = _state(typed, "verify")
     place = state.find(run)
 
+    async def open_origin() -> tuple[Job, Source, RunOptions]:
+        job, source, meta = opened.enter_context(_origin(place, typed))
+        chosen = _options(typed, {}, job.source, meta, command="verify")
+        return await joined(job, source, chosen), source, chosen
+
     async def origin() -> tuple[Job, Source]:
-        job, source, meta = _origin(place, typed)
-        return await joined(job, source, _options(typed, {}, job.source, meta, command="verify")), source
+        return (await open_origin())[:2]
 
     async with state.lock(verifying.locked_job(place), IfRunning.SKIP) as holder:
         if holder is not None:
             raise MigratorError(f"the run is active ({holder}); verify it when it has ended")
-        found = await verifying.verify(place, state, origin=origin)
-        if read:
-            job, source, meta = _origin(place, typed)
-            chosen = _options(typed, {}, job.source, meta, command="verify")
-            job = await joined(job, source, chosen)
-            masker = state.masker(job.api.credentials())
-            await verifying.verify_server(place, job, source, chosen, masker=masker, found=found)
+        with ExitStack() as opened:
+            found = await verifying.verify(place, state, origin=origin)
+            if read:
+                job, source, chosen = await open_origin()
+                masker = state.masker(job.api.credentials())
+                await verifying.verify_server(place, job, source, chosen, masker=masker, found=found)
     if as_json:
         say(as_document({"run": place.name, **msgspec.to_builtins(found), "exit_code": int(found.exit_code)}))
     else:
@@ -156,8 +160,12 @@ def _only_state(env: Mapping[str, str]) -> Mapping[str, str]:
     return {name: value for name, value in env.items() if name == "MIGRATOR_STATE"}
 
 
-def _origin(place: Path, typed: Mapping[str, Any]) -> tuple[Job, Source, Mapping[str, str]]:
-    return find_job(place, env=os.environ, allowed=allowed(typed))
+@contextmanager
+def _origin(place: Path, typed: Mapping[str, Any]) -> Iterator[tuple[Job, Source, Mapping[str, str]]]:
+    """Open what a run was made from, and close its items on leaving."""
+    found = find_job(place, env=os.environ, allowed=allowed(typed))
+    with found[1].stream:
+        yield found
 
 
 def _options(
