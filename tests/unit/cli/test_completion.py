@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import click
 import pytest
 from click.shell_completion import ShellComplete
 
+from migrator.cli.completion import files, of_kind, words
 from migrator.cli.main import cli
+from migrator.options import OPTIONS
 
 
 def offered(*arguments: str, begun: str = "") -> list[tuple[str, str]]:
@@ -51,3 +54,26 @@ def test_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     monkeypatch.setenv("MIGRATOR_STATE", "kept")
     assert [value for value, _ in offered("ctl", begun="z")] == ["zebra-20261123T120000Z-0a1b"]
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_every_value_is_completed(name: str) -> None:
+    """What is offered for a value of words is one that the option takes; a path is left to the shell."""
+    option = OPTIONS[name]
+    context, parameter = click.Context(cli), click.Option([option.flag])
+
+    offered = of_kind(option.kind)(context, parameter, "")
+
+    if option.kind.path is not None:
+        assert [item.type for item in offered] == [option.kind.path]
+    for word in option.kind.choices:
+        assert word in {item.value for item in offered}
+        option.kind.parse(word)
+
+
+def test_words_and_files() -> None:
+    """A word is offered by its beginning; a file's name is for the shell to find."""
+    context, parameter = click.Context(cli), click.Argument(["job"])
+
+    assert [item.value for item in words(["fast", "smooth"])(context, parameter, "s")] == ["smooth"]
+    assert [(item.value, item.type) for item in files(context, parameter, "jo")] == [("jo", "file")]
