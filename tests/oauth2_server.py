@@ -1,7 +1,6 @@
 """An OAuth 2.0 token server and an API that takes its tokens, both on loopback, whose tokens end."""
 
 import asyncio
-import threading
 import time
 from base64 import b64decode
 from collections import Counter
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote_plus
 
 from aiohttp import web
+from server_thread import served
 
 CLIENT, CLIENT_SECRET = "client-1", "client:s3cret/ü"
 
@@ -78,33 +78,8 @@ class Server:
 def oauth2_server(**settings: object) -> Iterator[Server]:
     """Serve in a thread of its own."""
     server = Server(**settings)  # type: ignore[arg-type]  # a test's own words
-    ready = threading.Event()
-    loop = asyncio.new_event_loop()
-
-    async def start() -> web.AppRunner:
-        app = web.Application()
-        app.router.add_post("/token", server.token)
-        app.router.add_patch("/things/{id}", server.write)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        return runner
-
-    def serve() -> None:
-        asyncio.set_event_loop(loop)
-        runner = loop.run_until_complete(start())
-        ready.set()
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    ready.wait(20)
-    try:
+    app = web.Application()
+    app.router.add_post("/token", server.token)
+    app.router.add_patch("/things/{id}", server.write)
+    with served(app) as server.url:
         yield server
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(20)

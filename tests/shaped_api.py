@@ -3,9 +3,7 @@
 It knows nothing of the program: it applies patches by the RFCs itself, and keeps every request that it saw.
 """
 
-import asyncio
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -14,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from aiohttp import web
+from server_thread import served
 
 __all__ = ["Seen", "ShapedApi", "merge_patch", "serve"]
 
@@ -152,32 +151,7 @@ def _unbracketed(text: str) -> dict[str, Any]:
 @contextmanager
 def serve(api: ShapedApi) -> Iterator[ShapedApi]:
     """Serve an API from a thread of its own, and stop on leaving."""
-    loop = asyncio.new_event_loop()
-    ready = threading.Event()
-
-    async def start() -> web.AppRunner:
-        app = web.Application()
-        app.router.add_route("*", "/{tail:.*}", api.handle)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        api.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        return runner
-
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        runner = loop.run_until_complete(start())
-        ready.set()
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    assert ready.wait(20)
-    try:
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", api.handle)
+    with served(app) as api.url:
         yield api
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(20)

@@ -12,14 +12,13 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from result_rows import failure, result, results
 
 from migrator.errors import LedgerError
@@ -35,6 +34,20 @@ pytestmark = pytest.mark.anyio
 def path(tmp_path: Path) -> Path:
     """Return where the ledger is."""
     return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
+    """Return the connections to SQLite that are opened from now on."""
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def noted(*arguments: Any, **settings: Any) -> sqlite3.Connection:
+        opened.append(connect(*arguments, **settings))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", noted)
+    return opened
 
 
 async def settled(path: Path, *rows: ItemResult) -> None:
@@ -173,22 +186,22 @@ async def test_facts_about_the_run(path: Path) -> None:
         assert reader.meta() == {"state": "ended", "job": "j ü \" '"}
 
 
-async def test_commits_survive_a_power_loss(path: Path) -> None:
+async def test_commits_survive_a_power_loss(path: Path, connections: list[sqlite3.Connection]) -> None:
     """Every commit is synced, which WAL mode does with synchronous=FULL (2) alone."""
     async with Ledger.open(path):
         pass
-    async with Ledger.open(path) as ledger:
+    async with Ledger.open(path):
         names = ("journal_mode", "synchronous")
-        found = [ledger._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
+        found = [connections[-1].execute(f"PRAGMA {name}").fetchone()[0] for name in names]
 
     assert found == ["wal", 2]
 
 
-async def test_commits_in_groups(path: Path) -> None:
+async def test_commits_in_groups(path: Path, connections: list[sqlite3.Connection]) -> None:
     """Results that are waiting together share a commit."""
     statements: Counter[str] = Counter()
     async with Ledger.open(path) as ledger:
-        ledger._connection.set_trace_callback(lambda statement: statements.update([statement]))
+        connections[-1].set_trace_callback(lambda statement: statements.update([statement]))
 
         await asyncio.gather(*(ledger.settle(result(number)) for number in range(1, 1001)))
 
@@ -227,12 +240,12 @@ async def test_left_by_an_error_it_is_closed_too(path: Path) -> None:
         assert reader.in_flight() == [InFlight(1, "a", 1, 0)]
 
 
-async def test_full_disk_stops_for_good(path: Path) -> None:
+async def test_full_disk_stops_for_good(path: Path, connections: list[sqlite3.Connection]) -> None:
     """When the disk is full every result that waits is told, nothing more is taken, and what was durable stays so."""
     async with Ledger.open(path) as ledger:
         await ledger.settle(result(1))
-        pages = ledger._connection.execute("PRAGMA page_count").fetchone()[0]
-        ledger._connection.execute(f"PRAGMA max_page_count = {pages}")
+        pages = connections[-1].execute("PRAGMA page_count").fetchone()[0]
+        connections[-1].execute(f"PRAGMA max_page_count = {pages}")
 
         waiting = [ledger.settle(result(number, url="u" * 900)) for number in range(2, 40)]
         ends = await asyncio.gather(*waiting, return_exceptions=True)
@@ -251,10 +264,10 @@ async def test_value_that_cannot_be_stored_is_told(path: Path) -> None:
             await ledger.settle(result(1, attempts=2**70))
 
 
-async def test_locked_ledger(path: Path) -> None:
+async def test_locked_ledger(path: Path, connections: list[sqlite3.Connection]) -> None:
     """A ledger that another program holds locked is told as such."""
     async with Ledger.open(path) as ledger:
-        ledger._connection.execute("PRAGMA busy_timeout = 1")
+        connections[-1].execute("PRAGMA busy_timeout = 1")
         other = sqlite3.connect(path, isolation_level=None)
         try:
             other.execute("BEGIN IMMEDIATE")
@@ -279,7 +292,7 @@ async def test_files_are_private_whatever_the_umask(path: Path) -> None:
     assert modes == {"ledger.db": 0o600, "ledger.db-wal": 0o600, "ledger.db-shm": 0o600}
 
 
-async def test_reader_never_writes(path: Path, tmp_path: Path) -> None:
+async def test_reader_never_writes(path: Path, tmp_path: Path, connections: list[sqlite3.Connection]) -> None:
     """A reader cannot write, and leaves a killed process's log where it is."""
     killed = tmp_path / "killed"
     killed.mkdir()
@@ -291,7 +304,7 @@ async def test_reader_never_writes(path: Path, tmp_path: Path) -> None:
 
     with read_ledger(killed / "ledger.db") as reader, pytest.raises(sqlite3.OperationalError, match="readonly"):
         assert list(reader.finished()) == [1]
-        reader._connection.execute("DELETE FROM item")
+        connections[-1].execute("DELETE FROM item")
 
     assert {name: (killed / name).read_bytes() for name in before} == before
 
@@ -435,86 +448,3 @@ def test_killed_process_has_lost_nothing_it_spoke_of(path: Path) -> None:
     assert set(told) <= finished
     assert finished.isdisjoint(in_flight)
     assert len(in_flight) <= 8
-
-
-class LedgerMachine(RuleBasedStateMachine):
-    """A ledger, used in any order, killed and closed at any time, against plain dictionaries."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.folders: list[Path] = []
-        self.runner = asyncio.Runner()
-        self.begun: dict[int, int] = {}
-        self.settled: dict[int, ItemResult] = {}
-        self.open(self.new_folder())
-
-    def new_folder(self) -> Path:
-        self.folders.append(Path(tempfile.mkdtemp()))
-        return self.folders[-1]
-
-    def open(self, folder: Path) -> None:
-        self.path = folder / "ledger.db"
-        self.context: AbstractAsyncContextManager[Ledger] = Ledger.open(self.path)
-        self.ledger = self.runner.run(self.context.__aenter__())
-
-    def close(self) -> None:
-        self.runner.run(self.context.__aexit__(None, None, None))
-
-    @rule(item=st.integers(1, 6), attempt=st.integers(1, 3))
-    def begin(self, item: int, attempt: int) -> None:
-        if item not in self.settled:
-            self.runner.run(self.ledger.begin_durably(item, "k", attempt, 0))
-            self.begun[item] = attempt
-
-    @rule(row=results(st.integers(1, 6)))
-    def settle(self, row: ItemResult) -> None:
-        self.runner.run(self.ledger.settle(row))
-        self.begun.pop(row.item, None)
-        self.settled.pop(row.item, None)
-        self.settled[row.item] = row
-
-    @rule(item=st.integers(1, 6))
-    def withdraw(self, item: int) -> None:
-        async def withdrawn() -> None:
-            self.ledger.withdraw(item)
-            await self.ledger.put(last="withdraw")
-
-        self.runner.run(withdrawn())
-        self.begun.pop(item, None)
-
-    @rule()
-    def reopen(self) -> None:
-        self.runner.run(self.ledger.reopen())
-        self.settled = {item: row for item, row in self.settled.items() if not row.provisional}
-
-    @rule()
-    def restart(self) -> None:
-        self.close()
-        self.open(self.path.parent)
-
-    @rule()
-    def kill(self) -> None:
-        """Go on with what a killed process leaves behind: the files, without the memory they share."""
-        left = self.new_folder()
-        for name in ("ledger.db", "ledger.db-wal"):
-            shutil.copy(self.path.with_name(name), left)
-        self.close()
-        self.open(left)
-
-    @invariant()
-    def is_as_expected(self) -> None:
-        with read_ledger(self.path) as reader:
-            assert {begun.item: begun.attempt for begun in reader.in_flight()} == self.begun
-            assert list(reader.finished()) == sorted(self.settled)
-            assert list(reader.rows_as_finished()) == list(self.settled.values())
-            assert reader.counts() == Counter(row.status for row in self.settled.values())
-
-    def teardown(self) -> None:
-        self.close()
-        self.runner.close()
-        for folder in self.folders:
-            shutil.rmtree(folder)
-
-
-TestLedgerMachine = LedgerMachine.TestCase
-TestLedgerMachine.settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
