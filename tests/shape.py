@@ -64,7 +64,7 @@ def modules() -> dict[str, Module]:
     """Return the modules of the package by dotted name."""
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
-        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").removesuffix(".")
         text = path.read_text()
         found[name] = Module(name, text, ast.parse(text))
     return found
