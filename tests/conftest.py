@@ -131,11 +131,11 @@ class Workplace:
 
 def wait_until(true: Callable[[], object]) -> None:
     """Wait for something to come about."""
-    for _ in range(4_000):
+    for _ in range(15_000):
         if true():
             return
         time.sleep(0.01)
-    raise AssertionError("it did not come about within 40 s")
+    raise AssertionError("it did not come about within 150 s")
 
 
 def webhook(number: int) -> str:

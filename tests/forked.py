@@ -25,7 +25,7 @@ from typing import Final
 __all__ = ["Forked", "start", "stop"]
 
 LONGEST_REQUEST: Final = 1 << 20
-EXIT_WAIT_S: Final = 50.0
+EXIT_WAIT_S: Final = 200.0
 
 
 class Forked:
@@ -44,7 +44,7 @@ class Forked:
         """Return the exit code; one below zero is the signal that ended it.
 
         Raises:
-            TimeoutError: it did not end within 50 s, and was killed.
+            TimeoutError: it did not end in time, and was killed.
         """
         ended, _, _ = select.select([self.connection], [], [], EXIT_WAIT_S)
         if not ended:
