@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint format shape coverage matrix release-check docs bench bench-throttle interop interop-profiles shared-quota crash power-loss model soak fuzz hostile shells browser clean
+.PHONY: help install demo test lint format shape coverage mutate matrix release-check docs bench bench-throttle interop interop-profiles shared-quota crash power-loss model soak fuzz hostile shells browser clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,11 +36,15 @@ test: lint ## run the lint, then every test
 shape: install ## print the shape of the code: sizes, depth, arrows, what no test imports
 	$(BIN)/python tests/shape.py --base $(or $(BASE),HEAD)
 
-coverage: install ## run the tests with branch coverage, and list what they do not reach
-	$(BIN)/pytest --cov=migrator --cov-branch --cov-report=term-missing:skip-covered --cov-report=html:build/coverage
+coverage: install ## run the tests (or TESTS=tests/unit) with branch coverage, and list what they do not reach, with the reason
+	$(BIN)/pytest $(TESTS) --cov=migrator --cov-branch --cov-report=html:build/coverage --cov-report=json:build/coverage.json
+	$(BIN)/python tests/uncovered.py build/coverage.json
 
-matrix: install ## run the tests on every Python 3.11 to 3.14 that this machine has
-	$(BIN)/python tests/matrix.py
+mutate: install ## change the pure packages in one place at a time, and see whether a test notices; 20 minutes at the most
+	$(BIN)/python tests/mutate.py --minutes 20
+
+matrix: install ## run the tests (or TESTS=tests/unit) on every Python 3.11 to 3.14 that this machine has
+	$(BIN)/python tests/matrix.py $(TESTS)
 
 release-check: install ## build wheel and sdist twice, compare them, install the wheel and try it
 	$(BIN)/python tests/release_check.py

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +26,8 @@ cp -r "$source" "$work/project"
 "$work/venv/bin/pip" install --quiet --require-hashes -r "$work/project/requirements.lock"
 "$work/venv/bin/pip" install --quiet --no-deps --no-build-isolation -e "$work/project"
 cd "$work/project"
-"$work/venv/bin/pytest" -p no:cacheprovider
+shift 3
+"$work/venv/bin/pytest" -p no:cacheprovider "$@"
 """
 
 
@@ -62,13 +63,13 @@ def summary(output: str) -> str:
     return lines[-1].strip("= ") if lines else output[-500:]
 
 
-def trial(python: Path, *, tree: Path | None = None) -> tuple[bool, str]:
+def trial(python: Path, tests: Sequence[str], *, tree: Path | None = None) -> tuple[bool, str]:
     """Install the locked dependencies for an interpreter, run the tests, and return how they ended."""
     with tempfile.TemporaryDirectory(dir=None if tree is None else tree / "tmp") as temporary:
         source = Path(temporary) / "source"
         subprocess.run([GIT, "clone", "--quiet", ROOT, source], check=True)
         inside = Path(temporary) if tree is None else Path("/") / Path(temporary).relative_to(tree)
-        command = ["sh", "-c", TRIAL, "trial", str(python), str(inside / "source"), str(inside)]
+        command = ["sh", "-c", TRIAL, "trial", str(python), str(inside / "source"), str(inside), *tests]
         if tree is not None:
             command = ["chroot", str(tree), *command]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_S)
@@ -79,15 +80,17 @@ def main() -> None:
     """Run the tests on each version and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tree", type=Path, action="append", default=[], help="a system tree with a Python of its own")
-    trees: list[Path] = parser.parse_args().tree
+    parser.add_argument("tests", nargs="*", help="files or folders of tests; all where none are named")
+    given = parser.parse_args()
+    trees: list[Path] = given.tree
     good = True
     found = interpreters()
     for version, python in sorted(found.items()):
-        passed, said = trial(python)
+        passed, said = trial(python, given.tests)
         good &= passed
         print(f"{version}  {'passed' if passed else 'FAILED'}  {said}", flush=True)
     for tree in trees:
-        passed, said = trial(Path("/usr/bin/python3"), tree=tree)
+        passed, said = trial(Path("/usr/bin/python3"), given.tests, tree=tree)
         good &= passed
         print(f"{tree}  {'passed' if passed else 'FAILED'}  {said}", flush=True)
     for version in VERSIONS:
