@@ -37,7 +37,7 @@ def command(sandbox: SandboxProcess, *options: str) -> list[str]:
 
 def finish(process: "subprocess.Popen[str]") -> Finished:
     """Wait for the end of a command."""
-    out, err = process.communicate(timeout=45)
+    out, err = process.communicate(timeout=200)
     return Finished(process.returncode, out, err)
 
 

@@ -636,7 +636,7 @@ def test_live_control(workplace: Workplace, start_sandbox: StartSandbox) -> None
         live = told(workplace.run("status", "last", "--json"))
         workplace.run("ctl", "last", "resume")
         stopping = told(workplace.run("ctl", "last", "stop"))
-        process.communicate(timeout=30)
+        process.communicate(timeout=200)
 
     assert mode == 0o600
     assert (paused["waiting_for"], still["finished"] - paused["finished"] <= 1) == ("paused", True)

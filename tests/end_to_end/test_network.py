@@ -142,7 +142,7 @@ def test_server_away_for_a_while(workplace: Workplace, sandbox: SandboxProcess) 
             wait_until(partial(has_met, proxy, moment))
             proxy.refuse()
             proxy.listen()
-        out, err = process.communicate(timeout=45)
+        out, err = process.communicate(timeout=200)
 
     assert_accounted(workplace, Finished(process.returncode, out, err), code=0)
 
@@ -156,7 +156,7 @@ def test_server_away_for_good(workplace: Workplace, sandbox: SandboxProcess) -> 
         )
         wait_until(partial(has_met, proxy, ITEMS // 2))
         proxy.refuse()
-        out, err = process.communicate(timeout=45)
+        out, err = process.communicate(timeout=200)
         stopped = Finished(process.returncode, out, err)
         before = {
             record["key"]: record["attempts"] for record in workplace.results() if record["status"] == "succeeded"

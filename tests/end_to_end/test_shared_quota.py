@@ -21,7 +21,7 @@ def finish(processes: list["subprocess.Popen[str]"]) -> list[Finished]:
     """Wait for commands."""
     ended = []
     for process in processes:
-        out, err = process.communicate(timeout=55)
+        out, err = process.communicate(timeout=200)
         ended.append(Finished(process.returncode, out, err))
     return ended
 

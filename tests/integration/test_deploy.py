@@ -67,7 +67,7 @@ class Place:
             capture_output=True,
             text=True,
             check=False,
-            timeout=50,
+            timeout=200,
         )
 
 

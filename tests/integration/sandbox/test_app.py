@@ -280,6 +280,6 @@ def test_signals_end_it(number: signal.Signals) -> None:
             wait_until(lambda: sandbox.stats()["in_flight"])
 
             process.send_signal(number)
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=200)
 
     assert (process.returncode, out, err) == (0, "", "")
