@@ -84,7 +84,7 @@ class JobWork:
             job_digest=job.digest,
             items_digest=", ".join([verdict.digest, *selection.values()]),
             kept=dict(source.facts) | selection | {"rows": str(verdict.items), "source_digest": verdict.digest},
-            secrets=job.secrets,
+            secrets=job.secrets | job.ignored,
             idempotent=job.request.idempotent,
             secret_path=self._template.path_has_secret,
             batch_size=job.request.batch.size if job.request.batch is not None else 1,
