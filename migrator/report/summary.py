@@ -22,6 +22,7 @@ __all__ = [
     "summarise",
     "summary_json",
     "summary_text",
+    "time_text",
     "write_summary",
 ]
 
@@ -271,7 +272,7 @@ def summary_text(summary: Summary) -> str:
         f"  items    {counts or 'nothing done'}{pending}; {summary['items']:,} total",
         f"  took     {took}",
     ]
-    if time := _time_text(summary["time_s"]):
+    if time := time_text(summary["time_s"]):
         lines.append(f"  time     {time}")
     if summary["errors"]:
         causes = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in summary["errors"].items())
@@ -293,7 +294,7 @@ def _quota_text(quota: QuotaUse) -> str:
     return f"{announced}; {quota['refused']:,} refusal{'s' * (quota['refused'] != 1)} (429)"
 
 
-def _time_text(time_s: Mapping[str, float]) -> str:
+def time_text(time_s: Mapping[str, float]) -> str:
     """Return where the time went, the longest part first, without what is shorter than it is shown."""
     parts = sorted(time_s.items(), key=lambda one: -one[1])
     return ", ".join(f"{reason} {duration_text(seconds)}" for reason, seconds in parts if seconds >= SHORTEST_SHOWN_S)

@@ -186,7 +186,13 @@ class Runner:
             resume_command=self._given.command or _command(facts.resume_command, **named),
             retry_command=_command(facts.retry_command, **named) or "",
             reconcile_command=_command(facts.reconcile_command, **named),
-            settings={"Concurrency": str(options.concurrency or "auto"), "Pace": str(options.pace)} | self._where(),
+            settings={
+                "Concurrency": str(options.concurrency or "auto"),
+                "Pace": str(options.pace),
+                "Verification": str(options.verify),
+                "Plan": options.plan or "",
+            }
+            | self._where(),
         )
 
     def _where(self) -> dict[str, str]:

@@ -23,7 +23,7 @@ from migrator.report.page import charts
 from migrator.report.page import words as texts
 from migrator.report.page.data import RunData
 from migrator.report.page.words import EXIT_WORDS, KIND_WORDS, STATUS_WORDS, STOP_WORDS, item_count
-from migrator.report.summary import Summary
+from migrator.report.summary import Summary, time_text
 from migrator.results import Exit, Status
 from migrator.store.files import write_atomically
 from migrator.store.ledger_reader import LedgerReader
@@ -159,6 +159,7 @@ class _Run:
             "pending": self._pending,
             "invocations": self._invocations,
             "took_s": self._took_s,
+            "time": time_text(summary["time_s"]),
             "rate": data.counts.total() / self._took_s if self._took_s else 0.0,
             "reads": 0 if self._invocations > 1 else max(0, summary["quota"]["requests"] - data.attempts),
             "stop_words": STOP_WORDS.get(reason, f"The run was stopped: {reason}."),

@@ -244,6 +244,31 @@ def test_who_ran_it_is_told(tmp_path: Path) -> None:
     assert ("Concurrency" in page.texts["dt"], "7" in page.texts["dd"]) == (True, True)
 
 
+def test_where_the_time_and_the_requests_went(tmp_path: Path) -> None:
+    """How many requests were reads is told, and what the run waited for."""
+    quota = {"limit": 100, "remaining": 42, "requests": 3, "refused": 0, "waited_s": {}}
+
+    page = Page(write(tmp_path, [result(1)], quota=quota, time_s={"sending": 1.0, "quota used up": 5.0}))
+
+    assert "3, of which 2 to read" in page.texts["dd"]
+    assert "quota used up 5 s, sending 1 s" in page.texts["dd"]
+
+
+def test_kill_is_told(tmp_path: Path) -> None:
+    """An invocation without an end was killed; the list has its last sign of life."""
+    page = Page(
+        write(
+            tmp_path,
+            [result(1)],
+            invocations=2,
+            events=[event("run.started", 0, items=1), event("server.down", 7), event("run.started", 60, items=1)],
+        )
+    )
+
+    assert "2, of which 1 was killed" in page.texts["dd"]
+    assert ["12:00:07", "the process was killed: this is its last event"] in page.rows
+
+
 def test_different_control_commands_stay_apart(tmp_path: Path) -> None:
     """Each control command is listed with its own words; only the same one several times in a row is counted."""
     page = write(
