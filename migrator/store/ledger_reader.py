@@ -194,7 +194,10 @@ def is_started(path: Path) -> bool:
         with read_ledger(path) as reader:
             return bool(reader.meta())
     except LedgerError:
-        return path.stat().st_size > 0
+        try:
+            return is_begun(path)
+        except LedgerError:
+            return True
 
 
 @contextmanager

@@ -1,12 +1,16 @@
 """The run to resume is found whatever the clock said, and a lost ledger is never taken for a new start."""
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
 
-from migrator.errors import MigratorError
+from migrator.errors import LedgerError, MigratorError
 from migrator.results import Exit
+from migrator.store.ledger_reader import is_started, read_ledger
 from migrator.store.ledger_writer import Ledger
 from migrator.store.unfinished import find_unfinished, point_to
 
@@ -99,3 +103,44 @@ def test_folder_in_which_nothing_started_is_passed_over(tmp_path: Path) -> None:
     point_to(tmp_path, place, job="rotate", server=SERVER)
 
     assert find(tmp_path) is None
+
+
+HALF: Final = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("BEGIN")
+connection.execute("CREATE TABLE meta (name TEXT, value TEXT)")
+connection.executemany("INSERT INTO meta VALUES (?, ?)", [(str(number), "x" * 1000) for number in range(200)])
+os._exit(0)
+"""
+"""Makes half a ledger: its pages are on the disk, and a journal says that they are to be taken back."""
+
+
+def test_ledger_that_was_half_made_is_no_run(tmp_path: Path) -> None:
+    """A kill while the tables were made leaves a journal, which a reader cannot roll back: nothing has started."""
+    tmp_path.chmod(0o700)
+    place = tmp_path / "runs" / LATE
+    place.mkdir(parents=True, mode=0o700)
+    ledger = place / "ledger.db"
+    subprocess.run([sys.executable, "-c", HALF, str(ledger)], check=True)
+    point_to(tmp_path, place, job="rotate", server=SERVER)
+    assert ledger.stat().st_size > 0
+    assert (place / "ledger.db-journal").exists()
+    with pytest.raises(LedgerError), read_ledger(ledger):
+        pass
+
+    assert not is_started(ledger)
+    assert find(tmp_path) is None
+
+
+def test_a_journal_beside_a_ledger_is_rolled_back(tmp_path: Path) -> None:
+    """The same where the search for the run to resume is the first to look."""
+    tmp_path.chmod(0o700)
+    place = tmp_path / "runs" / LATE
+    place.mkdir(parents=True, mode=0o700)
+    subprocess.run([sys.executable, "-c", HALF, str(place / "ledger.db")], check=True)
+    point_to(tmp_path, place, job="rotate", server=SERVER)
+
+    assert find(tmp_path) is None
+    assert not (place / "ledger.db-journal").exists()
