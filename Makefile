@@ -69,13 +69,13 @@ interop-profiles: install ## hold the built-in profiles against the vendors' Ope
 	$(BIN)/python tests/interop_profiles.py
 
 crash: install ## kill each command at each of its durable steps, resume, compare; 20 minutes at the most
-	$(BIN)/python tests/crash.py --minutes 20
+	$(BIN)/python tests/crash.py --minutes 20 --write
 
 power-loss: install ## replay the writes of a run as a power loss leaves them (needs strace); 15 minutes at the most
-	$(BIN)/python tests/power_loss.py --minutes 15
+	$(BIN)/python tests/power_loss.py --minutes 15 --write
 
 model: install ## try made-up histories of runs, kills, signals, retries and rollbacks; some minutes
-	timeout 1200 $(BIN)/python tests/model.py
+	timeout 1200 $(BIN)/python tests/model.py --write
 
 interop: install ## migrate on real servers that others wrote (Kinto, json-server, Prism), with kills; 15 minutes at the most
 	timeout 700 $(BIN)/python tests/interop.py
@@ -86,7 +86,7 @@ fuzz: install ## let atheris try the readers of CSV, job files and rate-limit he
 	$(BIN)/python tests/fuzz/fuzz.py --seconds 60
 
 hostile: install ## 1,000 runs against generated answers, for at most 50 minutes
-	$(BIN)/python tests/hostile.py --seconds 3000
+	$(BIN)/python tests/hostile.py --seconds 3000 --write
 
 shells: install ## try completion in bash, zsh and fish, those that are installed
 	$(BIN)/python tests/shells.py

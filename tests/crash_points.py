@@ -5,6 +5,7 @@ statements of SQLite that write, the writes to private files, and the bytes that
 a new point without a word in the product's code. `run_command` is the target of a forked process.
 """
 
+import asyncio
 import asyncio.selector_events
 import os
 import signal
@@ -14,7 +15,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any, Final, Self
 
 __all__ = ["Order", "Point", "run_command"]
@@ -158,8 +161,23 @@ def _install() -> None:
     opened = files.open_private
     files.open_private = lambda path, mode: _File(opened(path, mode))  # type: ignore[assignment, return-value]
 
-    import migrator.cli.main
-    import migrator.run.runner  # noqa: F401  imported once, for all forks
+    # Once for all forks: a command imports what it needs when it runs, and compiles the report's templates.
+    for name in ("main", "job_commands", "run_commands", "display.terminal"):
+        import_module(f"migrator.cli.{name}")
+    with TemporaryDirectory() as folder:
+        asyncio.run(_write_a_page(Path(folder)))
+
+
+async def _write_a_page(folder: Path) -> None:
+    from migrator.report.page.render import write_page
+    from migrator.report.summary import summarise
+    from migrator.store.ledger_reader import read_ledger
+    from migrator.store.ledger_writer import Ledger
+
+    async with Ledger.open(folder / "ledger.db") as ledger:
+        await ledger.put(job="none")
+        with read_ledger(folder / "ledger.db") as reader:
+            write_page(folder, reader, summarise(reader, folder))
 
 
 def run_command(order: Order) -> None:

@@ -27,6 +27,8 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from reliability import write_section
+
 __all__ = ["Ended", "broken_promises", "one_run"]
 
 ITEMS: Final = 6
@@ -309,6 +311,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=3000.0)
+    parser.add_argument("--write", action="store_true", help="write the section of docs/reliability.md")
     given = parser.parse_args()
     end, codes, failures, slowest, largest = time.monotonic() + given.seconds, Counter[int](), 0, 0.0, 0.0
     for seed in range(given.seed, given.seed + given.runs):
@@ -323,6 +326,19 @@ def main() -> int:
             print(f"seed {seed}: {promise}", flush=True)
     print(f"{codes.total()} runs from seed {given.seed}: exit codes {dict(sorted(codes.items()))}, {failures} broken")
     print(f"slowest {slowest:.1f} s (allowed {LONGEST_S}), largest {largest:.0f} MB (allowed {LARGEST_MB})")
+    if given.write:
+        text = (
+            "Whole processes against a server whose answers are made from real ones by a seeded generator: status "
+            f"lines, headers and bodies are changed, cut, repeated and broken off. Each run has {ITEMS} items, and has "
+            f"to end within {LONGEST_S} s and {LARGEST_MB} MB, with a code of the contract, and without a success that "
+            "was not answered. TLS and answers that take minutes were not tried."
+        )
+        ends = ", ".join(f"{count} with {code}" for code, count in sorted(codes.items()))
+        told = (
+            f"**{codes.total()} runs from seed {given.seed} ({ends}), {failures} broken promises**; the slowest took "
+            f"{slowest:.1f} s, the largest {largest:.0f} MB."
+        )
+        write_section("hostile", "Answers that no server should give", [text, told])
     return 1 if failures else 0
 
 

@@ -5,8 +5,6 @@ It is a script and no test: `make soak`, or `python tests/soak.py --minutes 60 -
 
 import argparse
 import json
-import os
-import platform
 import random
 import resource
 import signal
@@ -19,7 +17,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -27,9 +24,9 @@ from typing import Any, Final
 
 from conftest import MIGRATOR, Workplace
 from fault_proxy import FAULTS, Fault, fault_proxy, on_items
+from reliability import table, write_section
 from sandboxes import SECRET, SandboxProcess, sandbox_process
 
-REPORT: Final = Path(__file__).parents[1] / "docs" / "reliability.md"
 ROUND_ITEMS: Final = 200
 EVERY: Final = 5
 SLOTS: Final = 8
@@ -367,38 +364,24 @@ def soak(minutes: float, seed: int) -> dict[str, Tally]:
 
 
 def write_report(tallies: dict[str, Tally], large: Large, *, minutes: float, seed: int) -> None:
-    """Write docs/reliability.md."""
+    """Write the section of docs/reliability.md."""
     rows = [
-        f"| {name} | {tally.times} | {tally.items:,} | {tally.lost} | {tally.doubled} | {tally.secrets} |"
+        (name, tally.times, f"{tally.items:,}", tally.lost, tally.doubled, tally.secrets)
         for name, tally in tallies.items()
     ]
-    machine = (
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}"
+    text = (
+        "*Lost* are items that do not stand in `results.jsonl` exactly once at the end. *Doubled* are requests that "
+        "the server saw beyond what an item's record tells and, after a kill, beyond the slots in flight. *Secrets* "
+        "are outputs and files that show one, but for `succeeded.csv` and `failed.csv`."
     )
-    REPORT.write_text(
-        "\n".join(
-            [
-                "# Reliability, as measured",
-                "",
-                f"Written by `tests/soak.py` (`make soak`) on {datetime.now(UTC):%Y-%m-%d}:",
-                f"{minutes:g} minutes of faults, seed {seed}, {machine}.",
-                "Real processes, sockets and SQLite files, everything on one machine.",
-                "",
-                "*Lost* are items that do not stand in `results.jsonl` exactly once at the end. *Doubled* are requests",
-                "that the server saw beyond what an item's record tells and, after a kill, beyond the slots in flight.",
-                "*Secrets* are outputs and files that show one, but for `succeeded.csv` and `failed.csv`.",
-                "",
-                "| fault | times | items | lost | doubled beyond those in flight | secrets found |",
-                "| --- | ---: | ---: | ---: | ---: | ---: |",
-                *rows,
-                "",
-                "## One large run",
-                "",
-                large.text(),
-                "",
-            ]
-        )
-    )
+    heads = ["fault", "times", "items", "lost", "doubled beyond those in flight", "secrets found"]
+    paragraphs = [
+        f"{minutes:g} minutes of faults, seed {seed}.",
+        text,
+        table(heads, rows),
+        f"One large run: {large.text()}",
+    ]
+    write_section("soak", "Faults of every kind", paragraphs)
 
 
 def main() -> int:
