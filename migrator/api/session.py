@@ -180,8 +180,10 @@ def _credential(api: ApiProfile, masker: Masker) -> str:
 def _recalled(learned: Path, now: Instant) -> PacerMemory | None:
     """Return what an earlier run has learned; a quota that it used up is waited for, as far as that can be true."""
     try:
-        memory = msgspec.json.decode(learned.read_bytes(), type=PacerMemory)
-    except (OSError, msgspec.MsgspecError):
+        memory = files.decoded(learned.read_bytes(), PacerMemory)
+    except OSError:
+        return None
+    if memory is None:
         return None
     wait_s = 0.0 if memory.ready_at is None else memory.ready_at - now.utc
     believed = 0.0 < wait_s <= max(UNKNOWN_WINDOW_S, memory.longest_reset_s + memory.late_s)

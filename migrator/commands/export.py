@@ -146,10 +146,10 @@ class _Writer:
         try:
             if self._cursor_file.is_symlink() or self._part.is_symlink():
                 return None
-            cursor = msgspec.json.decode(self._cursor_file.read_bytes(), type=_Cursor)
-            if cursor.question != self._question or self._part.stat().st_size < cursor.size:
+            cursor = files.decoded(self._cursor_file.read_bytes(), _Cursor)
+            if cursor is None or cursor.question != self._question or self._part.stat().st_size < cursor.size:
                 return None
-        except (OSError, msgspec.MsgspecError):
+        except OSError:
             return None
         os.truncate(self._part, cursor.size)
         return cursor

@@ -8,7 +8,7 @@ from typing import Final, TypedDict
 import msgspec
 
 from migrator.results import Status, StopKind, StopReason, exit_code
-from migrator.store.files import write_atomically
+from migrator.store.files import decoded, write_atomically
 from migrator.store.ledger_reader import LedgerReader
 from migrator.times import duration_text, timestamp
 
@@ -132,19 +132,18 @@ def last_invocation_meta(last: LastInvocation) -> Mapping[str, str]:
 
 def complete_invocation(meta: Mapping[str, str]) -> LastInvocation | None:
     """Return what the last invocation did if it came to the end of its items; None where items are left."""
-    if META_NAME not in meta:
+    last = decoded(meta.get(META_NAME, ""), LastInvocation)
+    if last is None:
         return None
-    last = msgspec.json.decode(meta[META_NAME], type=LastInvocation)
     return last if last.stopped is None and last.number == int(meta.get("invocations", "1")) else None
 
 
 def _last_invocation(meta: Mapping[str, str], finished_ms: int | None) -> LastInvocation:
     """Return what the last invocation did; a process that was killed has told nothing of its end."""
     number = int(meta.get("invocations", "1"))
-    if META_NAME in meta:
-        last = msgspec.json.decode(meta[META_NAME], type=LastInvocation)
-        if last.number == number:
-            return last
+    last = decoded(meta.get(META_NAME, ""), LastInvocation)
+    if last is not None and last.number == number:
+        return last
     started_ms = int(meta.get("started_ms", "0"))
     finished_ms = started_ms if finished_ms is None else finished_ms
     return LastInvocation(

@@ -4,7 +4,6 @@ The folder's mode keeps others out before the socket's own does, since not every
 """
 
 import asyncio
-import json
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,7 @@ from migrator.report.observer import RunStatistics
 from migrator.results import StopKind, StopReason
 from migrator.run.engine import Engine
 from migrator.run.pool.roles import Controls
+from migrator.store.files import decoded
 
 __all__ = ["VERBS", "ask", "live_status", "serve"]
 
@@ -37,6 +37,13 @@ LONGEST_ADDRESS: Final = 100
 
 class _Refused(Exception):
     """A command that cannot be carried out; the text says why."""
+
+
+class _Said(msgspec.Struct, frozen=True):
+    """What a run answers."""
+
+    status: Mapping[str, Any] = {}
+    error: str | None = None
 
 
 async def serve(
@@ -79,10 +86,10 @@ def _carried_out(
     line: bytes, run: Engine, throttle: Controls, journal: Journal, statistics: Callable[[], RunStatistics]
 ) -> dict[str, Any]:
     try:
-        command = msgspec.json.decode(line, type=dict[str, str])
+        command = decoded(line, dict[str, str]) or {}
         verb, value = command.get("verb", ""), command.get("value", "")
         _carry_out(verb, value, run, throttle)
-    except (msgspec.MsgspecError, _Refused) as error:
+    except _Refused as error:
         return {"error": str(error)}
     if verb != "status":
         journal.event("control", verb=verb, value=value or None)
@@ -158,13 +165,14 @@ def ask(place: Path, verb: str, value: str | None = None) -> Mapping[str, Any]:
                 connection.connect(address)
             connection.sendall(msgspec.json.encode(command) + b"\n")
             with connection.makefile("rb") as answers:
-                said: Mapping[str, Any] = json.loads(answers.readline() or b"{}")
+                said = decoded(answers.readline(), _Said)
         except (OSError, ValueError):
             raise MigratorError(f"{place.name} is not active; migrator status lists the runs") from None
-    if "error" in said:
-        raise MigratorError(f"{verb} {said['error']}")
-    found: Mapping[str, Any] = said.get("status", {})
-    return found
+    if said is None:
+        raise MigratorError(f"{place / NAME} does not answer as a run does; give the command again")
+    if said.error is not None:
+        raise MigratorError(f"{verb} {said.error}")
+    return said.status
 
 
 def live_status(place: Path) -> Mapping[str, Any] | None:

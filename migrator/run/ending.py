@@ -21,6 +21,7 @@ from migrator.run.engine import Engine
 from migrator.run.pool.roles import Controls
 from migrator.run.work_list import RunFiles, WorkList
 from migrator.secret import Masker
+from migrator.store.files import decoded
 from migrator.store.ledger_reader import LedgerReader
 
 __all__ = ["Ending", "last_invocation"]
@@ -100,8 +101,8 @@ class Ending:
 
     async def _tell_end(self, summary: Summary, number: int, *, writable: bool) -> None:
         """Tell all observers at once how the invocation of this number ended, but those who know it already."""
-        known = msgspec.json.decode(self._files.reader.meta().get(TOLD, "{}"), type=dict[str, list[str]])
-        told = known.get(str(number))
+        known = decoded(self._files.reader.meta().get(TOLD, ""), dict[str, list[str]])
+        told = (known or {}).get(str(number))
         if told is None:
             self._files.journal.event("run.ended", **summary)
 

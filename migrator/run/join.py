@@ -58,8 +58,8 @@ async def joined(job: Job, source: Source, options: RunOptions) -> Job:
 
 def _kept(path: Path) -> Found | None:
     try:
-        return None if path.is_symlink() else msgspec.json.decode(path.read_bytes(), type=Found)
-    except (OSError, msgspec.MsgspecError):
+        return None if path.is_symlink() else files.decoded(path.read_bytes(), Found)
+    except OSError:
         return None
 
 

@@ -8,12 +8,15 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, TypeVar
+
+import msgspec
 
 from migrator.errors import FolderError
 
 __all__ = [
     "aside_of",
+    "decoded",
     "open_private",
     "private_folder",
     "remove_leftovers",
@@ -21,6 +24,8 @@ __all__ = [
     "sync",
     "write_atomically",
 ]
+
+Decoded = TypeVar("Decoded")
 
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
@@ -106,6 +111,20 @@ def sync(path: Path) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         raise FolderError(f"{path} cannot be written: {os_error_text(error)}") from None
+
+
+def decoded(data: bytes | str, type_: type[Decoded]) -> Decoded | None:
+    """Return what a file of the program's own says, or None where it is damaged. Never raises on any data.
+
+    Args:
+        data: the file's JSON.
+        type_: what it has to be, as msgspec takes it.
+    """
+    try:
+        return msgspec.json.decode(data, type=type_)
+    except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError):
+        # Bytes that are not UTF-8 and documents that are nested too deeply are no errors of msgspec's own.
+        return None
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -7,7 +7,7 @@ import msgspec
 
 from migrator.errors import MigratorError
 from migrator.secret import Fingerprinter
-from migrator.store.files import write_atomically
+from migrator.store.files import decoded, write_atomically
 
 __all__ = ["Plan", "PlannedChange", "PlannedItem", "key_check", "read_plan", "write_plan"]
 
@@ -105,11 +105,11 @@ def read_plan(
         MigratorError: it cannot be read, or is of another job, other items, another server or another state folder.
     """
     try:
-        plan = msgspec.json.decode(path.read_bytes(), type=Plan)
+        plan = decoded(path.read_bytes(), Plan)
     except OSError as error:
         raise MigratorError(f"{path}: {error.strerror or 'cannot be read'}") from None
-    except msgspec.MsgspecError:
-        raise MigratorError(f"{path} is no plan; migrator plan JOB --out {path} makes one") from None
+    if plan is None:
+        raise MigratorError(f"{path} is no plan; migrator plan JOB --out {path} makes one")
     if plan.schema != SCHEMA_VERSION:
         raise MigratorError(f"{path} was made by another version; make a new plan")
     of = {

@@ -1,18 +1,25 @@
 """The state folder is its owner's alone, and its files are whole."""
 
 import os
+import socket
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from migrator.errors import FolderError
+from migrator.errors import FolderError, MigratorError
+from migrator.run.control import ask
 from migrator.secret import Secret
-from migrator.store.files import open_private, private_folder, remove_leftovers, write_atomically
+from migrator.store.files import decoded, open_private, private_folder, remove_leftovers, write_atomically
+from migrator.store.plan_file import read_plan
 from migrator.store.state_folder import RUN_ID, StateFolder, new_run_id, read_key
 
 NOON = 1_795_435_200.9
@@ -260,3 +267,52 @@ def test_folder_has_one_key_and_private_folders(tmp_path: Path) -> None:
     assert state.masker().shown(secret) == StateFolder(state.path).masker([Secret("another")]).shown(secret)
     assert (run.parent, learned) == (state.path / "runs", state.path / "apis" / "api.example-0a1b.json")
     assert {stat.S_IMODE(path.stat().st_mode) for path in (state.path, run.parent, run, learned.parent)} == {0o700}
+
+
+class Shape(msgspec.Struct):
+    """What a file of the program has to be."""
+
+    a: Any
+
+
+@given(st.binary() | st.builds(lambda depth: b'{"a":' + b"[" * depth, st.integers(0, 100_000)))
+def test_a_damaged_file_of_our_own_is_only_that(data: bytes) -> None:
+    """Whatever bytes stand in it, reading it raises nothing."""
+    found = decoded(data, Shape)
+
+    assert found is None or isinstance(found, Shape)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff", b'{"a": "\xff"}', b"[" * 100_000, b"null", b'{"schema": 1}'])
+def test_damaged_plan_is_told(tmp_path: Path, damage: bytes) -> None:
+    """A plan that is damaged is one message, which says how to make another."""
+    (tmp_path / "plan.json").write_bytes(damage)
+
+    with pytest.raises(MigratorError, match="is no plan; migrator plan JOB --out"):
+        read_plan(
+            tmp_path / "plan.json",
+            job_digest="",
+            items_digest="",
+            server="",
+            fingerprint=StateFolder.open(tmp_path / "state").fingerprinter(),
+        )
+
+
+@pytest.mark.parametrize("answer", [b"", b"\xff\n", b"[]\n", b"7\n", b"[" * 60_000 + b"\n", b'{"status": 1}\n'])
+def test_damaged_answer_of_a_run_is_told(tmp_path: Path, answer: bytes) -> None:
+    """What is no answer of a run is one message, whoever listens at its socket."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "control.sock"))
+        server.listen()
+
+        def speak() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(answer)
+
+        speaker = threading.Thread(target=speak)
+        speaker.start()
+        with pytest.raises(MigratorError, match=r"does not answer as a run does|is not active"):
+            ask(tmp_path, "status")
+        speaker.join()
