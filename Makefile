@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint format shape coverage mutate matrix release-check docs bench bench-throttle interop interop-profiles shared-quota crash power-loss model soak fuzz hostile shells browser clean
+.PHONY: help install demo test lint format shape coverage mutate matrix release-check docs bench bench-throttle interop interop-profiles interop-throttle shared-quota crash power-loss model soak fuzz hostile shells browser clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ soak: install ## repeat faults of every kind, then one large run; writes docs/re
 
 interop-profiles: install ## hold the built-in profiles against the vendors' OpenAPI documents in $$MIGRATOR_OPENAPI
 	$(BIN)/python tests/interop_profiles.py
+
+interop-throttle: install ## pace requests to limiters that others wrote (npm, PyPI, nginx); 20 minutes at the most
+	PYTHONPATH=tests timeout 1200 $(BIN)/python tests/interop_throttle.py
 
 crash: install ## kill each command at each of its durable steps, resume, compare; 20 minutes at the most
 	$(BIN)/python tests/crash.py --minutes 20 --write
