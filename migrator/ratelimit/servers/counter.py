@@ -15,7 +15,7 @@ from bisect import bisect_left
 from typing import Final
 
 from migrator.ratelimit.servers.report import Report
-from migrator.ratelimit.servers.window_length import WindowLength
+from migrator.ratelimit.servers.window_length import USUAL_S, WindowLength
 
 __all__ = ["Counter"]
 
@@ -27,6 +27,9 @@ LEAST_EVIDENCE: Final = 3
 
 LARGEST: Final = 10_000
 
+COARSE_S: Final = 2.0
+"""Seconds: the resets of longer windows tell when to send."""
+
 
 class Counter:
     """Our own requests of the last two windows, and the beginnings that no answer has contradicted.
@@ -34,12 +37,22 @@ class Counter:
     Each refusal of a request that went on its word makes it a step later.
     """
 
-    __slots__ = ("_counted", "_evidence", "_late_s", "_length", "_limit", "_live", "_looked_at", "_window_s")
+    __slots__ = (
+        "_counted",
+        "_evidence",
+        "_late_s",
+        "_length",
+        "_limit",
+        "_live",
+        "_longest_s",
+        "_looked_at",
+        "_window_s",
+    )
 
     def __init__(self, length: WindowLength) -> None:
         self._length = length
         self._limit = 0
-        self._window_s = 0.0
+        self._longest_s = self._window_s = 0.0
         self._counted: list[float] = []
         self._live: list[float] = []
         self._evidence = 0
@@ -51,13 +64,18 @@ class Counter:
         """Whether it may be used."""
         return bool(self._live) and self._evidence >= LEAST_EVIDENCE
 
+    @property
+    def shorter(self) -> bool:
+        """Whether it explains the answers by a shorter window than their resets, in whole seconds, seem to tell."""
+        return self._window_s < self._longest_s
+
     def answered(self, report: Report) -> None:
         """Take an answer into account."""
         self._limit = report.limit
         window_s = self._length.seconds
-        if window_s is not None and window_s != self._window_s:
-            self._window_s, self._evidence = window_s, 0
-            self._live = [window_s * step / STEPS for step in range(STEPS)]
+        if window_s is not None and window_s != self._longest_s:
+            self._longest_s = window_s
+            self._try(window_s)
         if report.refused and report.on_trust:
             self._late_s += self._window_s / STEPS
         if not report.refused:
@@ -69,6 +87,10 @@ class Counter:
         if oldest or len(self._counted) > LARGEST:
             del self._counted[: max(oldest, len(self._counted) - LARGEST)]
         self._live = [begin for begin in self._live if self._explains(begin, report)]
+        shorter_s = max((one for one in USUAL_S if one < self._window_s), default=0)
+        if not self._live and COARSE_S >= self._longest_s <= 2 * shorter_s:
+            # A reset that tells when there is one unit more can be as long as two windows.
+            self._try(shorter_s)
         used = self._limit - report.remaining - report.in_flight - report.overtaken - 1
         if report.refused or (report.opening and used > max(2, self._limit // 20)):
             self._evidence += 1
@@ -78,6 +100,10 @@ class Counter:
         return self._late_s + max(
             (self._next_at(begin, now - self._late_s, in_flight) for begin in self._live), default=math.inf
         )
+
+    def _try(self, window_s: float) -> None:
+        self._window_s, self._evidence = window_s, 0
+        self._live = [window_s * step / STEPS for step in range(STEPS)]
 
     def _window(self, begin: float, at: float) -> tuple[float, int, int]:
         """Return when the window began, and how many of ours were counted in the one before and in this one."""

@@ -1,7 +1,7 @@
 """The kinds of servers that an API may be of, each held against every answer; what is believed says when to send. Pure.
 
-A kind that is first used is a guess. So one request goes on its word alone; each one that is accepted lets twice as
-many go together, and a refusal lets one go alone again.
+A kind that is first used is a guess. So one request goes on its word first; each one that is accepted lets twice as
+many go together, up to a few until a whole limit has passed. A refusal lets one go first again.
 """
 
 import math
@@ -14,11 +14,14 @@ from migrator.ratelimit.servers.window_length import WindowLength
 
 __all__ = ["ServerModels"]
 
+FEW, MANY = 4, 10_000
+"""Requests that go on a kind's word together, before and after a whole limit has passed on it."""
+
 
 class ServerModels:
     """What is believed of one limiter key's server."""
 
-    __slots__ = ("_bucket", "_counter", "_length", "_log", "_trust", "on_trust")
+    __slots__ = ("_bucket", "_counter", "_kept", "_length", "_limit", "_log", "_trust", "on_trust")
 
     def __init__(self) -> None:
         self._length = WindowLength()
@@ -26,6 +29,7 @@ class ServerModels:
         self._log = Log(self._length)
         self._counter = Counter(self._length)
         self._trust = 1
+        self._kept = self._limit = 0
         self.on_trust = 0
 
     @property
@@ -33,7 +37,7 @@ class ServerModels:
         """The kind that is believed, if any."""
         if self._bucket.believed:
             return "bucket"
-        if self._log.contradicted and self._counter.believed:
+        if self._counter.believed and (self._log.contradicted or self._counter.shorter):
             return "counter"
         return "log" if self._log.believed else None
 
@@ -58,8 +62,9 @@ class ServerModels:
         self._bucket.answered(report)
         self._counter.answered(report)
         self._log.answered(report)
+        self._limit = report.limit
         if (self._length.seconds, self.believed) != before:
-            self._trust = 1
+            self._trust, self._kept = 1, 0
 
     def lost(self, now: float) -> None:
         """Note that a request ended that the server may have counted, until now at the latest."""
@@ -67,11 +72,12 @@ class ServerModels:
 
     def kept(self) -> None:
         """Note that a request was accepted that went on a kind's word alone."""
-        self._trust = min(2 * self._trust, 10_000)
+        self._kept += 1
+        self._trust = min(2 * self._trust, FEW if self._kept < self._limit else MANY)
 
     def refused(self) -> None:
         """Note a refusal: the next kind that is believed is tried by one request again."""
-        self._trust = 1
+        self._trust, self._kept = 1, 0
         self._bucket.contradict()
 
     def next_at(self, now: float, in_flight: int) -> float:

@@ -12,7 +12,7 @@ from typing import Final
 
 from migrator.ratelimit.servers.report import Report
 
-__all__ = ["WindowLength"]
+__all__ = ["USUAL_S", "WindowLength"]
 
 LEAST_OPENINGS: Final = 2
 

@@ -10,31 +10,33 @@ from typing import Final
 
 __all__ = ["Overload"]
 
-LOOKED_AT: Final = 20
-"""The latest answers that are looked at."""
-
 MANY: Final = 6
-"""So many of them have to be 503. Of single errors, 5 % of all, so many stand together once in 3,000 answers."""
+"""So many answers have to be 503, since the first one of a crowd."""
 
 LEAST_PASSED: Final = 3
-"""So many of the requests have to pass that were sent after the first of those was refused, or together with it."""
+"""So many requests have to pass meanwhile."""
 
-WITHIN_S: Final = 2.0
-"""Seconds between the first and the last of them."""
+SHARE: Final = 0.3
+"""The share of 503 in a crowd. Of single errors, 5 % of all, so many stand together once in 3,000 answers."""
 
+CROWD_S: Final = 10.0
+"""Seconds after which a new crowd begins."""
+
+LOOKED_AT: Final = 20
 PROVED: Final = 60
-"""Answers after which the belief is judged by the last ones."""
+"""Answers after which the belief is judged, and how many of the last ones are looked at for that."""
 
 
 class Overload:
     """The evidence of one limiter key."""
 
-    __slots__ = ("_answers", "_seen", "believed", "refuted")
+    __slots__ = ("_last", "_passed", "_refused", "_seen", "_since", "believed", "refuted")
 
     def __init__(self) -> None:
-        self._answers: deque[tuple[float, bool]] = deque(maxlen=LOOKED_AT)
+        self._since = 0.0
+        self._refused = self._passed = self._seen = 0
+        self._last: deque[bool] = deque(maxlen=LOOKED_AT)
         self.believed = self.refuted = False
-        self._seen = 0
 
     def answered(self, *, unavailable: bool, sent: float) -> bool:
         """Take an answer into account; return whether it is a refusal for the rate limit.
@@ -43,12 +45,19 @@ class Overload:
             unavailable: whether it is a 503 that says nothing of a wait.
             sent: when its request was sent, in seconds of any clock.
         """
-        self._answers.append((sent, unavailable))
-        self._seen += self.believed
-        refused = [at for at, gone in self._answers if gone]
-        if self._seen >= PROVED and len(refused) >= MANY:
-            self.believed, self.refuted = False, True
-        elif unavailable and not self.believed and not self.refuted and len(refused) >= MANY:
-            passed = sum(1 for at, gone in self._answers if not gone and at >= refused[0])
-            self.believed = passed >= LEAST_PASSED and max(refused) - min(refused) <= WITHIN_S
+        if self.believed:
+            self._seen += 1
+            self._last.append(unavailable)
+            if self._seen >= PROVED and sum(self._last) >= MANY:
+                self.believed, self.refuted = False, True
+            return unavailable and self.believed
+        thin = self._refused < SHARE * (self._refused + self._passed) and self._refused + self._passed >= LOOKED_AT
+        if thin or sent > self._since + CROWD_S:
+            self._refused = self._passed = 0
+        if unavailable and not self._refused:
+            self._since = sent
+        self._refused += unavailable
+        self._passed += bool(self._refused and not unavailable and sent >= self._since)
+        crowded = self._refused >= max(MANY, SHARE * (self._refused + self._passed))
+        self.believed = crowded and self._passed >= LEAST_PASSED and not self.refuted
         return unavailable and self.believed

@@ -17,6 +17,15 @@ def test_a_limiter() -> None:
     assert all(refused[13::2])
 
 
+def test_much_too_fast() -> None:
+    """Where only one in fifty passes, that is a limiter too."""
+    one = Overload()
+    refused = [one.answered(unavailable=number % 50 > 0, sent=0.0004 * number) for number in range(200)]
+
+    assert one.believed
+    assert all(refused[151:200])
+
+
 def test_an_outage() -> None:
     """Where nothing passes any more, the server is down."""
     one = Overload()
