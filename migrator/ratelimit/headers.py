@@ -16,8 +16,8 @@ from typing import Final
 import msgspec
 
 from migrator.messages import Instant, Reply, start_of_body
-from migrator.ratelimit.header_names import HeaderSet, header_sets
-from migrator.ratelimit.reset_time import (
+from migrator.ratelimit.dialect.header_names import HeaderSet, header_sets
+from migrator.ratelimit.dialect.reset_time import (
     LONGEST_RELATIVE_S,
     NUMBER,
     Reset,
@@ -30,7 +30,7 @@ from migrator.ratelimit.reset_time import (
     see_date,
     see_wait,
 )
-from migrator.ratelimit.server_clock import ServerClock
+from migrator.ratelimit.dialect.server_clock import ServerClock
 
 __all__ = ["Dialect", "Quota", "QuotaReader", "RateLimitSignal", "parse_quota"]
 

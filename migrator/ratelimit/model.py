@@ -1,11 +1,12 @@
 """What a pacer is told, remembers and tells."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from migrator.options import Pace
 
-__all__ = ["PacerMemory", "PacerSettings", "PacerStatistics", "Ticket"]
+__all__ = ["PacerMemory", "PacerSettings", "PacerStatistics", "ThrottleStatistics", "Ticket"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,3 +96,38 @@ class PacerStatistics:
     salvos: int
     requests: int
     waiting_for: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThrottleStatistics:
+    """What the throttle does; of several keys, the one that has the least quota left.
+
+    Attributes:
+        slots: requests in flight at the most.
+        in_flight: requests in flight.
+        limit: the quota's size.
+        remaining: its rest.
+        reset_s: seconds until it is renewed.
+        requests: requests let go.
+        refused: refusals for the rate limit.
+        salvos: the same, those in flight together counted once.
+        rate: requests per second sent evenly; None for as fast as the budget allows.
+        waiting_for: why a request that is ready does not go now; None where none is ready.
+        waited_s: seconds in which requests were ready and none could go, by reason.
+        limiter_share: the share of that time that was waited at the aiolimiter; None where nothing was waited for.
+        workers: the processes whose throttles are added up here; 0 for this process's own.
+    """
+
+    slots: int
+    in_flight: int
+    limit: int | None
+    remaining: int | None
+    reset_s: float | None
+    requests: int
+    refused: int
+    salvos: int
+    rate: float | None
+    waiting_for: str | None
+    waited_s: Mapping[str, float]
+    limiter_share: float | None
+    workers: int = 0

@@ -37,9 +37,11 @@ from random import Random
 from typing import Final
 
 from migrator.options import Pace
+from migrator.ratelimit.dialect.reset_time import NO_DATE_S
+from migrator.ratelimit.even_pace import EvenPace
 from migrator.ratelimit.headers import Quota
 from migrator.ratelimit.model import PacerMemory, PacerSettings, PacerStatistics, Ticket
-from migrator.ratelimit.reset_time import NO_DATE_S
+from migrator.ratelimit.pauses import FIRST_PAUSE_S, Pauses
 from migrator.ratelimit.servers.models import ServerModels
 from migrator.ratelimit.servers.report import Report
 from migrator.ratelimit.silent.trial import Trial
@@ -55,25 +57,11 @@ JITTER_S: Final = 0.05
 LARGEST_RESERVE: Final = 0.3
 """Share of the limit that refusals may make us leave to others."""
 
-FIRST_PAUSE_S: Final = 1.0
-LONGEST_PAUSE_S: Final = 60.0
-"""Seconds of pause after a refusal that does not say how long: doubled from the one to the other, with full jitter."""
-
-PATIENCE: Final = 3
-LONGEST_GROWN_S: Final = 600.0
-"""So many probes may be refused in a row before the pauses grow, each up to twice as long, to so many seconds."""
-
 REMEMBERED: Final = 256
 """Answers that are kept, to tell by which ones a probe's answer was overtaken; more than can be in flight."""
 
 LONG_WAIT_S: Final = 5.0
 """Seconds: a longer wait by a clock that no answer tells of is made sure of."""
-
-RESERVE: Final = 0.1
-"""Share of a window at its end in which an even pace is no longer adapted: what little is left would make it jump."""
-
-CATCH_UP: Final = 0.025
-"""Share of a window in which an even pace makes up for what it is behind."""
 
 NO_RESET_S: Final = 1.0
 """Seconds until the next probe of an API that tells what is left, but not until when."""
@@ -108,15 +96,12 @@ class Pacer:
         self._bare_probes = 0
         self._blocked_until = -math.inf if known.ready_at is None else known.ready_at
         self._held_until = -math.inf
-        self._pause_s = FIRST_PAUSE_S
-        self._in_a_row = 0
-        self._refused_since: float | None = None
+        self._pauses = Pauses(rng)
         self._epoch = 0
         self._learned_reserve = 0.0
         self._in_flight = self._requests = self._refused = self._salvos = 0
         self._announced = self._silent = False
-        self._even_rate: float | None = None
-        self._even_from, self._sent_before, self._first_trip_s = -math.inf, 0, 0.0
+        self._even = EvenPace()
         self._trial = Trial(known.steady_rate, rng)
 
     def delay(self, now: float) -> float:
@@ -158,7 +143,7 @@ class Pacer:
 
     def answered(self, ticket: Ticket, quota: Quota | None, now: float) -> None:
         """Note an answer, and what it says of the rate limit."""
-        self._pause_s, self._in_a_row, self._refused_since = FIRST_PAUSE_S, 0, None
+        self._pauses.accepted()
         if quota is None or quota.remaining is None:
             self._answered_bare(ticket, now)
             return
@@ -186,10 +171,7 @@ class Pacer:
             self._open_window(ticket, quota.remaining, overtaken, now, caused=caused)
             self._edge_from, self._edge_by = edge_from, edge_by
             self._newest = self._opened = ticket.sent
-            if ticket.sent - self._even_from > 0.5 * self._longest_reset_s:
-                # The probe's answer may follow one that told of the new window already.
-                self._even_from, self._sent_before = ticket.sent, ticket.number
-                self._first_trip_s = now - ticket.sent
+            self._even.opened(ticket, now, window_s=self._longest_reset_s)
         else:
             self._narrow(ticket, quota.remaining, edge_from, edge_by, now)
         if was_probe:
@@ -199,17 +181,16 @@ class Pacer:
         """Note a refusal for the rate limit: the whole key pauses."""
         self._refused += 1
         asked, self._no_clock = self._no_clock, False
-        first = ticket.epoch == self._epoch
+        first, pause_s = ticket.epoch == self._epoch, 0.0
         self._in_flight -= 1
         self._models.on_trust -= ticket.on_trust
         if quota is not None:
             self._limit = quota.limit or self._limit
         if first:
             self._salvos += 1
-            self._refused_since = now if self._refused_since is None else self._refused_since
-            self._in_a_row += 1
+            self._pauses.refused(now)
             if not self._announced:
-                self._pause_s = self._trial.refused(ticket.sent, retry_after_s, now)
+                pause_s = self._trial.refused(ticket.sent, retry_after_s, now)
             if not asked:
                 self._learn_from_refusal(ticket, quota)
             self._tell_models(ticket, quota, now, opening=ticket.probe, overtaken=0, refused=True)
@@ -217,7 +198,8 @@ class Pacer:
             self._epoch += 1
             self._probing = False
             self._lowest = None
-        pause_s = self._pause(quota, retry_after_s, first=first)
+        if self._announced or quota is not None or retry_after_s is not None:
+            pause_s = self._pauses.next_s(quota, retry_after_s, late_s=self._late_s, first=first)
         blocked_until = now + pause_s + MARGIN_S + self._rng.uniform(0.0, JITTER_S)
         self._blocked_until = max(self._blocked_until, blocked_until)
 
@@ -237,7 +219,7 @@ class Pacer:
 
     def refused_for_s(self, now: float) -> float:
         """Return for how long each probe has been refused."""
-        return 0.0 if self._refused_since is None else now - self._refused_since
+        return self._pauses.refused_for_s(now)
 
     def window_s(self) -> float | None:
         """Return about how long the quota's window is, once that can be told."""
@@ -267,27 +249,12 @@ class Pacer:
             rates.append(1.0 / self.settings.write_spacing_s)
         if self._silent and (tried := self._trial.rate(now)) is not None:
             rates.append(tried)
-        elif self.settings.pace is Pace.SMOOTH and (even := self._even(now)) is not None:
-            rates.append(even)
+        elif self.settings.pace is Pace.SMOOTH and self._lowest is not None:
+            window_s, requests = self._longest_reset_s, self._requests
+            even = self._even.rate(now, budget=self._budget(), ends=self._edge_by, window_s=window_s, requests=requests)
+            if even is not None:
+                rates.append(even)
         return min(rates, default=None)
-
-    def _even(self, now: float) -> float | None:
-        """Spread the budget over the time to the window's end; in the last tenth of the window keep that rate.
-
-        The half is the gap after the last request, so that none goes at the very end. What the window's first round
-        trip cost is made up soon after.
-        """
-        if self._lowest is None:
-            return None
-        window_s = self._longest_reset_s
-        left_s = self._edge_by - 0.5 * self._first_trip_s - now
-        if left_s > RESERVE * window_s:
-            self._even_rate = (max(self._budget(), 0) + 0.5) / left_s
-        even = self._even_rate
-        if not even:
-            return None
-        behind = even * (now - self._even_from) - (self._requests - self._sent_before)
-        return even + max(0.0, behind) / max(CATCH_UP * window_s, 1.0 / even)
 
     def _needs_probe(self, now: float) -> bool:
         if self._lowest is None:
@@ -426,29 +393,6 @@ class Pacer:
         elif self._announced and (quota is None or not quota.remaining):
             most = max(1.0, LARGEST_RESERVE * (self._limit or 0))
             self._learned_reserve = min(self._learned_reserve + 1.0, most)
-
-    def _patient(self, pause_s: float) -> float:
-        """Make the pause longer while one probe after the other is refused: a refusal may begin the window anew."""
-        if self._in_a_row <= PATIENCE or pause_s >= LONGEST_GROWN_S:
-            return pause_s
-        grown_s = min(pause_s * 2.0 ** min(self._in_a_row - PATIENCE, 10), LONGEST_GROWN_S)
-        return self._rng.uniform(0.5 * (pause_s + grown_s), grown_s)
-
-    def _pause(self, quota: Quota | None, retry_after_s: float | None, *, first: bool) -> float:
-        """Return for how long a refusal stops the key: what the server says, and no less."""
-        if retry_after_s is not None:
-            return self._patient(max(retry_after_s, min(self._late_s, 1.0)))
-        if quota is not None and quota.remaining:
-            # Refused with quota left: too many at once. Fewer in flight is the cure, not a longer sleep.
-            return 0.0
-        if quota is not None and quota.reset_s is not None:
-            return self._patient(quota.reset_s + max(quota.late_s, self._late_s))
-        if not self._announced:
-            return self._pause_s if first else 0.0
-        pause_s = self._rng.uniform(0.5 * self._pause_s, self._pause_s)
-        if first:
-            self._pause_s = min(2.0 * self._pause_s, LONGEST_PAUSE_S)
-        return pause_s
 
 
 def _rounding(quota: Quota | None) -> float:

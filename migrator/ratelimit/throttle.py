@@ -6,8 +6,7 @@ and lets the head of the queue go. A request that need not wait passes without t
 
 import asyncio
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random, SystemRandom
 from time import time
 from types import TracebackType
@@ -17,12 +16,13 @@ import anyio
 from anyio.abc import TaskGroup
 
 from migrator.errors import WaitTooLong
-from migrator.messages import Answer, Clock, Failure, Instant, Reply
+from migrator.messages import Answer, Clock, Failure, Instant
 from migrator.ratelimit.concurrency import Concurrency
 from migrator.ratelimit.headers import Dialect, QuotaReader, RateLimitSignal
 from migrator.ratelimit.key_queue import FASTEST, KeyQueue, Waiter
-from migrator.ratelimit.model import PacerMemory, PacerSettings, PacerStatistics, Ticket
+from migrator.ratelimit.model import PacerMemory, PacerSettings, PacerStatistics, ThrottleStatistics, Ticket
 from migrator.ratelimit.pacer import NO_RESET_S, Pacer
+from migrator.ratelimit.permit import Permit
 from migrator.ratelimit.shared.model import SharedKey, SharedQuota
 
 __all__ = ["PAUSED", "SLOTS", "Permit", "Throttle", "ThrottleStatistics"]
@@ -47,41 +47,6 @@ FIND_OUT: Final = Dialect()
 def system_clock() -> Instant:
     """Read the running event loop's monotonic clock and the system's."""
     return Instant(asyncio.get_running_loop().time(), time())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThrottleStatistics:
-    """What the throttle does; of several keys, the one that has the least quota left.
-
-    Attributes:
-        slots: requests in flight at the most.
-        in_flight: requests in flight.
-        limit: the quota's size.
-        remaining: its rest.
-        reset_s: seconds until it is renewed.
-        requests: requests let go.
-        refused: refusals for the rate limit.
-        salvos: the same, those in flight together counted once.
-        rate: requests per second sent evenly; None for as fast as the budget allows.
-        waiting_for: why a request that is ready does not go now; None where none is ready.
-        waited_s: seconds in which requests were ready and none could go, by reason.
-        limiter_share: the share of that time that was waited at the aiolimiter; None where nothing was waited for.
-        workers: the processes whose throttles are added up here; 0 for this process's own.
-    """
-
-    slots: int
-    in_flight: int
-    limit: int | None
-    remaining: int | None
-    reset_s: float | None
-    requests: int
-    refused: int
-    salvos: int
-    rate: float | None
-    waiting_for: str | None
-    waited_s: Mapping[str, float]
-    limiter_share: float | None
-    workers: int = 0
 
 
 class Throttle:
@@ -151,7 +116,7 @@ class Throttle:
         """How many lanes can be of use."""
         return self._concurrency.lanes
 
-    def permit(self, limiter_key: str) -> "Permit":
+    def permit(self, limiter_key: str) -> Permit:
         """Return the permit for one request; `async with` waits until it may be sent.
 
         Raises:
@@ -280,7 +245,7 @@ class Throttle:
             self._dispatchers.start_soon(self._dispatch, queue)
         return queue
 
-    async def _enter(self, queue: KeyQueue, now: float) -> Ticket | None:
+    async def enter(self, queue: KeyQueue, now: float) -> Ticket | None:
         """Wait for the key's turn, the pacer, the aiolimiter and a slot; return None once the throttle is stopped."""
         if queue.head() is None and self._may_send(queue, now) and (share := queue.shared.take_at_once()) is not None:
             if await queue.limiter.pass_now(self._rate(queue, now)):
@@ -380,7 +345,25 @@ class Throttle:
             if queue.waiters:
                 queue.called.set()
 
-    def _answered(self, queue: KeyQueue, ticket: Ticket, answer: Answer) -> RateLimitSignal:
+    def now(self) -> Instant:
+        """Read both clocks."""
+        return self._clock()
+
+    def left(self, queue: KeyQueue, ticket: Ticket, *, told: bool) -> None:
+        """Take a slot back; without an answer it is not known whether the server has counted the request."""
+        if not told:
+            queue.pacer.lost(ticket, self._clock().mono)
+            queue.shared.lost(ticket.share)
+        self._in_flight -= 1
+        self._call_dispatchers()
+
+    def answered(self, queue: KeyQueue, ticket: Ticket, answer: Answer) -> RateLimitSignal:
+        """Take an answer into account; return what it says of the rate limit."""
+        signal = self._take(queue, ticket, answer)
+        self._call_dispatchers()
+        return signal
+
+    def _take(self, queue: KeyQueue, ticket: Ticket, answer: Answer) -> RateLimitSignal:
         """Tell the pacer and the concurrency what an answer says."""
         now = answer.received.mono
         if isinstance(answer, Failure):
@@ -408,9 +391,9 @@ class Throttle:
                 reset_s = queue.pacer.statistics(now).reset_s
                 remaining = quota.remaining if quota is not None else None
                 queue.shared.answered(ticket.share, remaining, NO_RESET_S if reset_s is None else reset_s)
-        if answer.status >= 500:
+        if answer.status >= 500 and not signal.throttled:
             self._concurrency.troubled(now)
-        elif answer.status != 429:
+        elif not signal.throttled:
             window_s = queue.pacer.window_s()
             allowed = (
                 len(self._queues) * quota.limit / window_s if window_s and quota is not None and quota.limit else None
@@ -420,80 +403,6 @@ class Throttle:
 
     def __repr__(self) -> str:
         return f"<throttle: {self._in_flight} of {self._concurrency.level} slots, {len(self._queues)} keys>"
-
-
-class Permit:
-    """Leave to send one request; the slot is given back on leaving.
-
-    Attributes:
-        granted: False where the throttle was stopped: then nothing may be sent.
-        waited_s: how long it took to get here.
-    """
-
-    __slots__ = ("_queue", "_started", "_throttle", "_ticket", "_told", "granted", "waited_s")
-
-    def __init__(self, throttle: Throttle, queue: KeyQueue) -> None:
-        self._throttle = throttle
-        self._queue = queue
-        self._ticket: Ticket | None = None
-        self._told = False
-        self.granted = False
-        self.waited_s = 0.0
-
-    async def __aenter__(self) -> Self:
-        started = self._throttle._clock().mono  # noqa: SLF001  a permit is the throttle's own hand
-        self._ticket = await self._throttle._enter(self._queue, started)  # noqa: SLF001
-        if self._ticket is not None:
-            self.granted = True
-            self.waited_s = self._ticket.sent - started
-        return self
-
-    def answered(self, *, status: int, headers: Mapping[str, str], body: bytes = b"") -> RateLimitSignal:
-        """Tell the throttle the answer of any HTTP client, as soon as its headers are there.
-
-        Args:
-            status: the HTTP status code.
-            headers: by name in any case; `items()` may give a repeated header more than once.
-            body: its start, where a refusal is known by its text (GitHub's 403).
-
-        Returns:
-            What the answer says of the rate limit.
-        """
-        if self._ticket is None:
-            return RateLimitSignal()
-        now = self._throttle._clock()  # noqa: SLF001
-        sent = Instant(self._ticket.sent, now.utc - (now.mono - self._ticket.sent))
-        return self.received(Reply(status=status, headers=_plain(headers), body=body, sent=sent, received=now))
-
-    def received(self, answer: Answer) -> RateLimitSignal:
-        """Tell the throttle what came back, or that nothing did; return what it says of the rate limit."""
-        if self._ticket is None or self._told:
-            return RateLimitSignal()
-        self._told = True
-        signal = self._throttle._answered(self._queue, self._ticket, answer)  # noqa: SLF001
-        self._throttle._call_dispatchers()  # noqa: SLF001
-        return signal
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._ticket is None:
-            return
-        if not self._told:
-            # Cancelled, or never sent: nobody knows whether the server has counted it.
-            self._queue.pacer.lost(self._ticket, self._throttle._clock().mono)  # noqa: SLF001
-            self._queue.shared.lost(self._ticket.share)
-        self._throttle._in_flight -= 1  # noqa: SLF001
-        self._throttle._call_dispatchers()  # noqa: SLF001
-
-
-def _plain(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return headers by lower-case name, the values of repeated ones joined (RFC 9110, section 5.3)."""
-    plain: dict[str, str] = {}
-    for written, value in headers.items():
-        name = written.lower()
-        plain[name] = f"{plain[name]}, {value}" if name in plain else value
-    return plain
 
 
 def _left(one: PacerStatistics) -> float:

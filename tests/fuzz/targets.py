@@ -12,8 +12,8 @@ from migrator.job.job_file import Job, load_job
 from migrator.job.problems import JobError, Problem
 from migrator.job.profile.variables import Outside
 from migrator.messages import Instant
+from migrator.ratelimit.dialect.reset_time import ResetForm, parse_retry_after
 from migrator.ratelimit.headers import Dialect, QuotaReader, parse_quota
-from migrator.ratelimit.reset_time import ResetForm, parse_retry_after
 
 __all__ = ["SEEDS", "TARGETS", "Target"]
 

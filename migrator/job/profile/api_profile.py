@@ -18,8 +18,8 @@ from migrator.job.profile.collection import Collection, CollectionReader, check_
 from migrator.job.profile.variables import VARIABLE, Outside
 from migrator.messages import JSON, NO_RULES, AnswerRules, Poll, host_of, is_loopback, unsafe_url
 from migrator.options import run_schema
+from migrator.ratelimit.dialect.reset_time import ResetForm
 from migrator.ratelimit.headers import Dialect
-from migrator.ratelimit.reset_time import ResetForm
 from migrator.secret import Secret
 from migrator.times import parse_duration
 

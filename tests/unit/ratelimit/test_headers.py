@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator.messages import Instant
+from migrator.ratelimit.dialect.reset_time import ResetForm, parse_retry_after
 from migrator.ratelimit.headers import Dialect, Quota, QuotaReader, parse_quota
-from migrator.ratelimit.reset_time import ResetForm, parse_retry_after
 
 NOW = Instant(1000.0, 1_795_435_200.0)
 """2026-11-23T12:00:00Z."""

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from migrator.messages import Instant
-from migrator.ratelimit.server_clock import ServerClock
+from migrator.ratelimit.dialect.server_clock import ServerClock
 
 __all__ = [
     "LONGEST_RELATIVE_S",
