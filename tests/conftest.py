@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import forked
@@ -85,16 +84,7 @@ class Workplace:
 
     def run(self, *arguments: str, stdin: str = "", env: dict[str, str] | None = None) -> Finished:
         """Run a command to its end."""
-        with TemporaryFile("w+") as given, TemporaryFile() as out, TemporaryFile() as err:
-            given.write(stdin)
-            given.seek(0)
-            streams = (given.fileno(), out.fileno(), err.fileno())
-            code = forked.start(
-                arguments, folder=self.folder, env=self.env if env is None else env, streams=streams
-            ).wait()
-            out.seek(0)
-            err.seek(0)
-            return Finished(code, out.read().decode(), err.read().decode())
+        return Finished(*forked.run(arguments, folder=self.folder, env=self.env if env is None else env, stdin=stdin))
 
     def write_job(self, rows: int, **changes: Any) -> str:
         """Write a job of so many rows and its items, and return its name."""

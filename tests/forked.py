@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Forked", "start", "stop"]
+__all__ = ["Forked", "run", "start", "stop"]
 
 LONGEST_REQUEST: Final = 1 << 20
 EXIT_WAIT_S: Final = 200.0
@@ -75,6 +75,22 @@ def start(arguments: Sequence[str], *, folder: Path, env: Mapping[str, str], str
     assert len(told) < LONGEST_REQUEST
     socket.send_fds(connection, [told + b"\n"], list(streams))
     return Forked(connection)
+
+
+def run(arguments: Sequence[str], *, folder: Path, env: Mapping[str, str], stdin: str = "") -> tuple[int, str, str]:
+    """Run the program to its end, and return its exit code, its output and its errors."""
+    with (
+        tempfile.TemporaryFile("w+") as given,
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as err,
+    ):
+        given.write(stdin)
+        given.seek(0)
+        streams = (given.fileno(), out.fileno(), err.fileno())
+        code = start(arguments, folder=folder, env=env, streams=streams).wait()
+        out.seek(0)
+        err.seek(0)
+        return code, out.read().decode(), err.read().decode()
 
 
 def stop() -> None:

@@ -11,12 +11,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from conftest import MIGRATOR, Finished, Workplace, wait_until
 from sandboxes import KEY, SECRET, SandboxProcess, StartSandbox
 
 SLOW = ("--items", "400", "--limit", "0", "--latency", "100ms")
 QUIET = ("--progress", "none")
+NEW = ("/usr/bin/env",)
+"""Starts a process that is new from its first instruction on."""
 
 
 class Clockwork:
@@ -34,10 +37,14 @@ class Clockwork:
         (self.folder / "secret").write_text(f"{SECRET}\n")
         workplace.write_job(rows, api={"base_url": sandbox.url, "auth": auth})
 
+    def arguments(self, *options: str) -> list[str]:
+        """Return what the command line has."""
+        return ["run", str(self.folder / "job.json"), "--state", str(self.state), *options]
+
     def start(self, *options: str, before: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
         """Start the job; `before` is what the command is started by."""
         return subprocess.Popen(
-            [*before, *MIGRATOR, "run", str(self.folder / "job.json"), "--state", str(self.state), *options],
+            [*before, *MIGRATOR, *self.arguments(*options)],
             cwd="/",
             env={},
             stdin=subprocess.DEVNULL,
@@ -48,7 +55,9 @@ class Clockwork:
         )
 
     def run(self, *options: str, before: tuple[str, ...] = ()) -> Finished:
-        """Run the job to its end."""
+        """Run the job to its end; without `before` it is forked, which is like a new process but for the locale."""
+        if not before:
+            return Finished(*forked.run(self.arguments(*options), folder=Path("/"), env={}))
         with self.start(*options, before=before) as process:
             return ended(process)
 
@@ -84,7 +93,7 @@ def log(text: str) -> list[dict[str, Any]]:
 
 def test_empty_environment(workplace: Workplace, sandbox: SandboxProcess) -> None:
     """Without a single variable, a terminal or a home the run does its work, and asks nobody."""
-    done = Clockwork(workplace, sandbox, 30).run()
+    done = Clockwork(workplace, sandbox, 30).run(before=NEW)
 
     assert done.code == 0
     assert len(sandbox.stats()["writes"]) == 30
@@ -96,7 +105,7 @@ def test_names_beyond_ascii(workplace: Workplace, sandbox: SandboxProcess) -> No
     place.folder.mkdir()
     sandbox.order({"match": "i-00003", "fault": "status", "status": 409, "text": "Schlüssel „vergeben“ ✗"})
 
-    done = Clockwork(place, sandbox, 3).run(*QUIET)
+    done = Clockwork(place, sandbox, 3).run(*QUIET, before=NEW)
 
     (event,) = log(done.err)
     assert (done.code, event["error"]["detail"]) == (1, "Schlüssel „vergeben“ ✗")
