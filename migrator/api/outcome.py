@@ -11,8 +11,8 @@ from random import Random
 from typing import Final, TypeAlias
 
 from migrator.api.error_body import Mask, read_error
-from migrator.api.expressions import search
-from migrator.api.state import changes, is_normalised, record_in, wanted_of
+from migrator.api.expressions import record_in, search
+from migrator.api.state import changes, is_normalised, wanted_of
 from migrator.job.json_reader import Unreadable, decode
 from migrator.messages import JSON, Answer, Failure, FailureKind, Reply, Request, start_of_body
 from migrator.options import Verify

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import SystemRandom
 from time import time
@@ -15,6 +15,7 @@ import msgspec
 from migrator import errors
 from migrator.api.attempts import Attempts, Hooks
 from migrator.api.client import Client
+from migrator.api.expressions import ShownNames
 from migrator.api.network import network_of
 from migrator.api.outcome import RetryPolicy
 from migrator.api.reader import Reader
@@ -49,6 +50,7 @@ class Session:
         masker: keeps secrets out of what is written.
         clock: reads both clocks.
         shared: the quota that the runs of this credential share; None where the session has it for itself.
+        names: notes what the API shows under another name.
     """
 
     base_url: str
@@ -59,6 +61,7 @@ class Session:
     masker: Masker
     clock: Clock
     shared: SharedQuota | None = None
+    names: ShownNames = field(default_factory=ShownNames)
 
     def attempts(self, hooks: Hooks, *, verify: Verify = Verify.NONE) -> Attempts:
         """Return what sends requests of this API until each has an answer that counts.

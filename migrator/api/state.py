@@ -5,7 +5,7 @@ show more members than that, and other writers may change those at any time. Arr
 that replaces an object as one value names it in `replaced_whole`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from unicodedata import normalize
@@ -13,7 +13,6 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from migrator.api.expressions import search
 from migrator.job.encodings import form_text
 from migrator.messages import JSON, NO_RULES, AnswerRules, Request
 from migrator.secret import has_mask, is_mask
@@ -23,14 +22,12 @@ __all__ = [
     "BeforeImage",
     "Change",
     "Restoration",
-    "as_written",
     "before_image",
     "changes",
     "hidden_members",
     "is_normalised",
     "kept_image",
     "not_the_record",
-    "record_in",
     "restoration",
     "wanted_of",
 ]
@@ -75,28 +72,6 @@ def wanted_of(request: Request) -> Mapping[str, JSON] | None:
     except (msgspec.DecodeError, RecursionError):
         return None
     return found if isinstance(found, Mapping) else None
-
-
-def record_in(document: JSON, rules: AnswerRules) -> JSON:
-    """Return the record that an answer holds, in the words that the API takes; None where it holds none."""
-    found: JSON = document if rules.record is None else search(rules.record, document)
-    return as_written(found, rules)
-
-
-def as_written(record: JSON, rules: AnswerRules) -> JSON:
-    """Return a record with the values that are written in place of those that the API shows for them."""
-    for pointer, written in rules.shown_as.items():
-        record = _renamed(record, pointer.split("/")[1:], written)
-    return record
-
-
-def _renamed(value: JSON, path: Sequence[str], written: Mapping[str, str]) -> JSON:
-    if not path:
-        return written.get(value, value) if isinstance(value, str) else value
-    name = path[0].replace("~1", "/").replace("~0", "~")
-    if not isinstance(value, Mapping) or name not in value:
-        return value
-    return {**value, name: _renamed(value[name], path[1:], written)}
 
 
 def changes(wanted: JSON, state: JSON, rules: AnswerRules = NO_RULES, pointer: str = "") -> Iterator[Change]:

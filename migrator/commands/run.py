@@ -156,7 +156,7 @@ class JobWork:
 
     async def after(self, session: Session, files: RunFiles) -> Sequence[str]:
         """Write what follows from the run: Terraform's new values, and the old webhooks that nothing uses any more."""
-        return [*self._hand_over(files), *await self._retire(session, files)]
+        return [*session.names.told, *self._hand_over(files), *await self._retire(session, files)]
 
     def _hand_over(self, files: RunFiles) -> Sequence[str]:
         if not self._addresses:

@@ -377,6 +377,8 @@ class Items(Hooks):
         self._activity.answered_at = answer.received.mono
         for observer in self._observers:
             observer.attempt(request, answer)
+        if isinstance(answer, Reply) and (told := self._session.names.see(request.rules, answer.body)) is not None:
+            self._journal.event("api.shown_as", message=told)
         if isinstance(decision, Stop) and self._tenants.refuse(request, outcome.error):
             decision = Settle(outcome)
         return self._engine.judged(request, outcome, decision)

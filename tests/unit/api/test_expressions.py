@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator.api.expressions import search
+from migrator.api.expressions import ShownNames, search
+from migrator.messages import AnswerRules
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -48,3 +49,17 @@ def test_expression_that_goes_too_deep_finds_nothing() -> None:
     assert search("to_string(@)", deep) is None
     while isinstance(deep, list):
         deep = deep.pop()  # Python itself would take this apart by recursion
+
+
+def test_what_is_shown_under_another_name_is_told_once() -> None:
+    """A name counts at its place in the record alone, and is told once whatever the number of answers."""
+    rules = AnswerRules(record="data", shown_as={"/target/kind": {"SlackTarget": "Slack"}})
+    names = ShownNames()
+
+    assert names.see(rules, b'{"data": {"target": {"kind": "Slack"}, "note": "SlackTarget"}}') is None
+    assert names.see(rules, b'"SlackTarget" is no JSON') is None
+    told = names.see(rules, b'{"data": {"target": {"kind": "SlackTarget"}}}')
+    assert told is not None
+    assert "shows SlackTarget at /target/kind for Slack" in told
+    assert names.see(rules, b'{"data": {"target": {"kind": "SlackTarget"}}}') is None
+    assert names.told == [told]

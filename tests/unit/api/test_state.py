@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from migrator.api.expressions import record_in
 from migrator.api.state import (
     ABSENT,
     BeforeImage,
@@ -17,7 +18,6 @@ from migrator.api.state import (
     hidden_members,
     kept_image,
     not_the_record,
-    record_in,
     restoration,
 )
 from migrator.messages import JSON, NO_RULES, AnswerRules, Request
