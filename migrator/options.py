@@ -282,7 +282,7 @@ class RunOptions:
         shown="none",
     )
     terraform: str | None = _option(
-        SAFETY, RUN | {"plan"}, FILE, None, "Name what Terraform owns, by the output of terraform show -json."
+        SAFETY, SENDS | {"plan"}, FILE, None, "Name what Terraform owns, by the output of terraform show -json."
     )
     strict: bool = _option(SAFETY, RUN | {"plan", "check"}, FLAG, False, "Take warnings of the check for errors.")
     redact_files: bool = _option(OUTPUT, SENDS, FLAG, False, "Mask secrets in succeeded.csv and failed.csv too.")

@@ -62,6 +62,8 @@ async def retry(run: str, *, as_json: bool, **typed: Any) -> int:
         job = await joined(named, source, chosen)
         work = retry_work(place, job, source, meta, chosen)
         with calling(chosen, job.notify, typed=typed, about=place.name) as caller:
+            for warning in work.warnings():
+                caller.tell(warning)
             async with machines_of(job, chosen) as machines:
                 ending = await migrate(work, chosen, caller, machines=machines)
     return ended(ending, chosen, as_json=as_json)

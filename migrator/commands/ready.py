@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import anyio.to_thread
+import msgspec
 
 from migrator.cluster.machines import machines_of
 from migrator.commands.plan import make_plan
@@ -60,9 +61,11 @@ class Ready:
         Raises:
             MigratorError: nothing can be read.
         """
-        for warning in JobWork(self.job, self.source, self.verdict, self.options).warnings():
+        warnings = JobWork(self.job, self.source, self.verdict, self.options).warnings()
+        for warning in warnings:
             tell(warning)
-        return await make_plan(self.job, self.source, self.verdict, self.options, tell=tell)
+        plan = await make_plan(self.job, self.source, self.verdict, self.options, tell=tell)
+        return msgspec.structs.replace(plan, warnings=(*self.verdict.warnings, *warnings))
 
 
 @asynccontextmanager

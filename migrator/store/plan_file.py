@@ -66,6 +66,7 @@ class Plan(msgspec.Struct, kw_only=True, frozen=True):
         eta_s: how long the run will take under the quota seen; None where that cannot be told.
         requests: how many requests the reading took.
         items: what would become of each.
+        warnings: what may be wrong with the items, each cause once.
     """
 
     schema: int = SCHEMA_VERSION
@@ -79,6 +80,7 @@ class Plan(msgspec.Struct, kw_only=True, frozen=True):
     eta_s: float | None
     requests: int
     items: list[PlannedItem]
+    warnings: tuple[str, ...] = ()
 
 
 def key_check(fingerprint: Fingerprinter) -> str:

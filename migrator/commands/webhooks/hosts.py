@@ -144,8 +144,8 @@ def places_in(job: Job) -> list[Place]:
     that is named so is one.
     """
     found: dict[str, Place] = {}
-    if job.request.has_body:
-        for place in _in_body(job.request.body):
+    if job.request.has_body or job.request.has_wanted:
+        for place in _in_body([job.request.body, job.request.wanted]):
             found[place.column] = place
     else:
         for column in sorted(job.secrets):

@@ -88,6 +88,10 @@ def body(value: Any) -> Any:
     [
         ({}, [Place("hook", "Slack", None)]),
         ({"request": body({"target": {"kind": "{kind}", "url": "{url}"}})}, [Place("url", None, "kind")]),
+        (
+            {"request": {**body({"data": "{@wanted}"}), "wanted": {"kind": "Slack", "url": "{url}"}}},
+            [Place("url", "Slack", None)],
+        ),
         ({"request": body([{"kind": "Slack", "url": "{a}{b}"}])}, []),
         ({"request": body({"url": "{url}"})}, []),
         (
