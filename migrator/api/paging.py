@@ -40,7 +40,7 @@ NEXT: Final = frozenset({
 TOTAL: Final = frozenset({"total", "totalcount", "totalsize", "totalresults", "totalrecords", "totalitems", "count"})
 TOTAL_HEADERS: Final = ("x-total-count", "x-total")
 WITHIN_NEXT: Final = ("href", "url", "link", "after", "cursor")
-DEEPEST: Final = 3
+DEEPEST: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,12 +4,13 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from migrator.api.attempts import Attempts
+from migrator.api.expressions import as_written, record_in
 from migrator.api.paging import PageSeen, next_page, records_of
-from migrator.api.state import as_written, record_in
 from migrator.errors import PagingError, ReadingError
+from migrator.job.encodings import encode_json, graphql_rules
 from migrator.job.json_reader import Unreadable, decode
 from migrator.job.placeholders import Column, columns_in, parse
 from migrator.job.profile.collection import Collection
@@ -154,17 +155,7 @@ class Reader:
         url: str | None = start or first_url
         seen, last = {url}, None
         while url is not None:
-            origin = urlsplit(url)
-            request = Request(
-                item=0,
-                key="",
-                method="GET",
-                url=url,
-                body=None,
-                rules=rules,
-                limiter_key=f"{origin.scheme}://{origin.netloc}",
-            )
-            outcome, reply = await self._get(request)
+            outcome, reply = await self._get(_asking(collection, url, rules))
             if outcome.error is not None or reply is None:
                 raise ReadingError(outcome.error)
             document = decode(reply.body)
@@ -201,6 +192,29 @@ class Reader:
                 raise ReadingError(answered.outcome.error)
             outcome, answer = answered.outcome, answered.answer
             return outcome, answer if isinstance(answer, Reply) and outcome.status is Status.SUCCEEDED else None
+
+
+def _asking(collection: Collection, url: str, rules: AnswerRules) -> Request:
+    """Return what asks for a page; a GraphQL query takes the cursor from the URL's query as a variable."""
+    parts = urlsplit(url)
+    request = Request(
+        item=0, key="", method="GET", url=url, body=None, rules=rules, limiter_key=f"{parts.scheme}://{parts.netloc}"
+    )
+    if collection.query is None:
+        return request
+    into = (collection.paging.into if collection.paging is not None else None) or "cursor"
+    return replace(
+        request,
+        method="POST",
+        url=urlunsplit(parts._replace(query="")),
+        body=encode_json(
+            {
+                "query": collection.query,
+                "variables": {name: one for name, one in parse_qsl(parts.query) if name == into},
+            }
+        ),
+        rules=graphql_rules(rules),
+    )
 
 
 def _reading(request: Request) -> Request:

@@ -5,7 +5,7 @@ import io
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,9 +84,8 @@ async def export(api: ApiProfile, options: RunOptions, *, out: Path, where: str 
     base_url = safe_base_url(api, options)
     state = StateFolder.open(Path(options.state))
     masker = state.masker(api.credentials())
-    writer = _Writer(
-        api, collection, masker, out=out, wanted=wanted, redact=redact, question=f"{base_url} {where} {redact}"
-    )
+    asked = (base_url, where, redact, replace(collection, secrets=frozenset()), sorted(collection.secrets))
+    writer = _Writer(api, collection, masker, out=out, wanted=wanted, redact=redact, question=repr(asked))
 
     try:
         async with open_session(

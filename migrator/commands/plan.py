@@ -20,7 +20,7 @@ from migrator.job.template import Template, requests_of
 from migrator.messages import JSON, Request
 from migrator.options import RunOptions
 from migrator.results import ErrorKind, ItemError
-from migrator.run.preconditions import LIST_FROM, state_digest, states
+from migrator.run.preconditions import LIST_FROM, listed, state_digest, states
 from migrator.secret import Masker, Secret, has_mask
 from migrator.store.plan_file import Plan, PlannedChange, PlannedItem, key_check
 from migrator.store.state_folder import StateFolder
@@ -123,11 +123,11 @@ class _Planner:
     def _unlisted(self, requests: Iterator[Request], known: Mapping[str, bytes]) -> Iterator[Request]:
         """Yield the requests whose record is not in the list; a list may leave records out, or know another URL."""
         for request in requests:
-            found = known.get((request.reading or request).url)
-            if found is None:
+            record = listed(known, request)
+            if record is None:
                 yield request
             else:
-                self._items.append(self._planned(request, Record(document=msgspec.json.decode(found))))
+                self._items.append(self._planned(request, record))
 
     async def _read(self, session: Session, requests: Iterator[Request], failures: list[Exception]) -> None:
         for request in requests:

@@ -5,6 +5,7 @@ A state is what a record is to hold, member by member. What differs between APIs
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
@@ -20,6 +21,7 @@ __all__ = [
     "encode_document",
     "encode_json",
     "form_text",
+    "graphql_rules",
     "graphql_variables",
     "merged",
     "patch",
@@ -91,6 +93,11 @@ def encode_document(encoding: Encoding, document: Any) -> bytes:
             f"{quote_plus(name, safe='[]')}={quote_plus(value)}" for name, value in _fields(document)
         ).encode()
     return encode_json(document)
+
+
+def graphql_rules(rules: AnswerRules) -> AnswerRules:
+    """Return how GraphQL's answers are read: a 200 says what went wrong (October 2021, section 7)."""
+    return replace(rules, success=rules.success or "!errors", error=rules.error or "errors[0].message")
 
 
 def graphql_variables(query: str) -> frozenset[str]:

@@ -10,7 +10,15 @@ from urllib.parse import urlsplit
 import msgspec
 
 from migrator.errors import InputChanged
-from migrator.job.encodings import MEDIA_TYPES, Encoding, encode_document, encode_json, graphql_variables, patch
+from migrator.job.encodings import (
+    MEDIA_TYPES,
+    Encoding,
+    encode_document,
+    encode_json,
+    graphql_rules,
+    graphql_variables,
+    patch,
+)
 from migrator.job.items import Item, read_items
 from migrator.job.job_file import Job, RequestTemplate
 from migrator.job.placeholders import Column, parse, placeholders_in
@@ -279,18 +287,13 @@ class Template:
 
 
 def rules_of(job: Job) -> AnswerRules:
-    """Return how a job's answers are read; GraphQL says in a 200 what went wrong (October 2021, section 7)."""
+    """Return how a job's answers are read."""
     rules = job.api.rules if job.request.batch is None else replace(job.api.rules, batch=job.request.batch)
     if job.request.encoding is Encoding.FORM:
         return replace(rules, as_text=True)
     if job.request.encoding is not Encoding.GRAPHQL:
         return rules
-    return replace(
-        rules,
-        record=rules.record or "data.* | [0]",
-        success=rules.success or "!errors",
-        error=rules.error or "errors[0].message",
-    )
+    return replace(graphql_rules(rules), record=rules.record or "data.* | [0]")
 
 
 def with_run(request: Request, run: str) -> Request:

@@ -28,7 +28,16 @@ from migrator.store.plan_file import PlannedItem, read_plan
 from migrator.store.state_folder import StateFolder
 from migrator.store.vault import SALT_BYTES, Vault, read_passphrase
 
-__all__ = ["Needs", "Precondition", "Preconditions", "needs_of", "open_preconditions", "state_digest", "states"]
+__all__ = [
+    "Needs",
+    "Precondition",
+    "Preconditions",
+    "listed",
+    "needs_of",
+    "open_preconditions",
+    "state_digest",
+    "states",
+]
 
 LIST_FROM: Final = 10
 """Items from which on the collection is read page by page, in place of each record by itself."""
@@ -168,8 +177,8 @@ class Preconditions:
     async def _record(self, request: Request) -> Record:
         """Return the record: from the bulk where only the need to write is asked for, else as it is at this moment."""
         bulk = self._vault is None and self._planned is None and not request.needs_record
-        if bulk and (known := self._states.get((request.reading or request).url)) is not None:
-            return Record(document=msgspec.json.decode(known))
+        if bulk and (known := listed(self._states, request)) is not None:
+            return known
         return await self._reader.record(request)
 
 
@@ -300,11 +309,21 @@ async def states(job: Job, session: Session) -> dict[str, bytes]:
         ReadingError: a page cannot be read.
     """
     found: dict[str, bytes] = {}
+    several: set[str] = set()
     collection = job.api.collection
     if collection is None:
         return found
     async for page in session.reader.pages(collection, base_url=session.base_url, rules=job.api.rules):
         for record in page.records:
             if (url := item_url(collection, record, base_url=session.base_url)) is not None:
+                if url in found:
+                    several.add(url)
                 found[url] = msgspec.json.encode(record)
-    return found
+    return {url: record for url, record in found.items() if url not in several}
+
+
+def listed(states: Mapping[str, bytes], request: Request) -> Record | None:
+    """Return the record of a request from all records by their URL; None where it is not there, or read by a query."""
+    reading = request.reading or request
+    known = states.get(reading.url) if request.reading is None or reading.body is None else None
+    return None if known is None else Record(document=msgspec.json.decode(known))

@@ -66,6 +66,7 @@ class Collection:
         path: the first page's, with its query.
         items: where a page has its records, in JMESPath.
         paging: how it goes on; None where there is one page.
+        query: the text of the GraphQL query that asks for a page, whose cursor is one of its variables.
         item: a record's own path, with its members as placeholders.
         parents: what fills the placeholders of the path; None where it has none.
         columns: the members that are exported; a dotted name nests.
@@ -76,6 +77,7 @@ class Collection:
     items: str
     item: str
     paging: Paging | None = None
+    query: str | None = None
     parents: Parents | None = None
     columns: tuple[str, ...] = ()
     secrets: frozenset[str] = frozenset()
@@ -114,6 +116,7 @@ class CollectionReader:
             path=given["path"],
             items=given["items"],
             paging=self._paging(given, place),
+            query=given.get("query"),
             item=given.get("item", "/"),
             parents=parents,
             columns=tuple(given.get("columns", ())),
@@ -131,6 +134,8 @@ class CollectionReader:
         if paging is None:
             return None
         by = PagingKind(paging["by"])
+        if "query" in given and by is not PagingKind.CURSOR:
+            self._wrong((*place, "paging", "by"), "has to be cursor: a GraphQL query takes the cursor as a variable")
         if by is not PagingKind.NEXT_HEADER:
             check_expression(paging.get("from"), self._wrong, (*place, "paging", "from"))
         check_expression(paging.get("total"), self._wrong, (*place, "paging", "total"))

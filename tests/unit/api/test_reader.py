@@ -12,7 +12,7 @@ import pytest
 from migrator.api.attempts import Attempts
 from migrator.api.outcome import RetryPolicy
 from migrator.api.reader import Reader
-from migrator.errors import PagingError
+from migrator.errors import PagingError, ReadingError
 from migrator.job.profile.collection import Collection, Paging, PagingKind
 from migrator.messages import Answer, Instant, Reply, Request
 from migrator.ratelimit.throttle import Throttle
@@ -26,19 +26,21 @@ class Server:
 
     def __init__(self, answer: Callable[[str], Any]) -> None:
         self.asked: list[str] = []
+        self.bodies: list[Any] = []
         self._answer = answer
 
     async def send(self, request: Request) -> Answer:
         """Answer a request."""
         self.asked.append(request.url.removeprefix(HOST))
+        self.bodies.append(msgspec.json.decode(request.body or b"null"))
         now = Instant(time.monotonic(), time.time())
         body = msgspec.json.encode(self._answer(self.asked[-1]))
         return Reply(status=200, headers={}, body=body, sent=now, received=now)
 
 
-def read(server: Server, paging: Paging | None, items: str = "data") -> list[Any]:
+def read(server: Server, paging: Paging | None, items: str = "data", query: str | None = None) -> list[Any]:
     """Read a collection of things from a server."""
-    collection = Collection(path="/things", items=items, item="/things/{id}", paging=paging)
+    collection = Collection(path="/things", items=items, item="/things/{id}", paging=paging, query=query)
 
     async def main() -> list[Any]:
         async with Throttle() as throttle:
@@ -83,3 +85,25 @@ def test_a_list_of_something_else_is_no_list_without_records() -> None:
     """An expression that leads to texts is said to, and not read as a collection of nothing."""
     with pytest.raises(PagingError, match=r"/things: what stands at data\[\].id are no records"):
         read(Server(lambda _: {"data": [{"id": "a"}, {"id": "b"}]}), None, items="data[].id")
+
+
+QUERY = "query($after: String) { things(after: $after) { nodes { id } pageInfo { endCursor } } }"
+
+
+def test_a_list_by_a_graphql_query() -> None:
+    """The cursor goes into a variable, and errors in a 200 are no empty list."""
+    pages = iter([[1, 2], [3]])
+
+    def answer(_: str) -> Any:
+        nodes = [{"id": one} for one in next(pages)]
+        cursor = None if nodes[-1]["id"] == 3 else "a&b"
+        return {"data": {"things": {"nodes": nodes, "pageInfo": {"endCursor": cursor}}}}
+
+    server = Server(answer)
+    paging = Paging(by=PagingKind.CURSOR, source="data.things.pageInfo.endCursor", into="after")
+
+    assert read(server, paging, "data.things.nodes", QUERY) == [{"id": 1}, {"id": 2}, {"id": 3}]
+    assert server.asked == ["/things", "/things"]
+    assert server.bodies == [{"query": QUERY, "variables": variables} for variables in ({}, {"after": "a&b"})]
+    with pytest.raises(ReadingError, match="no such field"):
+        read(Server(lambda _: {"errors": [{"message": "no such field"}]}), paging, "data.things.nodes", QUERY)
