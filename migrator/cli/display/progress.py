@@ -45,9 +45,14 @@ def picture(now: RunStatistics) -> Group:
         Text(f"{now.finished:,}/{now.total:,}"),
         Text(f"{share:.0%}", style="bold"),
         Text(f"{now.rate:.1f}/s"),
-        Text("" if now.eta_s is None or now.finished >= now.total else f"{duration_text(round(now.eta_s))} left"),
+        Text(_left(now)),
     )
     return Group(head, _tally(now), _quota(now))
+
+
+def _left(now: RunStatistics) -> str:
+    ends = now.eta_s is None or now.stopping is not None or now.finished >= now.total
+    return "" if ends else f"{duration_text(round(now.eta_s or 0))} left"
 
 
 def _tally(now: RunStatistics) -> Text:
@@ -68,7 +73,8 @@ def _quota(now: RunStatistics) -> Text:
     if now.question is not None:
         return Text(now.question, style="bold yellow")
     if now.stopping is not None:
-        return Text(f"stopping: {now.stopping.kind}; waiting for the requests in flight", style="bold yellow")
+        waits = "stopping: {}; waiting for the requests in flight" if now.throttle.in_flight else "stopped: {}"
+        return Text(waits.format(now.stopping.kind), style="bold yellow")
     throttle = now.throttle
     line = Text()
     if throttle.remaining is not None:

@@ -127,7 +127,7 @@ def question_text(asked: Confirmation) -> str:
     return "\n".join([*map(wrapped, lines), wrapped(f"Rollback: {asked.undo}"), "Type yes to start"])
 
 
-COMMAND: Final = re.compile(r"migrator [a-z][^,;:]*")
+COMMAND: Final = re.compile(r"migrator [a-z]+(?: \S*[^\s,;:])*")
 """A command that the program advises: it stays in one line, so that it can be copied."""
 
 

@@ -78,6 +78,10 @@ def test_many_items() -> None:
             {"stopping": StopReason(StopKind.SIGINT, "SIGINT received")},
             "stopping: interrupted; waiting for the requests in flight",
         ),
+        (
+            {"stopping": StopReason(StopKind.SIGINT, "SIGINT received"), "throttle": {"in_flight": 0}},
+            "stopped: interrupted",
+        ),
     ],
 )
 def test_what_the_run_waits_for(changes: dict[str, Any], last: str) -> None:
@@ -91,3 +95,8 @@ def test_end() -> None:
 
     assert head.endswith("5/5 100% 20.0/s")
     assert "5 skipped" in counts
+
+
+def test_stop_has_no_time_left() -> None:
+    """A run that stops does not say when it would have been finished."""
+    assert lines(stopping=StopReason(StopKind.SIGINT, "SIGINT received"))[0].endswith("20.0/s")

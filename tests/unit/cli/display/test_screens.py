@@ -106,6 +106,9 @@ def test_command_stays_in_one_line() -> None:
 
     assert f"           migrator retry {RUN}, or something else" in wrapped(line).splitlines()
 
+    command = "migrator run job.json --base-url http://127.0.0.1:8080 --yes --state /srv"
+    assert wrapped(f"  next     check the server, then: {command}").splitlines()[-1] == f"{' ' * 11}{command}"
+
 
 def asked(unfinished: str | None = None, *, kind: str = "run", total: int = 3000) -> list[str]:
     """Return the lines of the question before a run."""
