@@ -1,4 +1,4 @@
-"""`succeeded.csv` and `failed.csv`: the input's own cells, and what happened to each row."""
+"""`succeeded.csv` and `failed.csv`: the input's own cells, and the result of each row."""
 
 import csv
 import io
@@ -41,7 +41,7 @@ def write_result_files(
     rows: Iterable[ItemResult],
     mask: Redactor | None = None,
 ) -> None:
-    """Write `succeeded.csv` and `failed.csv`: the input's own columns and order, then what became of each item.
+    """Write `succeeded.csv` and `failed.csv`: the input's own columns and order, then each item's result.
 
     Items without a result are in neither, and neither are those that a dry run did not send. Input cells keep their
     values, so that `failed.csv` can be run again, though one that a spreadsheet would take for a formula is
@@ -56,7 +56,7 @@ def write_result_files(
         mask: what is written of a cell; None for all of it.
 
     Raises:
-        FolderError: a file cannot be written; those of before are left as they were.
+        FolderError: a file cannot be written; earlier ones are left as they were.
     """
     kept = [place for place, column in enumerate(columns) if not column.startswith("_")]
     names = [columns[place] for place in kept]
@@ -106,7 +106,7 @@ def _csv(path: Path) -> Iterator[_Table]:
     with write_atomically(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
         yield _Table(text)
-        # The file stays open for the one who opened it, and syncs it.
+        # The file stays open: write_atomically syncs and closes it.
         text.detach()
 
 

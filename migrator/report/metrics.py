@@ -52,14 +52,14 @@ class Metrics(Observer):
 
 
 def write_metrics(path: Path, summary: Summary) -> None:
-    """Write the metrics of a run that has come to an end, whole or not at all; every sample has the label `job`.
+    """Write the metrics of a run that has ended, all or none; every sample has the label `job`.
 
     Times are seconds since the epoch, durations seconds. The time of the last success is this run's end where its exit
     code is 0; else it is kept from what the file said before of the same job, and left out where that is not known.
     A quota that no answer has told is left out too.
 
     Raises:
-        MetricsError: the file cannot be written; what was there before is left as it was.
+        MetricsError: the file cannot be written; an earlier file is left as it was.
     """
     if path.suffix != SUFFIX:
         raise MetricsError(f"{path}: the node exporter reads only files whose names end in {SUFFIX}")
@@ -94,7 +94,11 @@ class _LastRun(Collector):
             self._one("migrator_last_run_exit_code", "The last run's exit code; 0 is success.", summary["exit_code"]),
             self._each("migrator_last_run_items", "Items of the last run, by what became of them.", "status", items),
             self._one("migrator_last_run_requests", "Requests that the last run sent.", quota["requests"]),
-            self._one("migrator_last_run_refusals", "Answers 429 and their kin to the last run.", quota["refused"]),
+            self._one(
+                "migrator_last_run_refusals",
+                "Requests of the last run that were refused for the rate limit.",
+                quota["refused"],
+            ),
             self._each(
                 "migrator_last_run_throttle_wait_seconds",
                 "How long requests of the last run were ready and none could go, by reason.",

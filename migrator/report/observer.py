@@ -1,4 +1,4 @@
-"""What watches a run while it goes on: a display, a log, metrics, notices."""
+"""What watches an active run: a display, a log, metrics, notices."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -59,7 +59,7 @@ class Stopped(TypedDict):
 
 
 class QuotaUse(TypedDict):
-    """What the throttle saw and did: refused counts the answers 429 and their kin, waited_s names the reasons."""
+    """What the throttle saw and did: `refused` counts refusals for the rate limit, `waited_s` has seconds by reason."""
 
     limit: int | None
     remaining: int | None
@@ -131,7 +131,7 @@ def last_invocation_meta(last: LastInvocation) -> Mapping[str, str]:
 
 
 def complete_invocation(meta: Mapping[str, str]) -> LastInvocation | None:
-    """Return what the last invocation did if it came to the end of its items; None where items are left."""
+    """Return what the last invocation did if it finished all items; None where items are left."""
     last = decoded(meta.get(META_NAME, ""), LastInvocation)
     if last is None:
         return None
@@ -139,7 +139,7 @@ def complete_invocation(meta: Mapping[str, str]) -> LastInvocation | None:
 
 
 def _last_invocation(meta: Mapping[str, str], finished_ms: int | None) -> LastInvocation:
-    """Return what the last invocation did; a process that was killed has told nothing of its end."""
+    """Return what the last invocation did; a process that was killed has not recorded its end."""
     number = int(meta.get("invocations", "1"))
     last = decoded(meta.get(META_NAME, ""), LastInvocation)
     if last is not None and last.number == number:
@@ -160,7 +160,7 @@ def _last_invocation(meta: Mapping[str, str], finished_ms: int | None) -> LastIn
 
 
 def summarise(ledger: LedgerReader, folder: Path, *, meta: Mapping[str, str] | None = None) -> Summary:
-    """Sum a run up, from what its ledger says.
+    """Return the summary of a run, from its ledger.
 
     Args:
         ledger: the run's.

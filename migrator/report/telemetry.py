@@ -1,7 +1,7 @@
 """Traces and metrics for OpenTelemetry: one span a run, one an attempt, sent to the OTLP receiver of the environment.
 
 The names are those of OpenTelemetry's conventions for HTTP clients where there are any; URLs, headers and bodies are in
-no span, since they may hold secrets. The packages are the extra `otel`, and are imported only where they are wanted.
+no span, since they may hold secrets. The packages are the extra `otel`, and are imported only when they are used.
 """
 
 import logging
@@ -22,14 +22,14 @@ __all__ = ["Telemetry", "check_telemetry", "open_telemetry"]
 
 ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 EXPORT_S: Final = 2
-"""Seconds that one message to the receiver may take, all attempts included."""
+"""Seconds for one message to the receiver, with all attempts."""
 
 FLUSH_MS: Final = 2000
-"""Milliseconds that a receiver has to take what is left at a run's end; one that is down holds nothing up."""
+"""Milliseconds for what is left at a run's end; a receiver that is down does not hold the run up."""
 
 
 class Telemetry(Observer):
-    """Tells of one run; made by `open_telemetry`.
+    """Reports one run; made by `open_telemetry`.
 
     Args:
         tracer: makes spans.
@@ -74,7 +74,7 @@ class Telemetry(Observer):
         self._duration.record(answer.received.mono - answer.sent.mono, attributes)
 
     async def ended(self, summary: Summary) -> Sequence[str]:
-        """Tell how the run ended."""
+        """Report how the run ended."""
         for status, count in summary["counts"].items():
             self._items.add(count, {"migrator.status": status})
         self._refusals.add(summary["quota"]["refused"])
@@ -108,7 +108,7 @@ def check_telemetry(env: Mapping[str, str]) -> bool:
 
 @contextmanager
 def open_telemetry() -> Iterator[Telemetry]:
-    """Tell the receiver of the environment of a run; what cannot be sent within two seconds is dropped."""
+    """Report a run to the receiver that the environment names; what cannot be sent within two seconds is dropped."""
     # Its loggers write to standard error whatever our own events do there.
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
     resource = import_module("opentelemetry.sdk.resources").Resource.create(
