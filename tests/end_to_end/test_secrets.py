@@ -196,11 +196,18 @@ def test_ends_of_a_process(workplace: "Workplace", stop: signal.Signals) -> None
     assert leaks(workplace, out, err) == []
 
 
-def test_out_of_files(workplace: "Workplace") -> None:
-    """With few file descriptors the run ends orderly, and leaks nothing."""
+@pytest.mark.parametrize(
+    ("limit", "codes"),
+    [
+        pytest.param("-n 20", {1, 2, 3}, id="files"),
+        *(pytest.param(f"-v {kilobytes}", {1, 3, 70}, id=f"{kilobytes} KB") for kilobytes in (82_000, 98_000, 105_000)),
+    ],
+)
+def test_out_of(workplace: "Workplace", limit: str, codes: set[int]) -> None:
+    """With few file descriptors, or little memory, the run ends by itself and leaks nothing, wherever it fails."""
     with echo_server() as url:
         env = write_job(workplace, url)
-        command = [*with_limit("-n 20"), *ARGUMENTS[:-1], "32", "--max-outage", "2s", "--max-attempts", "2"]
+        command = [*with_limit(limit), *ARGUMENTS[:-1], "32", "--max-outage", "2s", "--max-attempts", "2"]
         done = subprocess.run(
             command,
             cwd=workplace.folder,
@@ -212,8 +219,8 @@ def test_out_of_files(workplace: "Workplace") -> None:
             timeout=100,
         )
 
-    assert done.returncode in {1, 2, 3}, done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.returncode in codes, done.stderr
+    assert 70 in codes or "Traceback" not in done.stderr
     assert leaks(workplace, done.stdout, done.stderr) == []
 
 
