@@ -49,7 +49,7 @@ class Session:
         policy: how often a request is sent.
         masker: keeps secrets out of what is written.
         clock: reads both clocks.
-        shared: the quota that the runs of this credential share; None where the session has it for itself.
+        shared: the quota that the runs of this credential share; None on a worker, which asks its run.
         names: notes what the API shows under another name.
     """
 

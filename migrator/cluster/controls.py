@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -79,6 +79,7 @@ class CrewControls:
     Attributes:
         workers: what is sent to each worker at hand, by its name.
         standing: how each stands.
+        idle: those that get no item, since there are more workers than requests in flight allowed.
         on_stop: is told that nothing more is to be started.
     """
 
@@ -87,6 +88,7 @@ class CrewControls:
         self.standing: dict[str, ThrottleStatistics] = {}
         self._rate, self._concurrency, self._lanes = rate, concurrency, lanes
         self._paused = False
+        self.idle: frozenset[str] = frozenset()
         self.on_stop: Callable[[], None] = lambda: None
         self._gone = IDLE
         self._longest_reset_s = 0.0
@@ -143,16 +145,6 @@ class CrewControls:
         self._concurrency = level
         self._share()
 
-    def part_of(self, place: int) -> int | None:
-        """Return how many requests a worker may have in flight; None for as many as it finds good."""
-        if self._concurrency is None:
-            return None
-        return divided(self._concurrency, max(1, len(self.workers)))[place]
-
-    def idle(self) -> Iterable[str]:
-        """Yield the workers that get no item, since there are more workers than requests in flight allowed."""
-        return (name for place, name in enumerate(self.workers) if self.part_of(place) == 0)
-
     def statistics(self) -> ThrottleStatistics:
         """Return how things stand."""
         found = merged(list(self.standing.values()), self._gone)
@@ -170,10 +162,12 @@ class CrewControls:
 
     def _share(self) -> None:
         """Tell each worker its part."""
-        rate = None if self._rate is None else self._rate / max(1, len(self.workers))
-        for place, send in enumerate(self.workers.values()):
-            part = self.part_of(place)
-            # A worker without a part gets no items, and a throttle has at least one slot.
+        count = max(1, len(self.workers))
+        rate = None if self._rate is None else self._rate / count
+        parts = [None] * count if self._concurrency is None else divided(self._concurrency, count)
+        self.idle = frozenset(name for name, part in zip(self.workers, parts, strict=False) if part == 0)
+        for send, part in zip(self.workers.values(), parts, strict=False):
+            # A throttle has at least one slot.
             send(wire.Settings(rate, None if part is None else max(1, part), self._paused))
 
     def _tell_all(self, message: wire.Message) -> None:

@@ -26,8 +26,8 @@ MOST_LOSSES: Final = 3
 """Workers that may be lost while they send one item; then it may be what kills them."""
 
 FEWEST: Final = 16
-AHEAD: Final = 3
-"""Items that a worker has in hand at the least, and for each of its slots: one in flight, one next, one in back-off."""
+AHEAD: Final = 4
+"""Items that a worker has in hand at the least, and for each of its slots: one in flight, one next, two in back-off."""
 
 IN_DOUBT: Final = ItemError(
     kind=ErrorKind.CONNECTION,
@@ -172,7 +172,7 @@ class WorkerCrew:
     async def _link(self) -> Link | None:
         """Return a worker that can take an item; None once the run stops."""
         while not self._stopped:
-            idle = set(self.controls.idle())
+            idle = self.controls.idle
             free = [link for link in self.links.values() if len(link.held) < link.room and link.name not in idle]
             if free:
                 return min(free, key=self._order)

@@ -83,7 +83,7 @@ class Link:
         lanes: items that it can finish at once.
         ledger: takes what is recorded.
         events: takes events.
-        quota: is shared out; None where nothing is shared.
+        quota: is shared out.
         listener: hears of the worker.
         pending: returns how many items of the run are not finished.
 
@@ -102,7 +102,7 @@ class Link:
         lanes: int,
         ledger: Ledger,
         events: Events,
-        quota: SharedQuota | None,
+        quota: SharedQuota,
         listener: Listener,
         pending: Callable[[], int],
     ) -> None:
@@ -160,13 +160,14 @@ class Link:
             before = self._operations
             try:
                 for message in messages:
-                    self._take(message, tasks)
+                    self._take(message)
+                self._share([one for one in messages if isinstance(one, wire.Ask | wire.Report)], tasks)
             except LedgerError as error:
                 self._fail(error)
             if self._operations != before:
                 self._recorded.set()
 
-    def _take(self, message: wire.FromWorker, tasks: "anyio.abc.TaskGroup") -> None:
+    def _take(self, message: wire.FromWorker) -> None:
         match message:
             case wire.Begin() | wire.Withdraw() | wire.Settled() | wire.Written():
                 self._operations += 1
@@ -177,10 +178,6 @@ class Link:
                 self._end(item, WaitTooLong(wait_s, reason))
             case wire.Unread(item, error):
                 self._end(item, ReadingError(error))
-            case wire.Ask():
-                self._answer(message, tasks)
-            case wire.Report():
-                self._report(message)
             case _:
                 self._hear(message)
 
@@ -237,28 +234,33 @@ class Link:
         for item in list(self.held):
             self._end(item, LedgerError(str(error)))
 
-    def _answer(self, question: wire.Ask, tasks: "anyio.abc.TaskGroup") -> None:
-        """Give shares of the quota, as many as there are at once of those that are wanted."""
-        key = question.limiter_key.decode("utf-8", "surrogatepass")
-        if self._quota is None:
-            self.send(wire.Shares(question.number, 0.0, (0,) * question.count))
+    def _share(self, messages: "list[wire.Ask | wire.Report]", tasks: "anyio.abc.TaskGroup") -> None:
+        """Take reports, and answer questions, in their order."""
+        if not messages:
             return
+        quota = self._quota
+        with quota.together():
+            for message in messages:
+                key = message.limiter_key.decode("utf-8", "surrogatepass")
+                if isinstance(message, wire.Ask):
+                    self._answer(quota, key, message, tasks)
+                else:
+                    kind = ReportKind(message.kind)
+                    quota.report(Report(key, message.window, kind, message.remaining, message.wait_s))
+
+    def _answer(self, quota: SharedQuota, key: str, question: wire.Ask, tasks: "anyio.abc.TaskGroup") -> None:
+        """Give as many shares as there are at once of those that are wanted."""
         windows: list[int] = []
-        while len(windows) < question.count and (window := self._quota.take_at_once(key)) is not None:
+        while len(windows) < question.count and (window := quota.take_at_once(key)) is not None:
             windows.append(window)
         if windows:
             self.send(wire.Shares(question.number, 0.0, tuple(windows)))
         else:
-            tasks.start_soon(self._answer_later, self._quota, key, question.number)
+            tasks.start_soon(self._answer_later, quota, key, question.number)
 
     async def _answer_later(self, quota: SharedQuota, key: str, number: int) -> None:
         share = await quota.take(key)
         self.send(wire.Shares(number, share.wait_s, () if share.wait_s > 0.0 else (share.window,)))
-
-    def _report(self, report: wire.Report) -> None:
-        if self._quota is not None:
-            key = report.limiter_key.decode("utf-8", "surrogatepass")
-            self._quota.report(Report(key, report.window, ReportKind(report.kind), report.remaining, report.wait_s))
 
     async def _write(self) -> None:
         try:

@@ -222,7 +222,10 @@ class _Roster:
         options: RunOptions,
     ) -> None:
         self._cluster, self._crew, self._setup = cluster, crew, setup
-        self._session, self._files, self._options = session, files, options
+        self._files, self._options = files, options
+        if session.shared is None:
+            raise RuntimeError("the session has no quota to share out")
+        self._quota = session.shared
         self._known: set[str] = set()
         self._refused: dict[str, str] = {}
 
@@ -288,7 +291,7 @@ class _Roster:
             lanes=answer.lanes,
             ledger=self._files.ledger,
             events=self._journal,
-            quota=self._session.shared,
+            quota=self._quota,
             listener=self._crew,
             pending=lambda: self._crew.pending,
         )

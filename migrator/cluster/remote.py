@@ -7,6 +7,7 @@ order in which they are put, so that one number acknowledges all of them up to t
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import anyio
@@ -207,6 +208,10 @@ class RemoteQuota:
         """Say how a request ended."""
         kind = int(report.kind)
         self._out.put(wire.Report(_bytes(report.limiter_key), report.window, kind, report.remaining, report.wait_s))
+
+    def together(self) -> AbstractContextManager[None]:
+        """Do nothing: a frame takes all that has gathered anyway."""
+        return nullcontext()
 
     def answer(self, shares: wire.Shares) -> None:
         """Take the answer to a question; what is not wanted any more goes into the stock, and back from there."""

@@ -77,6 +77,7 @@ class LocalQuota:
         self._run = secrets.token_bytes(16)
         self._file = self._users = -1
         self._map: mmap.mmap | None = None
+        self._holds = False
         self._places: dict[str, int] = {}
         self._alone, self._look_at = False, 0.0 if one_pacer else math.inf
 
@@ -111,6 +112,16 @@ class LocalQuota:
                 budget.tell(report, monotonic())
                 self._write(place, run, budget)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Hold the lock for all questions and reports of the block."""
+        with self._locked() as held:
+            self._holds = held
+            try:
+                yield
+            finally:
+                self._holds = False
+
     def _ask(self, limiter_key: str) -> Share:
         with self._locked() as held:
             if not held or (place := self._place(limiter_key)) is None:
@@ -134,6 +145,9 @@ class LocalQuota:
     @contextmanager
     def _locked(self) -> Iterator[bool]:
         """Hold the lock, and yield whether it is held: another process may not let go of it."""
+        if self._holds:
+            yield True
+            return
         held = _lock(self._file, fcntl.LOCK_EX)
         try:
             yield held

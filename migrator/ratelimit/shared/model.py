@@ -1,5 +1,6 @@
 """What the throttle asks of a quota that several runs share, and what it tells it."""
 
+from contextlib import AbstractContextManager
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
@@ -64,6 +65,9 @@ class SharedQuota(Protocol):
 
     def report(self, report: Report) -> None:
         """Say how a request ended. It returns at once; what cannot be delivered counts as still in flight."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Let several questions and reports within the block cost little more than one; nothing is awaited in it."""
 
 
 class SharedKey:

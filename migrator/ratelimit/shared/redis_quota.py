@@ -12,6 +12,7 @@ pacer alone, and what was to be reported is dropped; the budget counts it as in 
 import hashlib
 import hmac
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib import resources
 from types import TracebackType
 from typing import Final, Self
@@ -147,6 +148,10 @@ class RedisQuota:
         if not self._lost:
             self._waiting.append(report)
             self._called.set()
+
+    def together(self) -> AbstractContextManager[None]:
+        """Do nothing: one call takes all that has gathered anyway."""
+        return nullcontext()
 
     async def _serve(self) -> None:
         while True:

@@ -1,6 +1,7 @@
 """Several throttles on one quota, in virtual time, against the sandbox's own limiters."""
 
 from collections import defaultdict
+from contextlib import AbstractContextManager, nullcontext
 from random import Random
 
 import anyio
@@ -58,6 +59,10 @@ class InMemory:
     def report(self, report: Report) -> None:
         """Tell the budget."""
         self._budgets[report.limiter_key].tell(report, self._clock().mono)
+
+    def together(self) -> AbstractContextManager[None]:
+        """Do nothing."""
+        return nullcontext()
 
 
 async def one(throttle: Throttle, server: Server) -> None:

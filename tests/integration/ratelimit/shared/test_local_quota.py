@@ -36,6 +36,24 @@ def test_a_run_that_is_alone_is_never_held_back(tmp_path: Path) -> None:
         assert taken(quota, most=100) == 100
 
 
+def test_a_run_whose_requests_several_pacers_send_is_never_alone(tmp_path: Path) -> None:
+    """No pacer knows what the others have sent, so that the budget decides."""
+    with LocalQuota(tmp_path / "quota", one_pacer=False) as quota:
+        open_window(quota, 5)
+        assert taken(quota) == 5
+
+
+def test_questions_and_reports_within_a_block_count_as_they_would_one_by_one(tmp_path: Path) -> None:
+    """Another run that asks meanwhile finds the lock taken, and goes by its own pacer; after it, what is left."""
+    with LocalQuota(tmp_path / "quota") as first, LocalQuota(tmp_path / "quota") as second:
+        window = open_window(first, 5)
+        with first.together():
+            assert [first.take_at_once("key") for _ in range(3)] == [window] * 3
+            first.report(Report("key", window, ReportKind.RETURNED))
+            assert second.take_at_once("key") == 0
+        assert taken(second) == 3
+
+
 def test_two_runs_take_what_is_left_together(tmp_path: Path) -> None:
     """What the first had taken alone counts as well."""
     with LocalQuota(tmp_path / "quota") as first:
