@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint format shape coverage mutate matrix release-check docs bench bench-throttle interop interop-profiles interop-throttle shared-quota crash power-loss model soak fuzz hostile shells browser clean
+.PHONY: help install demo test lint format shape coverage mutate matrix release-check docs bench bench-cluster bench-throttle interop interop-profiles interop-throttle shared-quota crash power-loss model soak fuzz hostile shells browser clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ docs: install ## build the documentation as a site, and fail on every broken lin
 
 bench: install ## measure throughput, memory and start-up, as ratios within one run
 	$(BIN)/python tests/benchmarks/bench.py
+
+bench-cluster: install ## measure what an item costs the driver, a worker and the scheduler of a run on workers
+	$(BIN)/python tests/benchmarks/bench_cluster.py
 
 bench-throttle: install ## compare the throttle with others, on simulated servers
 	$(BIN)/python tests/benchmarks/bench_throttle.py
