@@ -68,17 +68,23 @@ class Server:
         seen: requests by key.
         headers: of each answer.
         by_worker: requests by worker.
+        records: what each URL holds; a GET shows it, and is not counted.
         on_request: called with the worker and the item's key for each request.
     """
 
     seen: Counter[str] = field(default_factory=Counter)
     headers: dict[str, str] = field(default_factory=dict)
     by_worker: Counter[str] = field(default_factory=Counter)
+    records: dict[str, bytes] = field(default_factory=dict)
     on_request: Callable[[str, str], None] = lambda _worker, _key: None
 
     async def answer(self, worker: str, request: Request, clock: Clock) -> Answer:
         """Answer a worker's request."""
         sent = clock()
+        if request.method == "GET":
+            await anyio.sleep(LATENCY_S)
+            return Reply(status=200, headers={}, body=self.records[request.url], sent=sent, received=clock())
+        self.records[request.url] = request.body or b""
         self.seen[request.key] += 1
         self.by_worker[worker] += 1
         self.on_request(worker, request.key)

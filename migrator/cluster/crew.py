@@ -17,6 +17,7 @@ from migrator.ratelimit.throttle import ThrottleStatistics
 from migrator.results import ErrorKind, ItemError, ItemResult, Outcome, Status, StopReason
 from migrator.run.item import ItemResults
 from migrator.run.pool.roles import Director
+from migrator.run.preconditions import Precondition, Preconditions
 from migrator.run.stop_rules import is_exempt, stop_reason_of
 from migrator.store.ledger_writer import Ledger
 
@@ -69,6 +70,8 @@ class WorkerCrew:
         self._doubtful, self._unverified, self._batch_size = doubtful, unverified, batch_size
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._stopped = False
+        self._preconditions: Preconditions | None = None
+        self._look_first: wire.LookFirst | None = None
         controls.on_stop = self.close
 
     @property
@@ -76,8 +79,25 @@ class WorkerCrew:
         """Items of the run that are not finished; the rule of a server that is down asks for them."""
         return 0 if self.engine is None else self.engine.pending
 
+    def look_first(self, precondition: Precondition | None) -> None:
+        """Let workers look at each item before it is written.
+
+        Raises:
+            TypeError: it can only be done by the process of the run.
+        """
+        if precondition is None:
+            return
+        if not isinstance(precondition, Preconditions):
+            raise TypeError(f"workers cannot look at items as {type(precondition).__name__} does")
+        self._preconditions, looks = precondition, precondition.looks
+        self._look_first = wire.LookFirst(looks.only_changed, looks.planned, looks.vault_key)
+        for link in self.links.values():
+            link.send(self._look_first)
+
     def join(self, link: Link) -> None:
         """Take a worker into the crew."""
+        if self._look_first is not None:
+            link.send(self._look_first)
         self.links[link.name] = link
         self.controls.join(link.name, link.send)
         self._call_all()
@@ -103,6 +123,12 @@ class WorkerCrew:
         assigned = Assigned(
             request, doubtful=request.item in self._doubtful, written=self._unverified.get(request.item)
         )
+        if self._preconditions is not None and assigned.written is None and not self._is_in_doubt(assigned):
+            known = self._preconditions.known(request)
+            if isinstance(known, Outcome):
+                await self._finish_unsent(request, known)
+                return
+            assigned.known = known
         losses = 0
         while losses < MOST_LOSSES:
             if (link := await self._link()) is None:
@@ -120,7 +146,8 @@ class WorkerCrew:
             finally:
                 self._call_one()
             losses += assigned.begun
-            assigned.begun = False
+            # The next worker has to tell the lost one's write from a change that others made.
+            assigned.doubtful, assigned.begun = assigned.doubtful or assigned.begun, False
             assigned.ended = asyncio.get_running_loop().create_future()
         assigned.begun = True
         await self._conclude(assigned, DEADLY)
@@ -150,7 +177,18 @@ class WorkerCrew:
 
     def _finished(self, assigned: Assigned, ended: Ended) -> None:
         if isinstance(ended, wire.Done) and assigned.result is not None:
+            if self._preconditions is not None and assigned.result[0].status is Status.SUCCEEDED:
+                self._preconditions.succeeded(assigned.request)
             self._conductor.finished(*assigned.result, stop=ended.stop, exempt=ended.exempt)
+
+    @staticmethod
+    def _is_in_doubt(assigned: Assigned) -> bool:
+        return assigned.doubtful and not assigned.request.idempotent
+
+    async def _finish_unsent(self, request: Request, outcome: Outcome) -> None:
+        """Finish an item of which the run knows that it is not to be written."""
+        row = self._results.unsent(request, outcome.status, outcome.error)
+        self._conductor.finished(row, await self._ledger.settle(row))
 
     async def _conclude(self, assigned: Assigned, error: ItemError) -> None:
         """Finish an item whose worker was lost: with what it had recorded, or as in doubt."""

@@ -20,6 +20,7 @@ from migrator.ratelimit.shared.model import Report, ReportKind, SharedQuota
 from migrator.ratelimit.throttle import ThrottleStatistics
 from migrator.results import ItemResult, StopReason
 from migrator.run.pool.roles import Events
+from migrator.run.preconditions import Known
 from migrator.store.item_record import decoded
 from migrator.store.ledger_writer import Ledger
 
@@ -36,6 +37,8 @@ class Lost(Exception):
     """A worker is gone, and may have sent what it had."""
 
 
+Operation: TypeAlias = wire.Begin | wire.Withdraw | wire.Settled | wire.Written | wire.Image
+
 Ended: TypeAlias = wire.Done | wire.Unsent
 """How an item's way on a worker ended."""
 
@@ -48,6 +51,7 @@ class Assigned:
         request: what is sent.
         doubtful: whether it was in flight when an earlier process ended.
         written: its result where it was written and is only to be read back, with its line.
+        known: what the run knows of it, where it is looked at before it is written.
         begun: whether the worker may have sent it.
         result: what was recorded last of it, with its line.
         ended: how it ended; raises `Lost` or what stops the run.
@@ -56,6 +60,7 @@ class Assigned:
     request: Request
     doubtful: bool = False
     written: tuple[ItemResult, bytes] | None = None
+    known: Known | None = None
     begun: bool = False
     result: tuple[ItemResult, bytes] | None = None
     ended: "asyncio.Future[Ended]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -123,7 +128,12 @@ class Link:
         """Give the worker an item."""
         self.held[assigned.request.item] = assigned
         line = None if assigned.written is None else assigned.written[1]
-        self.send(wire.Work(wire.packed(assigned.request), canary, assigned.doubtful, line))
+        work = wire.Work(wire.packed(assigned.request), canary, assigned.doubtful, line)
+        if (known := assigned.known) is not None:
+            # What the plan would change is for people.
+            planned = None if known.planned is None else msgspec.structs.replace(known.planned, changes=())
+            work = msgspec.structs.replace(work, planned=planned, state=known.state)
+        self.send(work)
 
     async def serve(self, *, silence_s: float) -> tuple[int, str]:
         """Serve the worker until it is gone; then all that it holds is lost. Return how many items, and why.
@@ -169,7 +179,7 @@ class Link:
 
     def _take(self, message: wire.FromWorker) -> None:
         match message:
-            case wire.Begin() | wire.Withdraw() | wire.Settled() | wire.Written():
+            case wire.Begin() | wire.Withdraw() | wire.Settled() | wire.Written() | wire.Image():
                 self._operations += 1
                 self._record(message)
             case wire.Done(item) | wire.Unsent(item):
@@ -195,8 +205,12 @@ class Link:
             case _:
                 pass
 
-    def _record(self, operation: wire.Begin | wire.Withdraw | wire.Settled | wire.Written) -> None:
+    def _record(self, operation: Operation) -> None:
         """Record an operation; those on items that the worker does not hold are not its own."""
+        if isinstance(operation, wire.Image):
+            if operation.item in self.held:
+                self._ledger.note_image(operation.item, operation.url, operation.image)
+            return
         if isinstance(operation, wire.Begin | wire.Withdraw):
             if (assigned := self.held.get(operation.item)) is None:
                 return

@@ -19,7 +19,6 @@ from migrator.cluster.link import Link
 from migrator.cluster.worker import GRACE_S
 from migrator.errors import MigratorError
 from migrator.job.job_file import Job
-from migrator.job.template import needs_record
 from migrator.options import RunOptions
 from migrator.ratelimit.concurrency import Concurrency
 from migrator.report.journal import Journal
@@ -93,16 +92,6 @@ def _unfit(job: Job, options: RunOptions) -> str | None:
     """Return why a job cannot be done by workers, or None."""
     if options.workers is not None and options.scheduler is not None:
         return "give --workers or --scheduler, not both: a cluster has as many workers as it has"
-    named = {
-        "--keep-before": options.keep_before or job.keep_before,
-        "--only-changed": options.only_changed,
-        "--plan": options.plan is not None,
-        "--since-last": options.since_last,
-    }
-    if unfit := [name for name, given in named.items() if given]:
-        return f"{unfit[0]} needs this process to look at each item first: leave out --workers and --scheduler"
-    if needs_record(job.request):
-        return "requests that are made from the record need this process: leave out --workers and --scheduler"
     if job.api.auth.oauth2 is not None or job.api.auth.reload is not None:
         return "credentials that are renewed while a run goes on need this process: leave out --workers and --scheduler"
     if job.api.write_spacing_s:

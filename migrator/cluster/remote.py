@@ -89,6 +89,11 @@ class RemoteLedger:
         """Note that an attempt is known to have had no effect."""
         self._record(wire.Withdraw(item))
 
+    async def keep(self, item: int, url: str, image: bytes) -> None:
+        """Keep what a record held before it is written, and return once that is durable."""
+        self._record(wire.Image(item, url, image))
+        await self._durable()
+
     async def written(self, row: ItemResult) -> None:
         """Record that an item was written and is to be read back, and return once that is durable."""
         self._record(wire.Written(encoded(record(row, run=self._run))))

@@ -12,6 +12,7 @@ from migrator.messages import AnswerRules, Request
 from migrator.ratelimit.throttle import ThrottleStatistics
 from migrator.results import ItemError, StopReason
 from migrator.secret import Secret
+from migrator.store.plan_file import PlannedItem
 
 __all__ = [
     "Ask",
@@ -24,6 +25,8 @@ __all__ = [
     "Frame",
     "FromWorker",
     "Hold",
+    "Image",
+    "LookFirst",
     "Ready",
     "Refused",
     "Report",
@@ -139,12 +142,30 @@ class Work(Message, frozen=True):
         canary: whether it is one of the first items, of which each has to succeed.
         doubtful: whether it was in flight when an earlier process or worker ended.
         written: its line where it was written and is only to be read back; None else.
+        planned: what a plan says of it.
+        state: its record as JSON, where it was read in bulk.
     """
 
     request: WireRequest
     canary: bool
     doubtful: bool
     written: bytes | None
+    planned: PlannedItem | None = None
+    state: bytes | None = None
+
+
+class LookFirst(Message, frozen=True):
+    """Each item is looked at before it is written.
+
+    Attributes:
+        only_changed: whether an item that is as wanted is left alone.
+        planned: whether there is a plan.
+        vault_key: of the vault that keeps before-images; None where none are kept.
+    """
+
+    only_changed: bool
+    planned: bool
+    vault_key: bytes | None
 
 
 class Durable(Message, frozen=True):
@@ -235,6 +256,14 @@ class Written(Message, frozen=True):
     line: bytes
 
 
+class Image(Message, frozen=True):
+    """An operation on the ledger: what a record held before it is written, encrypted."""
+
+    item: int
+    url: str
+    image: bytes
+
+
 class Settled(Message, frozen=True):
     """An operation on the ledger: an item's result."""
 
@@ -315,13 +344,14 @@ class Standing(Message, frozen=True):
     throttle: ThrottleStatistics
 
 
-ToWorker: TypeAlias = Work | Durable | Failed | Shares | Settings | Hold | Stop | Beat
+ToWorker: TypeAlias = Work | LookFirst | Durable | Failed | Shares | Settings | Hold | Stop | Beat
 FromWorker: TypeAlias = (
     Ready
     | Refused
     | Begin
     | Withdraw
     | Written
+    | Image
     | Settled
     | Done
     | Unsent

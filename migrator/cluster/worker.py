@@ -6,7 +6,7 @@ own. What it sends is what `run.item` sends in a single process.
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import SystemRandom
 from typing import Any, Final, TypeAlias
 
@@ -28,15 +28,18 @@ from migrator.job.problems import JobError
 from migrator.job.profile.api_profile import ApiProfile
 from migrator.job.profile.variables import Allowed
 from migrator.job.source import outside_of
-from migrator.job.template import rules_of
+from migrator.job.template import Template, rules_of
 from migrator.messages import Clock, Request, Sender
 from migrator.options import Pace, RunOptions, Verify
 from migrator.ratelimit.model import PacerSettings
 from migrator.ratelimit.throttle import Throttle
 from migrator.results import ItemResult, StopKind, StopReason
 from migrator.run.item import ItemResults, Items
+from migrator.run.preconditions import Preconditions
 from migrator.secret import Fingerprinter, Masker
 from migrator.store.item_record import decoded
+from migrator.store.plan_file import PlannedItem
+from migrator.store.vault import Vault
 
 __all__ = ["OpenSender", "open_client", "serve"]
 
@@ -166,8 +169,11 @@ class _Station:
         items: takes items their whole way.
         doubtful: items at hand that were in flight when an earlier process or worker ended.
         written: items at hand that are only to be read back.
+        planned: what a plan says of the items at hand.
+        states: their records, where they were read in bulk, by URL.
+        held: the items at hand.
         job: the job.
-        held: items at hand.
+        events: stand for the driver's journal.
     """
 
     session: Session
@@ -176,10 +182,13 @@ class _Station:
     quota: RemoteQuota
     out: Outbox
     items: Items
-    doubtful: set[int]
-    written: dict[int, ItemResult]
+    doubtful: set[int] = field(default_factory=set)
+    written: dict[int, ItemResult] = field(default_factory=dict)
+    planned: dict[int, PlannedItem] = field(default_factory=dict)
+    states: dict[str, bytes] = field(default_factory=dict)
+    held: set[int] = field(default_factory=set)
     job: Job
-    held: set[int]
+    events: RemoteEvents
 
     async def listen(self, stream: wire.Stream, tasks: TaskGroup, *, silence_s: float) -> None:
         """Do what the driver says until it closes the connection or is silent for too long.
@@ -199,6 +208,8 @@ class _Station:
         match message:
             case wire.Work():
                 tasks.start_soon(self._finish, message)
+            case wire.LookFirst():
+                self._look_first(message)
             case wire.Durable(count):
                 self.ledger.acknowledge(count)
             case wire.Shares():
@@ -216,16 +227,27 @@ class _Station:
             case wire.Failed(text):
                 self.ledger.fail(text)
 
+    def _look_first(self, looks: wire.LookFirst) -> None:
+        """Look at each item from now on before it is written."""
+        self.items.precondition = Preconditions(
+            reader=self.session.reader,
+            ledger=self.ledger,
+            only_changed=looks.only_changed,
+            vault=None if looks.vault_key is None else Vault(looks.vault_key),
+            planned=self.planned if looks.planned else None,
+            interrupted=self.doubtful,
+            fingerprint=self.session.masker.fingerprint,
+            states=self.states,
+            sent=None,
+            warn=lambda message: self.events.event("before.masked", level="warning", message=message),
+            template=Template.compile(self.job, base_url=self.session.base_url),
+        )
+
     async def _finish(self, work: wire.Work) -> None:
         """Take an item its whole way; what would stop the run is told, and stops it there."""
         request = unpacked(work, self.job)
         item = request.item
-        self.held.add(item)
-        self.engine.in_canary = work.canary
-        if work.doubtful:
-            self.doubtful.add(item)
-        if work.written is not None:
-            self.written[item] = decoded(work.written, provisional=False)
+        self._take_in(work, request)
         try:
             await self.items.finish(request)
         except WaitTooLong as wait:
@@ -239,13 +261,32 @@ class _Station:
             if item not in self.engine.told:
                 self.out.put(wire.Unsent(item))
         finally:
-            self.doubtful.discard(item)
-            self.written.pop(item, None)
-            self.engine.told.discard(item)
-            self.held.discard(item)
-            if not self.held:
-                # In the same frame as the end of the last item, so that the driver knows all when it ends the run.
-                self.out.put(wire.Standing(self.session.throttle.statistics()))
+            self._let_go(request)
+
+    def _take_in(self, work: wire.Work, request: Request) -> None:
+        """Keep what is known of an item while it is at hand."""
+        self.held.add(request.item)
+        self.engine.in_canary = work.canary
+        if work.doubtful:
+            self.doubtful.add(request.item)
+        if work.written is not None:
+            self.written[request.item] = decoded(work.written, provisional=False)
+        if work.planned is not None:
+            self.planned[request.item] = work.planned
+        if work.state is not None:
+            self.states[request.url] = work.state
+
+    def _let_go(self, request: Request) -> None:
+        item = request.item
+        self.doubtful.discard(item)
+        self.written.pop(item, None)
+        self.planned.pop(item, None)
+        self.states.pop(request.url, None)
+        self.engine.told.discard(item)
+        self.held.discard(item)
+        if not self.held:
+            # In the same frame as the end of the last item, so that the driver knows all when it ends the run.
+            self.out.put(wire.Standing(self.session.throttle.statistics()))
 
 
 def unpacked(work: wire.Work, job: Job) -> Request:
@@ -309,5 +350,5 @@ async def _station(
             doubtful=doubtful,
             written=written,
             job=job,
-            held=set(),
+            events=events,
         )

@@ -60,7 +60,7 @@ async def reconcile(place: Path, job: Job, source: Source, meta: Mapping[str, st
         locked = {image.item: image.locked for image in reader.images() if image.item in doubtful}
     verdict = check_again(place, job, source, meta)
     base_url = safe_base_url(job.api, replace(options, base_url=options.base_url or meta["base_url"]))
-    vault = Vault(read_passphrase(options), salt=bytes.fromhex(meta["salt"])) if locked else None
+    vault = Vault.derived(read_passphrase(options), salt=bytes.fromhex(meta["salt"])) if locked else None
     state = StateFolder.open(Path(options.state))
     masker = state.masker(job.api.credentials())
     template = Template.compile(job, base_url=base_url)

@@ -61,7 +61,7 @@ class RollbackWork:
             )
         if job.api.auth.columns:
             raise MigratorError("a job whose rows have their own credentials cannot be rolled back: they are not kept")
-        self._vault = Vault(read_passphrase(options), salt=bytes.fromhex(meta["salt"]))
+        self._vault = Vault.derived(read_passphrase(options), salt=bytes.fromhex(meta["salt"]))
         try:
             self._vault.open(first.item, first.locked)
         except VaultError as error:

@@ -170,7 +170,7 @@ class JobWork:
         collection = self._job.api.collection
         if self._needs is None or self._needs.passphrase is None or collection is None:
             return ()
-        vault = Vault(self._needs.passphrase, salt=bytes.fromhex(files.reader.meta()["salt"]))
+        vault = Vault.derived(self._needs.passphrase, salt=bytes.fromhex(files.reader.meta()["salt"]))
         count = await write_retired(files.place, files.reader, session, collection=collection, vault=vault)
         return [f"{count} old webhooks are not used any more and can be revoked: see retired.csv"] if count else []
 

@@ -1,8 +1,9 @@
 """Preconditions: whether an item needs to be written, is still as planned, and what it held before."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_bytes
 from typing import Any, Final, Protocol
@@ -29,6 +30,8 @@ from migrator.store.state_folder import StateFolder
 from migrator.store.vault import SALT_BYTES, Vault, read_passphrase
 
 __all__ = [
+    "Known",
+    "Looks",
     "Needs",
     "Precondition",
     "Preconditions",
@@ -41,6 +44,41 @@ __all__ = [
 
 LIST_FROM: Final = 10
 """Items from which on the collection is read page by page, in place of each record by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What is looked at, for workers that look at items in the place of a run.
+
+    Attributes:
+        only_changed: whether an item that is as wanted is left alone.
+        planned: whether there is a plan.
+        vault_key: of the vault that keeps images; None where none are kept.
+    """
+
+    only_changed: bool
+    planned: bool
+    vault_key: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a run knows of an item before its record is read.
+
+    Attributes:
+        planned: what the plan says; None without one.
+        state: its record as JSON, where it was read in bulk.
+    """
+
+    planned: PlannedItem | None
+    state: bytes | None
+
+
+class Images(Protocol):
+    """Keeps before-images; `Ledger` is the one that survives the process."""
+
+    async def keep(self, item: int, url: str, image: bytes) -> None:
+        """Keep what a record held, durably; the first image of an item stays."""
 
 
 class Precondition(Protocol):
@@ -80,11 +118,11 @@ class Preconditions:
         self,
         *,
         reader: Reader,
-        ledger: Ledger,
+        ledger: Images,
         only_changed: bool,
         vault: Vault | None,
         planned: Mapping[int, PlannedItem] | None,
-        interrupted: frozenset[int],
+        interrupted: AbstractSet[int],
         fingerprint: Fingerprinter,
         states: Mapping[str, bytes],
         sent: SentBefore | None,
@@ -104,6 +142,21 @@ class Preconditions:
         self._warn = warn
         self._warned = False
 
+    @property
+    def looks(self) -> Looks:
+        """What is looked at."""
+        key = None if self._vault is None else self._vault.key
+        return Looks(self._only_changed, self._planned is not None, key)
+
+    def known(self, request: Request) -> Outcome | Known:
+        """Return the outcome of an item that is not to be written, or what is known of it, without reading anything."""
+        if self._sent is not None and self._sent.holds(request):
+            return Outcome(status=Status.UNCHANGED)
+        planned = None if self._planned is None else self._planned.get(request.item)
+        if self._planned is not None and (outcome := _as_planned(planned)) is not None:
+            return outcome
+        return Known(planned, self._states.get(request.url))
+
     def succeeded(self, request: Request) -> None:
         """Note that an item was written."""
         if self._sent is not None:
@@ -117,11 +170,10 @@ class Preconditions:
             WaitTooLong: the quota makes us wait for longer than the user allows.
             LedgerError: the image cannot be kept.
         """
-        if self._sent is not None and self._sent.holds(request):
-            return Outcome(status=Status.UNCHANGED)
-        planned = None if self._planned is None else self._planned.get(request.item)
-        if self._planned is not None and (outcome := _as_planned(planned)) is not None:
-            return outcome
+        known = self.known(request)
+        if isinstance(known, Outcome):
+            return known
+        planned = known.planned
         if self._planned is None and self._vault is None and not self._only_changed and not request.needs_record:
             return request
         record = await self._record(request)
@@ -279,7 +331,7 @@ async def open_preconditions(
     vault = None
     if needs.passphrase is not None:
         salt = reader.meta().get("salt") or token_bytes(SALT_BYTES).hex()
-        vault = Vault(needs.passphrase, salt=bytes.fromhex(salt))
+        vault = Vault.derived(needs.passphrase, salt=bytes.fromhex(salt))
         await ledger.put(salt=salt)
     fingerprint = session.masker.fingerprint
     bulk = needs.only_changed and vault is None and needs.planned is None and needs.total >= LIST_FROM

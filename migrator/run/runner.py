@@ -296,6 +296,8 @@ class Runner:
         try:
             async with self._work.precondition(session, files) as precondition:
                 items.precondition = precondition
+                if crew is not None:
+                    crew.look_first(precondition)
                 if self._options.dry_run:
                     self._notes = await self._rehearse(engine, items, requests)
                 else:

@@ -139,6 +139,9 @@ class Crew(Protocol):
     def controls(self) -> Controls:
         """The throttles of all workers, as one."""
 
+    def look_first(self, precondition: Precondition | None) -> None:
+        """Let workers look at each item before it is written, as the precondition does; None looks at nothing."""
+
     async def finish(self, request: Request) -> None:
         """Let a worker take one item the whole way; raises what `Items.finish` raises."""
 

@@ -134,6 +134,10 @@ class Ledger:
         """Record that an item was written and has to be read back; `durable` returns once that is on the disk."""
         self._enqueue(RECORD, _written(row, line))
 
+    def note_image(self, item: int, url: str, image: bytes) -> None:
+        """Keep what a record held as `keep` does; `durable` returns once that is on the disk."""
+        self._enqueue(KEEP, (item, url, image))
+
     async def durable(self) -> None:
         """Return once all that was recorded before is on the disk."""
         await self._durably(NOTHING, ())

@@ -31,13 +31,22 @@ class Vault:
     """Locks and opens before-images.
 
     Args:
-        passphrase: the user's key.
-        salt: of the run, 16 bytes.
+        key: derived from the user's, 32 bytes.
     """
 
-    def __init__(self, passphrase: Secret, *, salt: bytes) -> None:
-        derived = Scrypt(salt=salt, length=32, n=COST, r=BLOCK, p=LANES).derive(passphrase.reveal().encode())
-        self._cipher = AESGCM(derived)
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+        self._cipher = AESGCM(key)
+
+    @classmethod
+    def derived(cls, passphrase: Secret, *, salt: bytes) -> "Vault":
+        """Return the vault of a run.
+
+        Args:
+            passphrase: the user's key.
+            salt: of the run, 16 bytes.
+        """
+        return cls(Scrypt(salt=salt, length=32, n=COST, r=BLOCK, p=LANES).derive(passphrase.reveal().encode()))
 
     def lock(self, item: int, image: JSON) -> bytes:
         """Return an item's image, encrypted."""

@@ -187,7 +187,6 @@ def test_a_frozen_worker_and_a_killed_scheduler(
         (("--scheduler", "192.0.2.1"), "an address such as tls://HOST:8786"),
         (("--scheduler", "tls://127.0.0.1:1"), "needs certificates"),
         (("--workers", "2", "--scheduler", "tls://127.0.0.1:1"), "not both"),
-        (("--workers", "2", "--only-changed"), "--only-changed needs this process"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_sent(

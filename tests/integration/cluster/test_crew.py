@@ -28,7 +28,9 @@ from migrator.job.source import find_job, open_items
 from migrator.options import RunOptions, Threshold
 from migrator.results import Exit, ItemResult, Status
 from migrator.run.migrate import Caller, Ending, migrate
+from migrator.secret import Secret
 from migrator.store.ledger_reader import read_ledger
+from migrator.store.vault import Vault
 
 pytestmark = pytest.mark.anyio
 
@@ -96,12 +98,16 @@ class Bench:
 async def bench(folder: Path, *, method: str = "PATCH", workers: int = 2, **options: Any) -> AsyncIterator[Bench]:
     """Open a bench with sixty items."""
     request: dict[str, Any] = {"method": method, "path": "/things/{id}", "body": {"hook": "{hook}"}}
-    api = {"base_url": "http://127.0.0.1:9", "auth": {"type": "bearer", "token": "${KEY}"}}
+    api = {"base_url": "http://127.0.0.1:9", "auth": {"type": "bearer", "token": "${KEY}"}, "read": True}
     job = {"name": "job", "api": api, "request": request, "key": "id", "secrets": ["hook"], "items": "items.csv"}
     (folder / "job.json").write_text(json.dumps(job))
     rows = [f"i-{number},https://hooks.example/secret-{number}" for number in range(1, ITEMS + 1)]
     (folder / "items.csv").write_text("\n".join(["id,hook", *rows, ""]))
     server = Server()
+    for number in range(1, ITEMS + 1):
+        # Every third item is as wanted already.
+        held = f"https://hooks.example/secret-{number}" if number % 3 == 0 else "https://hooks.example/old"
+        server.records[f"http://127.0.0.1:9/things/i-{number}"] = json.dumps({"hook": held}).encode()
     chosen = RunOptions(state=str(folder / "state"), workers=workers, concurrency=SLOTS, yes=True)
     async with anyio.create_task_group() as tasks:
         yield Bench(folder, server, StandInCluster(server, tasks, workers=workers), replace(chosen, **options))
@@ -212,6 +218,42 @@ async def test_an_item_that_ends_three_workers_ends_itself(tmp_path: Path) -> No
         assert ended.exit_code is Exit.SOME_FAILED
         assert place.statuses == Counter({Status.SUCCEEDED: ITEMS - 1, Status.IN_DOUBT: 1})
         assert place.server.seen["i-7"] == 3
+
+
+async def test_workers_look_at_items_before_they_write_them(tmp_path: Path) -> None:
+    """What is as wanted is not written, and a lost worker's items are looked at again."""
+    async with bench(tmp_path, only_changed=True) as place:
+        place.after(15, place.cluster.kill)
+        assert (await place.run()).exit_code is Exit.OK
+        assert (place.statuses.total(), len(place.server.seen)) == (ITEMS, ITEMS * 2 // 3)
+        # What the lost worker had written is as wanted for the next one.
+        assert 0 <= place.statuses[Status.UNCHANGED] - ITEMS // 3 <= SLOTS
+
+
+async def test_workers_keep_what_each_write_replaces(tmp_path: Path) -> None:
+    """It is in the run's ledger, encrypted, and can be read with the user's key alone."""
+    key = tmp_path / "key"
+    key.write_text("a key that the user keeps\n")
+    async with bench(tmp_path, keep_before=True, key_file=str(key)) as place:
+        assert (await place.run()).exit_code is Exit.OK
+    folder = next((tmp_path / "state" / "runs").iterdir())
+    with read_ledger(folder / "ledger.db") as reader:
+        vault = Vault.derived(Secret("a key that the user keeps"), salt=bytes.fromhex(reader.meta()["salt"]))
+        images = {image.item: vault.open(image.item, image.locked) for image in reader.images()}
+    assert len(images) == ITEMS
+    first = images[1]
+    assert isinstance(first, dict)
+    assert first["before"] == {"hook": "https://hooks.example/old"}
+
+
+async def test_what_was_sent_last_is_not_sent_again(tmp_path: Path) -> None:
+    """The run knows it, and asks no worker."""
+    async with bench(tmp_path, since_last=True) as place:
+        assert (await place.run()).exit_code is Exit.OK
+        assert place.server.seen.total() == ITEMS
+        assert (await place.run()).exit_code is Exit.OK
+        assert place.server.seen.total() == ITEMS
+        assert place.statuses == Counter({Status.UNCHANGED: ITEMS})
 
 
 async def test_no_secret_is_in_the_run_s_files(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ IMAGES = st.recursive(
 @cache
 def vault(key: str = "a long passphrase", salt: bytes = b"s" * SALT_BYTES) -> Vault:
     """Return a vault; deriving its key takes a tenth of a second, so each is made once."""
-    return Vault(Secret(key), salt=salt)
+    return Vault.derived(Secret(key), salt=salt)
 
 
 @settings(max_examples=30)
