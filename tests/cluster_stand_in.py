@@ -11,11 +11,8 @@ from anyio.abc import TaskGroup
 
 from migrator.api.session import system_clock
 from migrator.cluster import wire
-from migrator.cluster.worker import serve
-from migrator.job.profile.api_profile import ApiProfile
+from migrator.cluster.worker import SenderNeeds, serve
 from migrator.messages import Answer, Clock, Reply, Request, Sender
-from migrator.options import RunOptions
-from migrator.secret import Masker
 
 __all__ = ["Pipe", "Server", "StandInCluster", "connected"]
 
@@ -69,6 +66,8 @@ class Server:
         headers: of each answer.
         by_worker: requests by worker.
         records: what each URL holds; a GET shows it, and is not counted.
+        tokens: requests by the token that they came with.
+        revoked: a token that it refuses.
         on_request: called with the worker and the item's key for each request.
     """
 
@@ -76,6 +75,8 @@ class Server:
     headers: dict[str, str] = field(default_factory=dict)
     by_worker: Counter[str] = field(default_factory=Counter)
     records: dict[str, bytes] = field(default_factory=dict)
+    tokens: Counter[str] = field(default_factory=Counter)
+    revoked: str = ""
     on_request: Callable[[str, str], None] = lambda _worker, _key: None
 
     async def answer(self, worker: str, request: Request, clock: Clock) -> Answer:
@@ -96,10 +97,19 @@ class Server:
 class _Client:
     worker: str
     server: Server
-    clock: Clock
+    needs: SenderNeeds
 
     async def send(self, request: Request) -> Answer:
-        return await self.server.answer(self.worker, request, self.clock)
+        tokens = self.needs.tokens
+        if tokens is not None:
+            token = await tokens.current()
+            self.server.tokens[token.reveal()] += 1
+            if self.server.revoked == token.reveal():
+                assert await tokens.refused(token)
+                token = await tokens.current()
+                self.server.tokens[token.reveal()] += 1
+            tokens.accepted(token)
+        return await self.server.answer(self.worker, request, self.needs.clock)
 
 
 class StandInCluster:
@@ -156,10 +166,8 @@ class StandInCluster:
 
     async def _serve(self, worker: str, stream: Pipe, scope: anyio.CancelScope) -> None:
         @asynccontextmanager
-        async def open_sender(
-            _api: ApiProfile, _options: RunOptions, _reuse: bool, clock: Clock, _masker: Masker
-        ) -> AsyncIterator[Sender]:
-            yield _Client(worker, self._server, clock)
+        async def open_sender(needs: SenderNeeds) -> AsyncIterator[Sender]:
+            yield _Client(worker, self._server, needs)
 
         with scope:
             await serve(stream, env=self.env, open_sender=open_sender, clock=system_clock())

@@ -14,7 +14,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from migrator import __version__
-from migrator.api.credentials import LiveCredentials, NoToken, live_credentials
+from migrator.api.credentials import LiveCredentials, NoToken, Tokens, live_credentials
 from migrator.api.network import Network
 from migrator.job.profile.api_profile import ApiProfile
 from migrator.job.profile.auth import AuthKind
@@ -56,7 +56,7 @@ class Client:
         *,
         fresh: aiohttp.ClientSession | None = None,
         clock: Clock,
-        credentials: LiveCredentials | None = None,
+        credentials: Tokens | None = None,
         headers: Mapping[str, str] | None = None,
         proxy_headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -78,6 +78,7 @@ class Client:
         network: Network = DIRECT,
         reuse_connections: bool = True,
         learn: Callable[[Secret], None] = lambda _token: None,
+        tokens: Tokens | None = None,
     ) -> AsyncIterator["Client"]:
         """Open a session for an API and close it on leaving.
 
@@ -89,6 +90,7 @@ class Client:
             reuse_connections: False for requests that are not idempotent: a connection that the server closes just
                 as it is used again would leave them in doubt, and a fresh one cannot be stale.
             learn: is told each token that is got, so that it can be masked.
+            tokens: holds the token where another process gets it.
 
         Raises:
             MigratorError: a certificate's file or the proxy cannot be used.
@@ -126,7 +128,7 @@ class Client:
             proxy=None if token_proxy is None else token_proxy.url,
         )
         async with session(closing) as fresh, bare:
-            credentials = live_credentials(profile.auth, bare, clock=clock, learn=learn)
+            credentials = tokens or live_credentials(profile.auth, bare, clock=clock, learn=learn)
             if not reuse_connections:
                 yield cls(fresh, clock=clock, credentials=credentials, headers=carried, proxy_headers=for_proxy)
                 return
@@ -140,6 +142,11 @@ class Client:
                     headers=carried,
                     proxy_headers=for_proxy,
                 )
+
+    @property
+    def live(self) -> LiveCredentials | None:
+        """What gets the token anew; None where credentials are fixed, or another process does."""
+        return self._credentials if isinstance(self._credentials, LiveCredentials) else None
 
     async def send(self, request: Request) -> Answer:
         """Make one attempt.
@@ -166,7 +173,7 @@ class Client:
             )
         return answer
 
-    async def _attempt_with_token(self, request: Request, credentials: LiveCredentials) -> tuple[Answer, Secret]:
+    async def _attempt_with_token(self, request: Request, credentials: Tokens) -> tuple[Answer, Secret]:
         token = await credentials.current()
         answer = await self._attempt(request, {"Authorization": f"Bearer {token.reveal()}"})
         if isinstance(answer, Reply) and answer.status < 500 and answer.status not in TELL_NOTHING_OF_A_TOKEN:

@@ -5,11 +5,12 @@ A token is renewed ahead of its end, and once when the server refuses it with 40
 renewal. A token that is refused right after it was got for a refusal ends the run: the credentials are not good.
 """
 
+import math
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import quote_plus
 
 import aiohttp
@@ -27,6 +28,7 @@ __all__ = [
     "NoToken",
     "Token",
     "TokenServer",
+    "Tokens",
     "live_credentials",
     "read_token_answer",
     "renew_ahead_s",
@@ -109,6 +111,19 @@ class _Held:
         )
 
 
+class Tokens(Protocol):
+    """Holds the present token for all requests; `LiveCredentials` gets it itself."""
+
+    async def current(self) -> Secret:
+        """Return the token to send now; raises NoToken."""
+
+    def accepted(self, token: Secret) -> None:
+        """Take down that the server has taken a token."""
+
+    async def refused(self, token: Secret) -> bool:
+        """Tell whether a request whose token was refused has another one to try; raises NoToken."""
+
+
 class LiveCredentials:
     """Holds the present token for all requests of an API.
 
@@ -147,6 +162,13 @@ class LiveCredentials:
         if self._held is None:
             raise NoToken("there is no token", refused=False)
         return self._held.token.secret
+
+    def fresh_s(self) -> float | None:
+        """Return the seconds until the token is to be got anew; None where nothing tells."""
+        held = self._held
+        if held is None or math.isinf(held.renew_at):
+            return None
+        return max(0.0, held.renew_at - self._clock().mono)
 
     def accepted(self, token: Secret) -> None:
         """Take down that the server has taken a token."""

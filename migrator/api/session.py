@@ -15,6 +15,7 @@ import msgspec
 from migrator import errors
 from migrator.api.attempts import Attempts, Hooks
 from migrator.api.client import Client
+from migrator.api.credentials import LiveCredentials
 from migrator.api.expressions import ShownNames
 from migrator.api.network import network_of
 from migrator.api.outcome import RetryPolicy
@@ -49,6 +50,7 @@ class Session:
         policy: how often a request is sent.
         masker: keeps secrets out of what is written.
         clock: reads both clocks.
+        tokens: what gets the token anew; None where credentials are fixed, and on a worker.
         shared: the quota that the runs of this credential share; None on a worker, which asks its run.
         names: notes what the API shows under another name.
     """
@@ -62,6 +64,7 @@ class Session:
     clock: Clock
     shared: SharedQuota | None = None
     names: ShownNames = field(default_factory=ShownNames)
+    tokens: LiveCredentials | None = None
 
     def attempts(self, hooks: Hooks, *, verify: Verify = Verify.NONE) -> Attempts:
         """Return what sends requests of this API until each has an answer that counts.
@@ -165,6 +168,7 @@ async def open_session(
             masker=masker,
             clock=clock,
             shared=shared,
+            tokens=client.live,
         )
         # So that the next run makes no mistake twice; one that cannot be noted is no reason to fail.
         if (lesson := throttle.memory()) is not None:

@@ -12,7 +12,9 @@ from typing import Final, Protocol, TypeAlias
 import anyio
 import msgspec
 
+from migrator.api.credentials import LiveCredentials, NoToken
 from migrator.cluster import wire
+from migrator.cluster.parcel import packed
 from migrator.cluster.remote import Outbox
 from migrator.errors import LedgerError, ReadingError, WaitTooLong
 from migrator.messages import Request
@@ -21,6 +23,7 @@ from migrator.ratelimit.throttle import ThrottleStatistics
 from migrator.results import ItemResult, StopReason
 from migrator.run.pool.roles import Events
 from migrator.run.preconditions import Known
+from migrator.secret import Secret
 from migrator.store.item_record import decoded
 from migrator.store.ledger_writer import Ledger
 
@@ -89,6 +92,7 @@ class Link:
         ledger: takes what is recorded.
         events: takes events.
         quota: is shared out.
+        tokens: gets the token for all workers; None where credentials are fixed.
         listener: hears of the worker.
         pending: returns how many items of the run are not finished.
 
@@ -108,6 +112,7 @@ class Link:
         ledger: Ledger,
         events: Events,
         quota: SharedQuota,
+        tokens: LiveCredentials | None,
         listener: Listener,
         pending: Callable[[], int],
     ) -> None:
@@ -115,7 +120,7 @@ class Link:
         self.room = min(FIRST, lanes)
         self.held: dict[int, Assigned] = {}
         self._stream, self._ledger, self._events, self._quota = stream, ledger, events, quota
-        self._listener, self._pending = listener, pending
+        self._tokens, self._listener, self._pending = tokens, listener, pending
         self._out = Outbox()
         self._operations = 0
         self._recorded = anyio.Event()
@@ -128,7 +133,7 @@ class Link:
         """Give the worker an item."""
         self.held[assigned.request.item] = assigned
         line = None if assigned.written is None else assigned.written[1]
-        work = wire.Work(wire.packed(assigned.request), canary, assigned.doubtful, line)
+        work = wire.Work(packed(assigned.request), canary, assigned.doubtful, line)
         if (known := assigned.known) is not None:
             # What the plan would change is for people.
             planned = None if known.planned is None else msgspec.structs.replace(known.planned, changes=())
@@ -171,6 +176,7 @@ class Link:
             try:
                 for message in messages:
                     self._take(message)
+                self._renew([one for one in messages if isinstance(one, wire.AskToken)], tasks)
                 self._share([one for one in messages if isinstance(one, wire.Ask | wire.Report)], tasks)
             except LedgerError as error:
                 self._fail(error)
@@ -200,6 +206,9 @@ class Link:
                 self._listener.retried(throttled=throttled)
             case wire.Event(name, level, fields):
                 self._events.event(name, level=level, **fields)
+            case wire.Accepted(token):
+                if self._tokens is not None:
+                    self._tokens.accepted(Secret(token.decode("utf-8", "surrogatepass")))
             case wire.StopRun(reason):
                 self._listener.stop(reason)
             case _:
@@ -275,6 +284,24 @@ class Link:
     async def _answer_later(self, quota: SharedQuota, key: str, number: int) -> None:
         share = await quota.take(key)
         self.send(wire.Shares(number, share.wait_s, () if share.wait_s > 0.0 else (share.window,)))
+
+    def _renew(self, questions: "list[wire.AskToken]", tasks: "anyio.abc.TaskGroup") -> None:
+        for question in questions:
+            if self._tokens is not None:
+                tasks.start_soon(self._answer_token, self._tokens, question)
+
+    async def _answer_token(self, tokens: LiveCredentials, question: wire.AskToken) -> None:
+        """Give the present token, got anew where it is about to end or was refused."""
+        try:
+            if question.refused is not None:
+                refused = Secret(question.refused.decode("utf-8", "surrogatepass"))
+                if not await tokens.refused(refused):
+                    self.send(wire.Token(question.number, None, None, None, refused=False))
+                    return
+            token = (await tokens.current()).reveal().encode("utf-8", "surrogatepass")
+            self.send(wire.Token(question.number, token, tokens.fresh_s(), None, refused=False))
+        except NoToken as error:
+            self.send(wire.Token(question.number, None, None, str(error), refused=error.refused))
 
     async def _write(self) -> None:
         try:

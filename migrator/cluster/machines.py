@@ -92,8 +92,6 @@ def _unfit(job: Job, options: RunOptions) -> str | None:
     """Return why a job cannot be done by workers, or None."""
     if options.workers is not None and options.scheduler is not None:
         return "give --workers or --scheduler, not both: a cluster has as many workers as it has"
-    if job.api.auth.oauth2 is not None or job.api.auth.reload is not None:
-        return "credentials that are renewed while a run goes on need this process: leave out --workers and --scheduler"
     if job.api.write_spacing_s:
         return f"{job.api.name} wants a pause between two requests, so that workers gain nothing: leave them out"
     return None
@@ -136,7 +134,7 @@ class ClusterMachines:
         roster = _Roster(
             self._cluster,
             crew,
-            setup=wire.encode(self._setup(run, read_key(state.path), facts)),
+            setup=wire.encode(self._setup(run, read_key(state.path), facts, has_tokens=session.tokens is not None)),
             session=session,
             files=files,
             options=self._options,
@@ -169,10 +167,13 @@ class ClusterMachines:
                 await anyio.sleep(LOOK_S)
         raise MigratorError(f"the Dask scheduler {self._cluster.address} has no workers", Exit.STOPPED)
 
-    def _setup(self, run: str, key: bytes, facts: WorkFacts) -> wire.Setup:
+    def _setup(self, run: str, key: bytes, facts: WorkFacts, *, has_tokens: bool) -> wire.Setup:
         """Return what a worker needs to know; the job's credentials are not in it, unless the job file holds them."""
         job, options = self._job, self._options
         document = {name: value for name, value in job.document.items() if name not in NOT_THE_WORKERS}
+        if has_tokens and isinstance(document["api"], dict):
+            # Workers get the token, and nothing by which it is got.
+            document["api"] = {**document["api"], "auth": {"type": "none"}}
         return wire.Setup(
             version=__version__,
             run=run,
@@ -182,6 +183,7 @@ class ClusterMachines:
             allow_files=options.allow_file or (),
             allow_commands=options.allow_commands,
             key=key,
+            has_tokens=has_tokens,
             secret_path=facts.secret_path,
             reuse_connections=facts.idempotent,
             settings={name: getattr(options, name) for name in SETTINGS},
@@ -195,7 +197,7 @@ class _Roster:
         cluster: says which workers there are.
         crew: takes them in.
         setup: what each is told first.
-        session: has the quota that is shared out.
+        session: has the quota that is shared out, and the token.
         files: the run's.
         options: what the user has set.
     """
@@ -214,7 +216,7 @@ class _Roster:
         self._files, self._options = files, options
         if session.shared is None:
             raise RuntimeError("the session has no quota to share out")
-        self._quota = session.shared
+        self._quota, self._tokens = session.shared, session.tokens
         self._known: set[str] = set()
         self._refused: dict[str, str] = {}
 
@@ -281,6 +283,7 @@ class _Roster:
             ledger=self._files.ledger,
             events=self._journal,
             quota=self._quota,
+            tokens=self._tokens,
             listener=self._crew,
             pending=lambda: self._crew.pending,
         )

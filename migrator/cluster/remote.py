@@ -5,6 +5,7 @@ order in which they are put, so that one number acknowledges all of them up to t
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 import anyio
 
+from migrator.api.credentials import NoToken
 from migrator.api.outcome import Decision
 from migrator.cluster import wire
 from migrator.errors import LedgerError
@@ -22,7 +24,7 @@ from migrator.run.stop_rules import Outages
 from migrator.secret import Masker, Secret
 from migrator.store.item_record import encoded, record
 
-__all__ = ["Outbox", "RemoteEngine", "RemoteEvents", "RemoteLedger", "RemoteQuota"]
+__all__ = ["Outbox", "RemoteEngine", "RemoteEvents", "RemoteLedger", "RemoteQuota", "RemoteTokens"]
 
 LINGER_S: Final = 0.001
 """Seconds that a message waits for others: a frame costs as much as fifty messages in it."""
@@ -242,8 +244,77 @@ class RemoteQuota:
                 self.report(Report(limiter_key, window, ReportKind.RETURNED))
 
 
-def _bytes(limiter_key: str) -> bytes:
-    return limiter_key.encode("utf-8", "surrogatepass")
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+class RemoteTokens:
+    """The token that the driver gets for all workers (`api.credentials.Tokens`).
+
+    Args:
+        out: takes questions.
+        clock: reads both clocks.
+        learn: is told each token, so that it is masked.
+    """
+
+    def __init__(self, out: Outbox, *, clock: Clock, learn: Callable[[Secret], None]) -> None:
+        self._out, self._clock, self._learn = out, clock, learn
+        self._token: Secret | None = None
+        self._fresh_until = math.inf
+        self._accepted: Secret | None = None
+        self._asked: dict[int, asyncio.Future[wire.Token]] = {}
+        self._number = 0
+        self._asking = anyio.Lock()
+
+    async def current(self) -> Secret:
+        """Return the token to send now.
+
+        Raises:
+            NoToken: there is none.
+        """
+        async with self._asking:
+            if self._token is None or self._clock().mono >= self._fresh_until:
+                await self._ask(None)
+        if self._token is None:
+            raise NoToken("there is no token", refused=False)
+        return self._token
+
+    def accepted(self, token: Secret) -> None:
+        """Tell once that the server has taken a token."""
+        if token != self._accepted:
+            self._accepted = token
+            self._out.put(wire.Accepted(_bytes(token.reveal())))
+
+    async def refused(self, token: Secret) -> bool:
+        """Tell whether a request whose token was refused has another one to try.
+
+        Raises:
+            NoToken: another one cannot be got.
+        """
+        async with self._asking:
+            return self._token != token or await self._ask(token)
+
+    def answer(self, message: wire.Token) -> None:
+        """Take the answer to a question."""
+        asked = self._asked.pop(message.number, None)
+        if asked is not None and not asked.done():
+            asked.set_result(message)
+
+    async def _ask(self, refused: Secret | None) -> bool:
+        """Ask for the token, and return whether there is one that was not refused."""
+        self._number += 1
+        answer: asyncio.Future[wire.Token] = asyncio.get_running_loop().create_future()
+        self._asked[self._number] = answer
+        self._out.put(wire.AskToken(self._number, None if refused is None else _bytes(refused.reveal())))
+        said = await answer
+        if said.failure is not None:
+            raise NoToken(said.failure, refused=said.refused)
+        if said.token is None:
+            return False
+        self._token = Secret(said.token.decode("utf-8", "surrogatepass"))
+        self._fresh_until = math.inf if said.fresh_s is None else self._clock().mono + said.fresh_s
+        self._learn(self._token)
+        return True
 
 
 class RemoteEngine:

@@ -1,6 +1,6 @@
 """What a run and its workers tell each other: many small messages in one frame.
 
-Texts that may hold a lone surrogate, and secrets, travel as bytes. A frame is shown as its length where it is logged.
+Texts that may hold a lone surrogate travel as bytes. A frame is shown as its length where it is logged.
 """
 
 from collections.abc import Sequence
@@ -8,14 +8,15 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 
-from migrator.messages import AnswerRules, Request
+from migrator.cluster.parcel import Parcel
 from migrator.ratelimit.throttle import ThrottleStatistics
 from migrator.results import ItemError, StopReason
-from migrator.secret import Secret
 from migrator.store.plan_file import PlannedItem
 
 __all__ = [
+    "Accepted",
     "Ask",
+    "AskToken",
     "Beat",
     "Begin",
     "Done",
@@ -40,10 +41,10 @@ __all__ = [
     "StopRun",
     "Stream",
     "ToWorker",
+    "Token",
     "TooLong",
     "Unread",
     "Unsent",
-    "WireRequest",
     "Withdraw",
     "Work",
     "Written",
@@ -51,8 +52,6 @@ __all__ = [
     "decode_setup",
     "decode_to_worker",
     "encode",
-    "packed",
-    "unpacked",
     "version_in",
 ]
 
@@ -85,25 +84,6 @@ class Message(msgspec.Struct, array_like=True, tag=True, frozen=True):
     """One message; its tag is the class's name."""
 
 
-class WireRequest(msgspec.Struct, array_like=True, frozen=True):
-    """A `Request`, without the rules, which the worker knows, and the members of a batch, which meet on the worker."""
-
-    item: int
-    key: bytes
-    method: str
-    url: str
-    body: bytes | None
-    wanted: bytes | None
-    headers: tuple[tuple[str, str], ...]
-    frame: bytes | None
-    credentials: tuple[str, bytes] | None
-    needs_record: bool
-    reading: "WireRequest | None"
-    secrets: tuple[bytes, ...]
-    limiter_key: bytes
-    idempotent: bool
-
-
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker needs to know of a run.
 
@@ -116,6 +96,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
         allow_files: further files that it may read.
         allow_commands: whether it may run commands.
         key: of fingerprints.
+        has_tokens: whether the driver gets tokens.
         secret_path: whether a URL's path holds a secret.
         reuse_connections: whether a connection may serve several requests.
         settings: of the run, by the names of `RunOptions`: numbers in seconds, texts and flags.
@@ -129,6 +110,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     allow_files: tuple[str, ...]
     allow_commands: bool
     key: bytes
+    has_tokens: bool
     secret_path: bool
     reuse_connections: bool
     settings: dict[str, Any]
@@ -146,7 +128,7 @@ class Work(Message, frozen=True):
         state: its record as JSON, where it was read in bulk.
     """
 
-    request: WireRequest
+    request: Parcel
     canary: bool
     doubtful: bool
     written: bytes | None
@@ -192,6 +174,24 @@ class Shares(Message, frozen=True):
     number: int
     wait_s: float
     windows: tuple[int, ...]
+
+
+class Token(Message, frozen=True):
+    """The answer to a question for a token.
+
+    Attributes:
+        number: the question's.
+        token: the present one; None where there is no other than that which was refused.
+        fresh_s: seconds until it is to be asked for again; None where nothing tells.
+        failure: why there is none at all.
+        refused: whether the credentials were refused, so that no further attempt can help.
+    """
+
+    number: int
+    token: bytes | None
+    fresh_s: float | None
+    failure: str | None
+    refused: bool
 
 
 class Settings(Message, frozen=True):
@@ -338,13 +338,26 @@ class Report(Message, frozen=True):
     wait_s: float
 
 
+class AskToken(Message, frozen=True):
+    """A question for the token to send; it names one that the server refused."""
+
+    number: int
+    refused: bytes | None
+
+
+class Accepted(Message, frozen=True):
+    """The server has taken a token."""
+
+    token: bytes
+
+
 class Standing(Message, frozen=True):
     """The worker is there, and this is how its throttle stands."""
 
     throttle: ThrottleStatistics
 
 
-ToWorker: TypeAlias = Work | LookFirst | Durable | Failed | Shares | Settings | Hold | Stop | Beat
+ToWorker: TypeAlias = Work | LookFirst | Token | Durable | Failed | Shares | Settings | Hold | Stop | Beat
 FromWorker: TypeAlias = (
     Ready
     | Refused
@@ -361,6 +374,8 @@ FromWorker: TypeAlias = (
     | Retried
     | StopRun
     | Ask
+    | AskToken
+    | Accepted
     | Report
     | Standing
 )
@@ -398,52 +413,3 @@ def version_in(frame: bytes) -> str:
 def decode_setup(frame: bytes) -> Setup:
     """Return the setup of a worker; raises msgspec.MsgspecError for anything else."""
     return _setup.decode(frame)
-
-
-def packed(request: Request) -> WireRequest:
-    """Return a request as it travels, with its secrets in clear."""
-    return WireRequest(
-        request.item,
-        _bytes(request.key),
-        request.method,
-        request.url,
-        request.body,
-        request.wanted,
-        request.headers,
-        request.frame,
-        None if request.credentials is None else (request.credentials[0], _bytes(request.credentials[1].reveal())),
-        request.needs_record,
-        None if request.reading is None else packed(request.reading),
-        tuple([_bytes(secret.reveal()) for secret in request.secrets]),
-        _bytes(request.limiter_key),
-        request.idempotent,
-    )
-
-
-def unpacked(found: WireRequest, rules: AnswerRules) -> Request:
-    """Return a request that has travelled, with the rules of its job."""
-    return Request(
-        item=found.item,
-        key=_text(found.key),
-        method=found.method,
-        url=found.url,
-        body=found.body,
-        wanted=found.wanted,
-        rules=rules,
-        headers=found.headers,
-        frame=found.frame,
-        credentials=None if found.credentials is None else (found.credentials[0], Secret(_text(found.credentials[1]))),
-        needs_record=found.needs_record,
-        reading=None if found.reading is None else unpacked(found.reading, rules),
-        secrets=tuple([Secret(_text(secret)) for secret in found.secrets]),
-        limiter_key=_text(found.limiter_key),
-        idempotent=found.idempotent,
-    )
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogatepass")

@@ -21,7 +21,8 @@ from migrator.api.outcome import RetryPolicy
 from migrator.api.reader import Reader
 from migrator.api.session import Session, system_clock
 from migrator.cluster import wire
-from migrator.cluster.remote import Outbox, RemoteEngine, RemoteEvents, RemoteLedger, RemoteQuota
+from migrator.cluster.parcel import restored
+from migrator.cluster.remote import Outbox, RemoteEngine, RemoteEvents, RemoteLedger, RemoteQuota, RemoteTokens
 from migrator.errors import LedgerError, MigratorError, ReadingError, WaitTooLong
 from migrator.job.job_file import Job, load_job
 from migrator.job.problems import JobError
@@ -41,7 +42,7 @@ from migrator.store.item_record import decoded
 from migrator.store.plan_file import PlannedItem
 from migrator.store.vault import Vault
 
-__all__ = ["OpenSender", "open_client", "serve"]
+__all__ = ["OpenSender", "SenderNeeds", "open_client", "serve"]
 
 BEAT_S: Final = 0.5
 """Seconds between two reports of how the worker stands, which also say that it is there."""
@@ -49,25 +50,42 @@ BEAT_S: Final = 0.5
 GRACE_S: Final = 5.0
 """Seconds beyond a request's time-out after which a silent other side is given up."""
 
-OpenSender: TypeAlias = Callable[[ApiProfile, RunOptions, bool, Clock, Masker], AbstractAsyncContextManager[Sender]]
-"""Opens what makes attempts; the flag says whether a connection may serve several requests."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SenderNeeds:
+    """What the part that makes attempts is opened with.
+
+    Attributes:
+        api: the API, with this machine's credentials.
+        options: of the run.
+        reuse_connections: whether a connection may serve several requests.
+        clock: reads both clocks.
+        masker: learns tokens.
+        tokens: holds the token, where the driver gets it.
+    """
+
+    api: ApiProfile
+    options: RunOptions
+    reuse_connections: bool
+    clock: Clock
+    masker: Masker
+    tokens: RemoteTokens | None
 
 
-def open_client(
-    api: ApiProfile,
-    options: RunOptions,
-    reuse_connections: bool,  # noqa: FBT001  see `OpenSender`
-    clock: Clock,
-    masker: Masker,
-) -> AbstractAsyncContextManager[Sender]:
+OpenSender: TypeAlias = Callable[[SenderNeeds], AbstractAsyncContextManager[Sender]]
+"""Opens what makes attempts."""
+
+
+def open_client(needs: SenderNeeds) -> AbstractAsyncContextManager[Sender]:
     """Open the client that a single process has too."""
     return Client.open(
-        api,
-        timeout_s=options.timeout,
-        clock=clock,
-        network=network_of(options, api),
-        reuse_connections=reuse_connections,
-        learn=masker.learn,
+        needs.api,
+        timeout_s=needs.options.timeout,
+        clock=needs.clock,
+        network=network_of(needs.options, needs.api),
+        reuse_connections=needs.reuse_connections,
+        learn=needs.masker.learn,
+        tokens=needs.tokens,
     )
 
 
@@ -166,6 +184,7 @@ class _Station:
         engine: stands for the driver's.
         ledger: stands for the driver's.
         quota: stands for the driver's.
+        tokens: stand for the driver's; None where credentials are fixed.
         items: takes items their whole way.
         doubtful: items at hand that were in flight when an earlier process or worker ended.
         written: items at hand that are only to be read back.
@@ -180,6 +199,7 @@ class _Station:
     engine: RemoteEngine
     ledger: RemoteLedger
     quota: RemoteQuota
+    tokens: RemoteTokens | None
     out: Outbox
     items: Items
     doubtful: set[int] = field(default_factory=set)
@@ -204,7 +224,6 @@ class _Station:
                 self._obey(message, tasks)
 
     def _obey(self, message: wire.ToWorker, tasks: TaskGroup) -> None:
-        throttle = self.session.throttle
         match message:
             case wire.Work():
                 tasks.start_soon(self._finish, message)
@@ -214,8 +233,20 @@ class _Station:
                 self.ledger.acknowledge(count)
             case wire.Shares():
                 self.quota.answer(message)
+            case wire.Token():
+                if self.tokens is not None:
+                    self.tokens.answer(message)
             case wire.Beat(pending):
                 self.engine.pending = pending
+            case wire.Failed(text):
+                self.ledger.fail(text)
+            case _:
+                self._control(message)
+
+    def _control(self, message: wire.ToWorker) -> None:
+        """Let the throttle do what the user or the run wants."""
+        throttle = self.session.throttle
+        match message:
             case wire.Settings(rate, concurrency, paused):
                 throttle.set_rate(rate)
                 throttle.set_concurrency(concurrency)
@@ -224,8 +255,8 @@ class _Station:
                 throttle.hold(seconds)
             case wire.Stop():
                 throttle.stop()
-            case wire.Failed(text):
-                self.ledger.fail(text)
+            case _:
+                pass
 
     def _look_first(self, looks: wire.LookFirst) -> None:
         """Look at each item from now on before it is written."""
@@ -291,7 +322,7 @@ class _Station:
 
 def unpacked(work: wire.Work, job: Job) -> Request:
     """Return the request of an item."""
-    return wire.unpacked(work.request, rules_of(job))
+    return restored(work.request, rules_of(job))
 
 
 @asynccontextmanager
@@ -303,6 +334,15 @@ async def _station(
     quota, events, ledger = RemoteQuota(out), RemoteEvents(out, masker), RemoteLedger(setup.run, out)
     settings = PacerSettings(pace=options.pace, reserve=options.reserve, rate=options.rate)
     api = replace(job.api, base_url=setup.base_url)
+    tokens = RemoteTokens(out, clock=clock, learn=masker.learn) if setup.has_tokens else None
+    needs = SenderNeeds(
+        api=api,
+        options=options,
+        reuse_connections=setup.reuse_connections,
+        clock=clock,
+        masker=masker,
+        tokens=tokens,
+    )
     async with (
         Throttle(
             settings=settings,
@@ -312,7 +352,7 @@ async def _station(
             max_wait_s=options.max_wait,
             shared=quota,
         ) as throttle,
-        open_sender(api, options, setup.reuse_connections, clock, masker) as client,
+        open_sender(needs) as client,
     ):
         policy = RetryPolicy(max_attempts=options.max_attempts)
         attempts = Attempts(throttle=throttle, client=client, policy=policy, rng=SystemRandom(), masker=masker)
@@ -345,6 +385,7 @@ async def _station(
             engine=engine,
             ledger=ledger,
             quota=quota,
+            tokens=tokens,
             out=out,
             items=items,
             doubtful=doubtful,

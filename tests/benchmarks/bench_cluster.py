@@ -41,8 +41,8 @@ class Null:
 
 
 @asynccontextmanager
-async def opened(_api, _options, _reuse, clock, _masker):
-    yield Null(clock)
+async def opened(needs):
+    yield Null(needs.clock)
 
 
 plugin.serve = partial(plugin.serve, open_sender=opened)

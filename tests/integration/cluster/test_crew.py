@@ -256,6 +256,25 @@ async def test_what_was_sent_last_is_not_sent_again(tmp_path: Path) -> None:
         assert place.statuses == Counter({Status.UNCHANGED: ITEMS})
 
 
+async def test_tokens_are_got_by_the_run_alone(tmp_path: Path) -> None:
+    """One that is refused is renewed once for all workers, which have nothing by which a token is got."""
+    (tmp_path / "token").write_text("token-1")
+    async with bench(tmp_path) as place:
+        job = json.loads((tmp_path / "job.json").read_text())
+        job["api"]["auth"] = {"type": "bearer", "file": "token"}
+        (tmp_path / "job.json").write_text(json.dumps(job))
+
+        def revoke(_worker: str) -> None:
+            (tmp_path / "token").write_text("token-2")
+            place.server.revoked = "token-1"
+
+        place.after(20, revoke)
+        assert (await place.run()).exit_code is Exit.OK
+        assert set(place.server.tokens) == {"token-1", "token-2"}
+        assert place.server.seen.total() == ITEMS
+        assert place.cluster.env.keys() == {"KEY"}
+
+
 async def test_no_secret_is_in_the_run_s_files(tmp_path: Path) -> None:
     """Neither the workers' credential nor a row's secret is in the events or results."""
     async with bench(tmp_path) as place:

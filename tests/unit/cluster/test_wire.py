@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator.cluster import wire
+from migrator.cluster.parcel import packed, restored
 from migrator.messages import NO_RULES, AnswerRules, Request
 from migrator.secret import Secret
 
@@ -39,17 +40,17 @@ def requests(reading: st.SearchStrategy[Request | None]) -> st.SearchStrategy[Re
 @given(requests(st.none() | requests(st.none())))
 def test_a_request_comes_back_as_it_was(request: Request) -> None:
     """With its secrets, its lone surrogates and the request that reads its record."""
-    frame = wire.encode([wire.Work(wire.packed(request), canary=True, doubtful=False, written=None)])
+    frame = wire.encode([wire.Work(packed(request), canary=True, doubtful=False, written=None)])
     (work,) = wire.decode_to_worker(frame)
     assert isinstance(work, wire.Work)
-    assert wire.unpacked(work.request, NO_RULES) == request
+    assert restored(work.request, NO_RULES) == request
 
 
 def test_a_request_gets_the_rules_of_the_worker_s_job() -> None:
     """They are the same for all items, and do not travel."""
     request = Request(item=1, key="a", method="PATCH", url="https://api.example/a", body=b"{}")
     rules = AnswerRules(record="data")
-    assert wire.unpacked(wire.packed(request), rules).rules is rules
+    assert restored(packed(request), rules).rules is rules
 
 
 def test_a_frame_is_shown_as_its_length() -> None:
