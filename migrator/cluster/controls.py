@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+import anyio
+
 from migrator.cluster import wire
 from migrator.ratelimit.throttle import ThrottleStatistics
 
@@ -92,6 +94,7 @@ class CrewControls:
         self.on_stop: Callable[[], None] = lambda: None
         self._gone = IDLE
         self._longest_reset_s = 0.0
+        self._until: dict[str, float] = {}
 
     @property
     def lanes(self) -> int:
@@ -99,9 +102,12 @@ class CrewControls:
         return self._lanes
 
     def wait_s(self, limiter_key: str) -> float:
-        """Return 0: the workers know more."""
-        del limiter_key
-        return 0.0
+        """Return the seconds until a request of a key can go, as far as a worker was told to wait for its quota."""
+        return max(0.0, self._until.get(limiter_key, 0.0) - anyio.current_time())
+
+    def used_up(self, limiter_key: str, wait_s: float) -> None:
+        """Note that a worker was told to wait for the quota of a key; its items keep no room from those of others."""
+        self._until[limiter_key] = anyio.current_time() + wait_s
 
     def join(self, name: str, send: Callable[[wire.Message], None]) -> None:
         """Give a new worker its part of all."""

@@ -161,6 +161,10 @@ class WorkerCrew:
             for _ in range(link.room - more):
                 self._call_one()
 
+    def used_up(self, limiter_key: str, wait_s: float) -> None:
+        """Note that a worker was told to wait for the quota of a key."""
+        self.controls.used_up(limiter_key, wait_s)
+
     def retried(self, *, throttled: bool) -> None:
         """Count an attempt that is made again."""
         self._conductor.retried(Outcome(status=Status.FAILED, throttled=throttled))

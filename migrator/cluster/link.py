@@ -5,6 +5,7 @@ breaks, or that is silent for longer than a request may take, is given up with a
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, TypeAlias
@@ -75,6 +76,9 @@ class Listener(Protocol):
     def stands(self, name: str, throttle: ThrottleStatistics) -> None:
         """Take how a worker stands."""
 
+    def used_up(self, limiter_key: str, wait_s: float) -> None:
+        """Note that a worker was told to wait for the quota of a key."""
+
     def retried(self, *, throttled: bool) -> None:
         """Count an attempt that is made again."""
 
@@ -123,6 +127,7 @@ class Link:
         self._tokens, self._listener, self._pending = tokens, listener, pending
         self._out = Outbox()
         self._operations = 0
+        self._taken: Counter[tuple[str, int]] = Counter()
         self._recorded = anyio.Event()
 
     def send(self, message: wire.Message) -> None:
@@ -157,6 +162,10 @@ class Link:
         finally:
             self._stream.abort()
             lost = len(self.held)
+            for (key, window), count in self._taken.items():
+                for _ in range(count):
+                    # Else the others would wait for the answer of a worker that is gone.
+                    self._quota.report(Report(key, window, ReportKind.LOST))
             for item in list(self.held):
                 self._end(item, Lost())
         return lost, why
@@ -269,6 +278,7 @@ class Link:
                     self._answer(quota, key, message, tasks)
                 else:
                     kind = ReportKind(message.kind)
+                    self._taken[key, message.window] -= 1
                     quota.report(Report(key, message.window, kind, message.remaining, message.wait_s))
 
     def _answer(self, quota: SharedQuota, key: str, question: wire.Ask, tasks: "anyio.abc.TaskGroup") -> None:
@@ -276,6 +286,7 @@ class Link:
         windows: list[int] = []
         while len(windows) < question.count and (window := quota.take_at_once(key)) is not None:
             windows.append(window)
+            self._taken[key, window] += bool(window)
         if windows:
             self.send(wire.Shares(question.number, 0.0, tuple(windows)))
         else:
@@ -283,6 +294,9 @@ class Link:
 
     async def _answer_later(self, quota: SharedQuota, key: str, number: int) -> None:
         share = await quota.take(key)
+        if share.wait_s > 0.0:
+            self._listener.used_up(key, share.wait_s)
+        self._taken[key, share.window] += bool(share.window)
         self.send(wire.Shares(number, share.wait_s, () if share.wait_s > 0.0 else (share.window,)))
 
     def _renew(self, questions: "list[wire.AskToken]", tasks: "anyio.abc.TaskGroup") -> None:

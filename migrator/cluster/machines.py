@@ -271,7 +271,7 @@ class _Roster:
                 await stream.write(self._setup)
                 answer = wire.decode_from_worker(await stream.read())[0]
         except (OSError, TimeoutError, msgspec.MsgspecError, IndexError):
-            answer = wire.Refused("it does not answer")
+            answer = wire.Refused("it does not answer; is migrator installed there?")
         if not isinstance(answer, wire.Ready):
             stream.abort()
             self._refuse(address, answer.message if isinstance(answer, wire.Refused) else "it speaks another language")

@@ -23,12 +23,19 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskProcesses]
         yield processes
 
 
-def start(place: Workplace, cluster: DaskProcesses, *arguments: str) -> "subprocess.Popen[str]":
+def start(
+    place: Workplace, cluster: DaskProcesses, *arguments: str, env: dict[str, str] | None = None
+) -> "subprocess.Popen[str]":
     """Start a run on the cluster's workers."""
+    return command(place, {**cluster.env, **CREDENTIALS, **(env or {})}, "--scheduler", cluster.address, *arguments)
+
+
+def command(place: Workplace, env: dict[str, str], *arguments: str) -> "subprocess.Popen[str]":
+    """Start a run in a process that has imported nothing before: Dask reads its settings then."""
     return subprocess.Popen(
-        [*MIGRATOR, "run", "job.json", "--scheduler", cluster.address, "--yes", *arguments],
+        [*MIGRATOR, "run", "job.json", "--yes", *arguments],
         cwd=place.folder,
-        env={**cluster.env, **CREDENTIALS},
+        env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -201,10 +208,10 @@ def test_what_cannot_be_is_refused_before_anything_is_sent(
 
 def test_without_the_extra_the_message_says_what_to_install(workplace: Workplace) -> None:
     """The rest of the program does without it."""
-    name = workplace.write_job(3, run={"base_url": "http://127.0.0.1:9"})
+    workplace.write_job(3, run={"base_url": "http://127.0.0.1:9"})
     (workplace.folder / "distributed.py").write_text("raise ImportError('not here')\n")
     env = workplace.env | {"PYTHONPATH": str(workplace.folder)}
-    done = workplace.run("run", name, "--yes", "--workers", "2", env=env)
+    done = ended(command(workplace, env, "--workers", "2"))
     assert (done.code, "pip install 'rest-migrator[dask]'" in done.err) == (2, True), done.err
 
 
@@ -220,9 +227,8 @@ def test_certificates_are_needed_on_both_sides(workplace: Workplace, cluster: Da
     other = trustme.CA().issue_cert("127.0.0.1")
     (tmp_path / "cert.pem").write_bytes(other.cert_chain_pems[0].bytes())
     (tmp_path / "key.pem").write_bytes(other.private_key_pem.bytes())
-    name = workplace.write_job(3, run={"base_url": "http://127.0.0.1:9"})
-    env = {**cluster.env, **CREDENTIALS}
-    for part in ("CERT", "KEY"):
-        env[f"DASK_DISTRIBUTED__COMM__TLS__CLIENT__{part}"] = str(tmp_path / f"{part.lower()}.pem")
-    done = workplace.run("run", name, "--yes", "--scheduler", cluster.address, env=env)
+    workplace.write_job(3, run={"base_url": "http://127.0.0.1:9"})
+    client = "DASK_DISTRIBUTED__COMM__TLS__CLIENT__"
+    env = {f"{client}CERT": str(tmp_path / "cert.pem"), f"{client}KEY": str(tmp_path / "key.pem")}
+    done = ended(start(workplace, cluster, env=env))
     assert (done.code, "cannot be reached" in done.err) == (3, True), done.err

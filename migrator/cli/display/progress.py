@@ -8,6 +8,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from migrator.cli.display.screens import in_flight_text
 from migrator.report.observer import Observer, RunStatistics
 from migrator.results import Status
 from migrator.times import duration_text
@@ -65,7 +66,7 @@ def _tally(now: RunStatistics) -> Text:
         (f"  {doubt:,} in doubt" if doubt else "", "bold magenta"),
         (f"  {skipped:,} skipped" if skipped else "", "dim"),
         (f"  {now.retried:,} retried", "yellow" if now.retried else "dim"),
-        (f"  {now.throttle.in_flight} in flight", "dim"),
+        (f"  {in_flight_text(now.throttle.in_flight, now.throttle.workers)}", "dim"),
     )
 
 

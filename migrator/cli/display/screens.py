@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from migrator.run.migrate import Confirmation
 from migrator.times import age_text, duration_text
 
-__all__ = ["control_text", "question_text", "run_table", "run_text", "wrapped"]
+__all__ = ["control_text", "in_flight_text", "question_text", "run_table", "run_text", "wrapped"]
 
 HEAD: Final = ("server", "kind", "state", "left", "failed", "in doubt", "started")
 
@@ -78,8 +78,14 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {status.replace('_', ' ')}" for status, count in counts.items() if count)
 
 
+def in_flight_text(in_flight: int, workers: int | None) -> str:
+    """Return how many requests are in flight, and on how many workers; 0 or None where the run's process sends them."""
+    where = "" if not workers else " on 1 worker" if workers == 1 else f" on {workers} workers"
+    return f"{in_flight} in flight{where}"
+
+
 def _live(live: Mapping[str, Any]) -> str:
-    parts = [f"{live['rate_per_s']:g}/s", f"{live['in_flight']} in flight"]
+    parts = [f"{live['rate_per_s']:g}/s", in_flight_text(live["in_flight"], live.get("workers"))]
     if live["eta_s"] is not None:
         parts.append(f"about {duration_text(live['eta_s'])} left")
     if live["waiting_for"] is not None:

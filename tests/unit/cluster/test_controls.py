@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 
+import anyio
+import virtual_time
 from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator.cluster import wire
 from migrator.cluster.controls import IDLE, CrewControls, divided
+from migrator.messages import Clock
 
 
 @given(st.integers(0, 2000), st.integers(1, 100))
@@ -74,6 +77,19 @@ def test_statistics_are_added_up_and_keep_what_lost_workers_did() -> None:
     assert (found.slots, found.requests, found.refused, found.workers) == (4, 15, 1, 1)
     controls.leave("w1")
     assert controls.statistics().waiting_for == "no worker"
+
+
+def test_a_key_whose_quota_is_used_up_keeps_no_room_from_the_others() -> None:
+    """Its items wait with the run, and not on the workers."""
+
+    async def main(_clock: Clock) -> list[float]:
+        controls, _ = crew(workers=1)
+        controls.used_up("one", 5.0)
+        at_once = controls.wait_s("one"), controls.wait_s("other")
+        await anyio.sleep(6.0)
+        return [*at_once, controls.wait_s("one")]
+
+    assert virtual_time.run(main) == [5.0, 0.0, 0.0]
 
 
 def test_the_time_that_is_left_counts_windows() -> None:
