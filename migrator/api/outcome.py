@@ -229,11 +229,14 @@ def held(request: Request, record: JSON, *, status: int) -> Outcome:
     if not missing:
         # Where the service shows a mask, what it holds cannot be told.
         return Outcome(status=Status.SUCCEEDED, verified=None if found else True)
+    words = f"does not hold what was sent at {', '.join(missing[:5])}"
+    if not isinstance(record, Mapping):
+        words = f"no record stands in the answer (at {request.rules.record or '@'}, api.record)"
     error = ItemError(
         kind=ErrorKind.MISMATCH,
         status=status,
         pointer=missing[0],
-        message=f"the server answered {status}, but does not hold what was sent at {', '.join(missing[:5])}"
+        message=f"the server answered {status}, but {words}"
         + (NORMALISED if all(map(is_normalised, different)) else ""),
     )
     # A server that writes a value its own way has applied the request all the same.

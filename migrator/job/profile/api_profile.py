@@ -256,7 +256,9 @@ class ProfileReader:
         for name in built_in_names(templates=False):
             text = built_in(name) or "{}"
             # Some APIs have a server for each customer, which a variable names.
-            own = host_of(VARIABLE.sub(lambda found: self._outside.env.get(found["name"], ""), _base_url(text)))
+            own = host_of(
+                VARIABLE.sub(lambda found: self._outside.env.get(found["name"], ""), json.loads(text)["base_url"])
+            )
             if host != own and not is_loopback(host):
                 for variable in sorted(named & {found["name"] for found in VARIABLE.finditer(text)}):
                     self._wrong(
@@ -363,10 +365,6 @@ class ProfileReader:
             self._wrong((*self._place, "rate_limit", "write_spacing"), "has to be a duration such as 1s or 500ms")
             return 0.0
         return float(found[1]) * (0.001 if found[2] == "ms" else 1.0)
-
-
-def _base_url(profile: str) -> str:
-    return str(json.loads(profile)["base_url"])
 
 
 def _dialect(rate: Mapping[str, str]) -> Dialect:

@@ -373,6 +373,16 @@ def test_a_value_that_is_shown_under_another_name_is_the_same() -> None:
     assert judge(reply(200, shown)).verified is False
 
 
+@pytest.mark.parametrize("body", [{"data": None}, {"data": []}, [], None])
+def test_an_answer_without_a_record_says_where_it_was_looked_for(body: JSON) -> None:
+    """Where nothing stands at the profile's place, that is the cause, and not each member of the record."""
+    outcome = judged(reply(200, body), AnswerRules(record="data"))
+
+    assert (outcome.status, outcome.verified) == (Status.FAILED, False)
+    assert outcome.error is not None
+    assert "no record stands in the answer (at data, api.record)" in outcome.error.message
+
+
 def test_an_api_says_where_its_refusals_are_explained() -> None:
     """The member that the profile names is told, whatever else the body has."""
     outcome = judged(reply(400, {"status": {"reason": "too long"}}), AnswerRules(error="status.reason"))
