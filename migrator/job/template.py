@@ -83,6 +83,7 @@ class Template:
         limits = _limits(job)
         self._limits = compile_schema(limits) if limits is not None else None
         self._known = job.secrets | set(member_names(limits or {}))
+        self.patches = request.encoding is Encoding.JSON_PATCH
         self.path_has_secret = any(column in job.secrets for column in self._path_columns)
 
     @classmethod
@@ -348,7 +349,7 @@ def origin(url: str) -> str:
 
 
 STATE_ITEMS: Final = 16
-"""Items between two looks at whether their file is being written to; a look takes as long as rendering three."""
+"""Items between two looks at whether their file is being written to."""
 
 
 def requests_of(

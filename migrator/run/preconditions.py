@@ -196,8 +196,12 @@ class Preconditions:
         return self._completed(request, record)
 
     def _completed(self, request: Request, record: Record) -> Outcome | Request:
-        """Return the request with what depends on its record: its ETag, a version member, or the whole of it."""
-        if not request.needs_record:
+        """Return the request with what depends on its record: its ETag, a version member, or the whole of it.
+
+        A JSON Patch that does not need the record is made again with it, since an object that is not there has to be
+        added before its members are.
+        """
+        if not request.needs_record and not self._template.patches:
             return request
         try:
             return self._template.complete(request, record=record.document, etag=record.etag)
