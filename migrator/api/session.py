@@ -121,9 +121,10 @@ async def open_session(
     masker: Masker,
     clock: Clock,
     reuse_connections: bool = True,
+    writes: bool = True,
     tell_sharing: Tell = lambda _: None,
 ) -> AsyncIterator[Session]:
-    """Open a session, and close it on leaving.
+    """Open a session, and close it on leaving; one that only reads keeps no space between its requests.
 
     Raises:
         FolderError: the state folder cannot be used.
@@ -138,7 +139,7 @@ async def open_session(
                 pace=options.pace,
                 reserve=options.reserve,
                 rate=options.rate,
-                write_spacing_s=api.write_spacing_s,
+                write_spacing_s=api.write_spacing_s if writes else 0.0,
             ),
             dialect=api.rate_limit,
             concurrency=options.concurrency,

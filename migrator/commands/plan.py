@@ -86,6 +86,7 @@ class _Planner:
             state=self._state,
             masker=self._masker,
             clock=system_clock(),
+            writes=False,
         ) as session:
             known = None
             if self._job.api.collection is not None and self._total >= LIST_FROM:
