@@ -25,8 +25,8 @@ from migrator.results import Exit
 
 __all__ = ["DaskCluster", "open_cluster"]
 
-ANSWER_S: Final = 5.0
-"""Seconds that the scheduler and a worker have to answer a question."""
+ANSWER_S: Final = 15.0
+"""Seconds that the scheduler and a worker have to answer a question: a busy machine needs some for TLS alone."""
 
 START_S: Final = 60.0
 """Seconds in which the worker processes of this machine have to be there."""
@@ -145,6 +145,8 @@ async def _local(workers: int) -> AsyncIterator[DaskCluster]:
             host="127.0.0.1",
             protocol="tls://",
             dashboard_address=None,
+            # Without a dashboard the scheduler still serves HTTP, on a port that others may have.
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             memory_limit=0,
             security=security,
             silence_logs=logging.CRITICAL,
