@@ -43,6 +43,7 @@ REPEATED: Final = frozenset({"item.unread", "file.unwritten", "notice.failed"})
 
 EVENT_WORDS: Final[Mapping[str, str]] = {
     "run.stopping": "began to stop, {reason}: {message}",
+    "run.waiting": "waits: {waiting_for}",
     "run.ended": "ended with exit code {exit_code}",
     "server.down": "the server seems to be down: nothing is sent until it answers again",
     "stage.ended": "stage {stage} ended after {items} items",

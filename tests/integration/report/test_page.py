@@ -6,6 +6,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 import tracemalloc
 from collections.abc import Iterable, Iterator, Sequence
@@ -254,6 +255,20 @@ def test_where_the_time_and_the_requests_went(tmp_path: Path) -> None:
     assert "quota used up 5 s, sending 1 s" in page.texts["dd"]
 
 
+def test_active_run_tells_only_what_is_known(tmp_path: Path) -> None:
+    """How many requests were sent, and how it ended, is known when a run has ended."""
+    write(
+        tmp_path, [result(1)], items=3, events=[event("run.started", 0), event("run.waiting", 5, waiting_for="quota")]
+    )
+    with read_ledger(tmp_path / "ledger.db") as ledger:
+        write_page(tmp_path, ledger, summary(items=3), live=True)
+    page = Page((tmp_path / "report.html").read_text("utf-8"))
+
+    assert page.verdict == "The run is active: 1 of 3 items have a result so far."
+    assert [name for name in ("Requests sent", "Exit code", "Finished") if name in page.texts["dt"]] == []
+    assert ["12:00:05", "waits: quota"] in page.rows
+
+
 def test_kill_is_told(tmp_path: Path) -> None:
     """An invocation without an end was killed; the list has its last sign of life."""
     page = Page(
@@ -388,6 +403,13 @@ def test_page_is_private_and_whole(tmp_path: Path) -> None:
     path.mkdir()
     with pytest.raises(FolderError, match=r"report\.html cannot be written"):
         write(tmp_path, [])
+
+
+def test_templates_are_loaded_late() -> None:
+    """A command that writes no page does not wait for jinja2."""
+    program = "import sys, migrator.cli.run_commands, migrator.report.views; sys.exit('jinja2' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", program], timeout=BROWSER_S, check=False).returncode == 0
 
 
 def test_nothing_is_loaded_and_nothing_else_may_run(tmp_path: Path) -> None:
