@@ -113,6 +113,8 @@ class Document:
                 here = None
             if here is None:
                 raise SourceError(f"{self._name}: the reference {shown} leads nowhere")
+        if not isinstance(here, dict | bool):
+            raise SourceError(f"{self._name}: the reference {shown} leads to something that is no object")
         return here
 
     def _file(self, name: str) -> Any:

@@ -45,6 +45,7 @@ def test_references(reference: str, found: object) -> None:
     [
         ("#/components/schemas/Missing", "leads nowhere"),
         ("#nowhere", "leads nowhere"),
+        ("#/openapi", "leads to something that is no object"),
         ("other.json#/X", "the reference to other.json: No such file"),
         ("https://example.com/x.json#/X", "is on the network"),
         ("#/components/schemas/Circle", "leads in a circle"),
