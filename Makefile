@@ -84,8 +84,8 @@ model: install ## try made-up histories of runs, kills, signals, retries and rol
 	timeout 1200 $(BIN)/python tests/model.py --write
 
 interop: install ## migrate on real servers that others wrote (Kinto, json-server, Prism), with kills; 15 minutes at the most
-	timeout 700 $(BIN)/python tests/interop.py
-	timeout 200 $(BIN)/python tests/interop_prism.py
+	timeout 480 $(BIN)/python tests/interop.py
+	timeout 420 $(BIN)/python tests/interop_prism.py
 
 fuzz: install ## let atheris try the readers of CSV, job files and rate-limit headers, a minute each
 	$(BIN)/pip install --quiet atheris || true
