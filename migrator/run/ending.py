@@ -103,20 +103,24 @@ class Ending:
         """Tell all observers at once how the invocation of this number ended, but those who know it already."""
         known = decoded(self._files.reader.meta().get(TOLD, ""), dict[str, list[str]])
         told = (known or {}).get(str(number))
-        if told is None:
-            self._files.journal.event("run.ended", **summary)
-
         names = told or []
+
+        async def note() -> None:
+            # A ledger that fails here fails again when the state is written, where that is told.
+            with suppress(LedgerError):
+                await self._files.ledger.put(**{TOLD: msgspec.json.encode({str(number): names}).decode()})
 
         async def tell(observer: Observer) -> None:
             problems = await observer.ended(summary)
             self._note(problems)
             if observer.once and writable and not problems:
                 names.append(observer.once)
-                # A ledger that fails here fails again when the state is written, where that is told.
-                with suppress(LedgerError):
-                    await self._files.ledger.put(**{TOLD: msgspec.json.encode({str(number): names}).decode()})
+                await note()
 
+        if told is None:
+            self._files.journal.event("run.ended", **summary)
+            if writable:
+                await note()
         await _tell_each([observer for observer in self._observers if observer.once not in names], tell)
 
     def _note(self, problems: Sequence[str]) -> None:

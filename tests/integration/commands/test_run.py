@@ -93,7 +93,9 @@ def test_items_from_standard_input_are_retried_from_their_file(offline: Bench) -
 
     facts = JobWork(job, piped, verdict, offline.options()).facts
 
-    assert facts.retry_command == "migrator run 'my job.json' --items {folder}/failed.csv"
+    assert (
+        facts.retry_command == "migrator run 'my job.json' --items {folder}/failed.csv --base-url https://api.example"
+    )
     assert facts.reconcile_command is None
 
 

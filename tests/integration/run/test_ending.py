@@ -27,6 +27,8 @@ MASKER = Masker(Fingerprinter(b"k" * 32), [])
 class Told(Observer):
     """Remembers what it was told, and what the ledger said then."""
 
+    once = "told"
+
     def __init__(self, place: Path, *, says: Sequence[str] = ()) -> None:
         self.place = place
         self.says = says
