@@ -168,7 +168,8 @@ def _resumed(state: StateFolder, work: WorkFacts, tell: Callable[[str], None]) -
         tell(f"the {kind} {name} is unfinished; this {work.kind} is done in its place, and nothing resumes it")
         return None
     if not same:
-        raise MigratorError(f"the {kind} {name} is unfinished: resume it first, or give --fresh")
+        command = found.meta.get("resume_command") or f"migrator {kind} {found.meta.get('of', name)}"
+        raise MigratorError(f"the {kind} {name} is unfinished: resume it first ({command}), or give --fresh")
     choice = "Put the old one back to resume it, or give --fresh to start a new run with all items."
     if (started_by := found.meta.get("version", __version__)) != __version__:
         choice = f"migrator {started_by} can finish it. {choice}"
