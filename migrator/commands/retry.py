@@ -94,9 +94,11 @@ def retry_work(place: Path, job: Job, source: Source, meta: Mapping[str, str], o
     Items in doubt are left out: a person has to look before they are sent again.
 
     Raises:
-        MigratorError: there is nothing to do, or the items have changed.
+        MigratorError: there is nothing to do, the run was a dry run, or the items have changed.
         LedgerError: a ledger cannot be read.
     """
+    if meta.get("dry_run") == "true":
+        raise MigratorError(f"{place.name} was a dry run and sent nothing: start the run itself, with migrator run")
     verdict = check_again(place, job, source, meta, only=_wanted(options, meta))
     items = range(1, verdict.items + 1) if verdict.selected is None else verdict.selected.values()
     chain = list(_chain(place))

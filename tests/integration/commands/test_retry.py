@@ -56,6 +56,15 @@ async def test_nothing_to_retry(here: Bench) -> None:
     assert told.value.exit_code == Exit.OK
 
 
+async def test_a_dry_run_is_not_retried(here: Bench) -> None:
+    """It sent nothing, so that there is nothing to send again: a retry would be the first run, unseen."""
+    place = await here.run(here.job(2), dry_run=True)
+    job, source, meta = here.origin(place)
+
+    with pytest.raises(MigratorError, match="was a dry run and sent nothing"):
+        retry_work(place, job, source, meta, here.options("retry"))
+
+
 async def test_chosen_items_are_retried(here: Bench) -> None:
     """Of what failed, those that the user names are sent; one that the run never had is refused."""
     place = await here.run(here.job(5))
