@@ -6,10 +6,11 @@ import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
 from typing import Final
 
 import aiohttp
+import msgspec
+from msgspec.structs import replace
 from multidict import CIMultiDictProxy
 from yarl import URL
 
@@ -95,14 +96,17 @@ class Client:
         Raises:
             MigratorError: a certificate's file or the proxy cannot be used.
         """
-        # aiohttp's own context is made when it is imported; this one heeds SSL_CERT_FILE as it is now.
-        asked = profile.base_url.startswith("https:") or network.ca_file or network.client_cert
-        trust = network.context() if asked else True
+        token_url = None if profile.auth.oauth2 is None else profile.auth.oauth2.token_url
         proxy = network.proxy_for(profile.base_url)
-        token_proxy = None if profile.auth.oauth2 is None else network.proxy_for(profile.auth.oauth2.token_url)
-        for one in (proxy, token_proxy):
-            if one is not None and one.password is not None:
+        token_proxy = None if token_url is None else network.proxy_for(token_url)
+        proxies = [one for one in (proxy, token_proxy) if one is not None]
+        for one in proxies:
+            if one.password is not None:
                 learn(one.password)
+        # aiohttp's own context is not used: it is as it was when aiohttp was imported, or trusts no certificate.
+        urls = [profile.base_url, token_url or "", *(one.url for one in proxies)]
+        encrypted = any(url.startswith("https:") for url in urls)
+        trust = network.context() if encrypted or network.ca_file or network.client_cert else True
         timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(LONGEST_CONNECT_S, timeout_s))
         headers = session_headers(profile)
         # aiohttp sends a session's headers to the proxy too, so that each request has to carry them itself.
@@ -328,8 +332,7 @@ def _same_origin(url: URL, location: str) -> URL | None:
     return target if target.origin() == url.origin() else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Diagnosis:
+class _Diagnosis(msgspec.Struct, frozen=True):
     kind: FailureKind
     stage: Stage
     maybe_sent: bool

@@ -1,11 +1,11 @@
 """What a server sent, read by the words of a profile: JMESPath, and names that are shown for values. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import jmespath
 from jmespath.exceptions import JMESPathError
+from msgspec.structs import replace
 
 from migrator.job.json_reader import Unreadable, decode
 from migrator.messages import JSON, AnswerRules

@@ -113,7 +113,7 @@ Exit codes: 0 all is consistent, or was mended; 1 something is not; 2 wrong use.
 
 EXPORT: Final = Command(
     "export",
-    "job_commands:export",
+    "api_commands:export",
     help="""Write an API's records to an items file, one row each, with the columns that run takes.
 
 API is the name of a built-in profile, or a job file. If it was interrupted, the same command goes on.""",
@@ -208,7 +208,7 @@ PRUNE: Final = Command(
 
 INIT: Final = Command(
     "init",
-    "job_commands:init",
+    "api_commands:init",
     help="""Write a job file and a template of its items, for a request of a built-in profile or of an OpenAPI document.
 
 What the document does not say, such as how a list goes on, is printed. Files that are there are not replaced.""",
@@ -227,7 +227,7 @@ migrator init --example""",
 
 SCHEMA: Final = Command(
     "schema",
-    "job_commands:schema",
+    "api_commands:schema",
     help="Print the JSON Schema of a job file.",
     example="migrator schema > job.schema.json",
 )

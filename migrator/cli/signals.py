@@ -4,13 +4,15 @@ The handlers stay installed all the time. A handler that is removed leaves a mom
 the process in the middle of a write, and the second Ctrl-C of an impatient user comes within milliseconds.
 """
 
-import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["SIGNALS", "Signals"]
 
@@ -45,7 +47,10 @@ class Signals:
     @contextmanager
     def sent_to(self, receiver: Receiver) -> Iterator[None]:
         """Hand signals to a receiver, within the running event loop, before those that were there already."""
-        self._loop = asyncio.get_running_loop()
+        # asyncio takes long to import, and help does not need it.
+        from asyncio import get_running_loop
+
+        self._loop = get_running_loop()
         self._receivers.append(receiver)
         try:
             yield

@@ -8,7 +8,6 @@ from migrator.errors import MigratorError, NotConfirmedError
 from migrator.job.job_file import Job
 from migrator.job.problems import JobError
 from migrator.options import RunOptions
-from migrator.report.notify import NOTICE_S, Moment, notify, usable_targets
 
 __all__ = ["refusals_told", "tell_of_job_error"]
 
@@ -53,6 +52,8 @@ async def _tell(
     allow_commands: bool,
     tell: Callable[[str], None],
 ) -> None:
+    from migrator.report.notify import NOTICE_S, Moment, notify, usable_targets
+
     targets, problems = usable_targets(given, allow_commands=allow_commands)
     known = {"job": job, "exit_code": int(error.exit_code), "message": str(error)}
     for problem in (*problems, *await notify(targets, Moment.FAILURE, known, timeout_s=NOTICE_S)):

@@ -10,9 +10,6 @@ from secrets import token_bytes
 from typing import Final
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from migrator.errors import MigratorError, VaultError
 from migrator.messages import JSON
@@ -35,6 +32,8 @@ class Vault:
     """
 
     def __init__(self, key: bytes) -> None:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
         self.key = key
         self._cipher = AESGCM(key)
 
@@ -46,6 +45,8 @@ class Vault:
             passphrase: the user's key.
             salt: of the run, 16 bytes.
         """
+        from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
         return cls(Scrypt(salt=salt, length=32, n=COST, r=BLOCK, p=LANES).derive(passphrase.reveal().encode()))
 
     def lock(self, item: int, image: JSON) -> bytes:
@@ -59,6 +60,8 @@ class Vault:
         Raises:
             VaultError: it was locked with another key, for another item, or was changed.
         """
+        from cryptography.exceptions import InvalidTag
+
         try:
             plain = self._cipher.decrypt(locked[:NONCE_BYTES], locked[NONCE_BYTES:], _bound(item))
         except InvalidTag:

@@ -1,14 +1,13 @@
 """What a run shows: --progress, --quiet and --log-level meet here, and nowhere else."""
 
-from dataclasses import dataclass
+import msgspec
 
 from migrator.options import Progress, RunOptions
 
 __all__ = ["Output", "output_of"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
+class Output(msgspec.Struct, frozen=True, kw_only=True):
     """What a run shows.
 
     Attributes:

@@ -18,8 +18,6 @@ from migrator.cli.display.screens import question_text
 from migrator.cli.log import Log
 from migrator.cli.signals import SIGNALS
 from migrator.options import OPTIONS, RunOptions
-from migrator.report.metrics import Metrics
-from migrator.report.notify import Notice, read_targets
 from migrator.report.observer import Observer
 from migrator.report.telemetry import check_telemetry, open_telemetry
 from migrator.results import StopKind, StopReason
@@ -114,7 +112,6 @@ def _observers(
     with ExitStack() as stack:
         observers: list[Observer] = []
         if output.level is None:
-            # rich takes 60 ms to import, which a cron run need not spend.
             from migrator.cli.display.progress import Display
 
             observers.append(stack.enter_context(Display()))
@@ -124,8 +121,12 @@ def _observers(
             if check_telemetry(os.environ):
                 observers.append(stack.enter_context(open_telemetry()))
             if options.metrics_file is not None:
+                from migrator.report.metrics import Metrics
+
                 observers.append(Metrics(Path(options.metrics_file)))
             if notices:
+                from migrator.report.notify import Notice, read_targets
+
                 targets = read_targets(notices, allow_commands=options.allow_commands)
                 observers += [Notice(place, target) for place, target in enumerate(targets)]
         yield observers
