@@ -2,11 +2,12 @@
 
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import Final, NamedTuple, Protocol, TypeAlias, Union
 from urllib.parse import urlsplit
+
+import msgspec
 
 from migrator.secret import Secret
 
@@ -52,8 +53,7 @@ class Instant(NamedTuple):
 Clock: TypeAlias = Callable[[], Instant]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """How several items share a request.
 
     Attributes:
@@ -71,8 +71,7 @@ class Batch:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Poll:
+class Poll(msgspec.Struct, frozen=True, kw_only=True):
     """How it is found out what became of a request that was accepted (202).
 
     Attributes:
@@ -92,8 +91,7 @@ class Poll:
     at_most_s: float = 600.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerRules:
+class AnswerRules(msgspec.Struct, frozen=True, kw_only=True):
     """How the answers of an API are read.
 
     Attributes:
@@ -116,15 +114,14 @@ class AnswerRules:
     batch: Batch | None = None
     poll: Poll | None = None
     as_text: bool = False
-    shown_as: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    shown_as: Mapping[str, Mapping[str, str]] = msgspec.field(default_factory=dict)
 
 
 NO_RULES: Final = AnswerRules()
 """The answer is the record, and every member of it is written by itself."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One item's request, rendered.
 
     Attributes:
@@ -150,18 +147,21 @@ class Request:
     key: str
     method: str
     url: str
-    body: bytes | None = field(repr=False)
-    wanted: bytes | None = field(default=None, repr=False)
+    body: bytes | None
+    wanted: bytes | None = None
     rules: AnswerRules = NO_RULES
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    frame: bytes | None = field(default=None, repr=False)
+    headers: tuple[tuple[str, str], ...] = ()
+    frame: bytes | None = None
     credentials: tuple[str, Secret] | None = None
     needs_record: bool = False
     reading: "Request | None" = None
-    members: "tuple[Request, ...]" = field(default=(), repr=False)
+    members: "tuple[Request, ...]" = ()
     secrets: tuple[Secret, ...] = ()
     limiter_key: str = ""
     idempotent: bool = True
+
+    def __repr__(self) -> str:
+        return f"<request of item {self.item}: {self.method} {self.url}>"
 
 
 class Stage(StrEnum):
@@ -181,8 +181,7 @@ class FailureKind(StrEnum):
     PROTOCOL = "protocol"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """A server's answer.
 
     Attributes:
@@ -198,16 +197,18 @@ class Reply:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes = field(repr=False)
+    body: bytes
     truncated: bool = False
     resent: bool = False
     renewed: bool = False
     sent: Instant
     received: Instant
 
+    def __repr__(self) -> str:
+        return f"<reply: {self.status}, {len(self.body)} bytes>"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """No whole answer.
 
     Attributes:

@@ -1,8 +1,9 @@
 """What happened to an item, and why a run stopped: the words that every part of the program shares."""
 
 from collections import Counter
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+
+import msgspec
 
 __all__ = ["ErrorKind", "Exit", "ItemError", "ItemResult", "Outcome", "Status", "StopKind", "StopReason", "exit_code"]
 
@@ -25,8 +26,7 @@ class ErrorKind(StrEnum):
     INTERNAL = "internal"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemError:
+class ItemError(msgspec.Struct, frozen=True, kw_only=True):
     """What a record says of a failure.
 
     Attributes:
@@ -63,8 +63,7 @@ class Status(StrEnum):
         return self in {Status.SUCCEEDED, Status.UNCHANGED}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """A fact about one answer.
 
     Attributes:
@@ -134,8 +133,7 @@ class StopKind(StrEnum):
     KILLED = "killed"
 
 
-@dataclass(frozen=True, slots=True)
-class StopReason:
+class StopReason(msgspec.Struct, frozen=True):
     """Why a run stopped, in a sentence for the person on call.
 
     Attributes:
@@ -174,8 +172,7 @@ def exit_code(counts: Counter[Status], total: int, stopped: StopReason | None, *
     return Exit.SOME_FAILED if bad or counts.total() < total else Exit.OK
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemResult:
+class ItemResult(msgspec.Struct, frozen=True, kw_only=True):
     """What became of an item: all that a record says, and nothing secret.
 
     Attributes:

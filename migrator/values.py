@@ -6,10 +6,11 @@ import datetime as dt
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+import msgspec
 
 from migrator.messages import JSON, is_loopback
 from migrator.secret import Secret
@@ -109,8 +110,7 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
+class Threshold(msgspec.Struct, frozen=True):
     """How many items may fail before the run stops.
 
     Attributes:
@@ -133,8 +133,7 @@ class Threshold:
         return f"{self.share:.4g} of the items" if self.share is not None else f"{self.count} items"
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(msgspec.Struct, frozen=True):
     """Where a stage ends: after a number of items, or after a share of all, from 0 to 1."""
 
     count: int | None = None
@@ -147,8 +146,7 @@ class Stage:
         return min(total, max(1, math.ceil((self.share or 0.0) * total)))
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
+class Deadline(msgspec.Struct, frozen=True):
     """When a run starts no more items: after some seconds, or at the next time that the clock shows a time of day."""
 
     after_s: float | None = None
@@ -164,8 +162,7 @@ class Deadline:
         return (due - now).total_seconds()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
     """A kind of value.
 
     Attributes:
@@ -179,7 +176,7 @@ class Kind:
 
     parse: Callable[[str], Any]
     metavar: str | None
-    schema: Mapping[str, JSON] = field(default_factory=lambda: {"type": "string"})
+    schema: Mapping[str, JSON] = msgspec.field(default_factory=lambda: {"type": "string"})
     choices: tuple[str, ...] = ()
     path: str | None = None
     secret: bool = False

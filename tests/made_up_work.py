@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 from driven_run import requests
+from msgspec.structs import replace
 
 from migrator.api.session import Session
 from migrator.job.profile.api_profile import ApiProfile

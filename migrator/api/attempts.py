@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from random import Random
 from typing import Final
+
+import msgspec
 
 from migrator.api.outcome import Decision, Retry, RetryPolicy, Stop, classify, decide
 from migrator.messages import Answer, Reply, Request, Sender
@@ -17,8 +18,7 @@ from migrator.secret import Masker, Secret
 __all__ = ["Answered", "Attempts", "Hooks"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
     """The last attempt of a request: the one whose answer counts.
 
     Attributes:

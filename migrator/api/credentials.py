@@ -9,13 +9,14 @@ import math
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Final, Protocol
 from urllib.parse import quote_plus
 
 import aiohttp
 import anyio
 import anyio.to_thread
+import msgspec
+from msgspec.structs import replace
 from yarl import URL
 
 from migrator.job.json_reader import decode
@@ -61,8 +62,7 @@ class NoToken(Exception):
         self.refused = refused
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Token:
+class Token(msgspec.Struct, frozen=True, kw_only=True):
     """An access token.
 
     Attributes:
@@ -79,8 +79,7 @@ def renew_ahead_s(lifetime_s: float) -> float:
     return min(LONGEST_AHEAD_S, lifetime_s * AHEAD_SHARE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Held:
+class _Held(msgspec.Struct, frozen=True, kw_only=True):
     """A token at hand, on the monotonic clock.
 
     Attributes:

@@ -3,9 +3,12 @@
 import ssl
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
+
+import msgspec
+from msgspec.structs import replace
 
 from migrator.errors import MigratorError
 from migrator.job.profile.api_profile import ApiProfile
@@ -18,8 +21,7 @@ __all__ = ["Network", "Proxy", "network_of"]
 PROXIES: Final = frozenset({"http", "https"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proxy:
+class Proxy(msgspec.Struct, frozen=True, kw_only=True):
     """A proxy; its credentials are never in its URL, which messages quote.
 
     Attributes:
@@ -30,11 +32,13 @@ class Proxy:
 
     url: str
     password: Secret | None = None
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<proxy {self.url}>"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
+class Network(msgspec.Struct, frozen=True, kw_only=True):
     """What the user has set for connections.
 
     Attributes:
@@ -47,7 +51,10 @@ class Network:
     ca_file: str | None = None
     client_cert: str | None = None
     use_proxy: bool = False
-    proxy: str | Secret | None = field(default=None, repr=False)
+    proxy: str | Secret | None = None
+
+    def __repr__(self) -> str:
+        return "<network>"
 
     def context(self) -> ssl.SSLContext:
         """Return the TLS settings; SSL_CERT_FILE counts as it is now.
@@ -82,8 +89,6 @@ class Network:
             return _proxy_at(text, "the profile's proxy")
         if not self.use_proxy:
             return None
-        from urllib.request import getproxies_environment, proxy_bypass  # noqa: PLC0415  slow to import
-
         target = urlsplit(url)
         found = getproxies_environment().get(target.scheme)
         if not found or proxy_bypass(target.netloc):

@@ -6,9 +6,11 @@ those of Confluent Cloud's API guide and of RFC 9110.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from random import Random
 from typing import Final, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
 
 from migrator.api.error_body import Mask, read_error
 from migrator.api.expressions import record_in, search
@@ -22,23 +24,20 @@ from migrator.results import ErrorKind, ItemError, Outcome, Status
 __all__ = ["Decision", "ErrorKind", "ItemError", "Retry", "RetryPolicy", "Settle", "Stop", "classify", "decide", "held"]
 
 
-@dataclass(frozen=True, slots=True)
-class Settle:
+class Settle(msgspec.Struct, frozen=True):
     """The item has come to its end."""
 
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(msgspec.Struct, frozen=True):
     """Try again after `delay_s`; `counted` is False where the attempt was not the item's own fault."""
 
     delay_s: float
     counted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(msgspec.Struct, frozen=True):
     """The item has come to its end, and the run with it."""
 
     outcome: Outcome
@@ -47,8 +46,7 @@ class Stop:
 Decision: TypeAlias = Settle | Retry | Stop
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How often, and how patiently.
 
     Attributes:

@@ -6,7 +6,6 @@ checked, and a page that shows signs of more pages is refused where no declarati
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, assert_never
 from urllib.parse import quote, unquote_plus, urldefrag, urljoin, urlsplit, urlunsplit
 
@@ -43,8 +42,7 @@ WITHIN_NEXT: Final = ("href", "url", "link", "after", "cursor")
 DEEPEST: Final = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageSeen:
+class PageSeen(msgspec.Struct, frozen=True, kw_only=True):
     """One page as it was read.
 
     Attributes:

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
+
+import msgspec
+from msgspec.structs import replace
 
 from migrator.api.attempts import Attempts
 from migrator.api.expressions import as_written, record_in
@@ -30,8 +32,7 @@ NO_PROGRESS: Final = (
 MEMBER: Final = re.compile(r"[^.]+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What a server says of one record.
 
     Attributes:
@@ -45,8 +46,7 @@ class Record:
     error: ItemError | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class Page(msgspec.Struct, frozen=True, kw_only=True):
     """A page of a collection.
 
     Attributes:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import SystemRandom
 from time import time
@@ -11,6 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec.structs import replace
 
 from migrator import errors
 from migrator.api.attempts import Attempts, Hooks
@@ -38,8 +38,7 @@ UNKNOWN_WINDOW_S: Final = 60.0
 """Seconds that a refusal of an earlier run is heeded at the most, where no window has been seen."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class Session(msgspec.Struct, frozen=True, kw_only=True):
     """What talks to an API.
 
     Attributes:
@@ -63,7 +62,7 @@ class Session:
     masker: Masker
     clock: Clock
     shared: SharedQuota | None = None
-    names: ShownNames = field(default_factory=ShownNames)
+    names: ShownNames = msgspec.field(default_factory=ShownNames)
     tokens: LiveCredentials | None = None
 
     def attempts(self, hooks: Hooks, *, verify: Verify = Verify.NONE) -> Attempts:

@@ -48,7 +48,7 @@ async def open_shared_quota(
             yield quota
         return
     try:
-        from migrator.ratelimit.shared.redis_quota import RedisQuota  # noqa: PLC0415  an extra
+        from migrator.ratelimit.shared.redis_quota import RedisQuota
     except ImportError:
         raise MigratorError("--shared-quota needs the extra redis (package redis)") from None
     key = quota_identity(options, base_url=base_url, identity=identity)

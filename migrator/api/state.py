@@ -6,12 +6,12 @@ that replaces an object as one value names it in `replaced_whole`.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from unicodedata import normalize
 from urllib.parse import unquote, urlsplit
 
 import msgspec
+from msgspec.structs import replace
 
 from migrator.job.encodings import form_text
 from migrator.messages import JSON, NO_RULES, AnswerRules, Request
@@ -45,8 +45,7 @@ ABSENT: Final = _Absent()
 SCALAR: Final = (str, bool, int, float)
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """A member that does not hold what is wanted.
 
     Attributes:
@@ -152,8 +151,7 @@ def _texts(value: JSON) -> Iterator[str]:
             yield from _texts(entry)
 
 
-@dataclass(frozen=True, slots=True)
-class BeforeImage:
+class BeforeImage(msgspec.Struct, frozen=True):
     """What a record held of the members that a request writes.
 
     Attributes:
@@ -201,8 +199,7 @@ def _image(
     return image
 
 
-@dataclass(slots=True)
-class Restoration:
+class Restoration(msgspec.Struct):
     """How a record gets back what it held before a run.
 
     Attributes:
@@ -213,11 +210,11 @@ class Restoration:
         unseen: the pointers of the members that the API shows neither before nor after the write.
     """
 
-    wanted: dict[str, JSON] = field(default_factory=dict)
-    removed: list[str] = field(default_factory=list)
-    foreign: list[str] = field(default_factory=list)
-    masked: list[str] = field(default_factory=list)
-    unseen: list[str] = field(default_factory=list)
+    wanted: dict[str, JSON] = msgspec.field(default_factory=dict)
+    removed: list[str] = msgspec.field(default_factory=list)
+    foreign: list[str] = msgspec.field(default_factory=list)
+    masked: list[str] = msgspec.field(default_factory=list)
+    unseen: list[str] = msgspec.field(default_factory=list)
 
 
 def restoration(

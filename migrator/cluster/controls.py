@@ -3,10 +3,10 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final
 
 import anyio
+from msgspec.structs import replace
 
 from migrator.cluster import wire
 from migrator.ratelimit.throttle import ThrottleStatistics

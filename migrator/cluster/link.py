@@ -7,11 +7,11 @@ breaks, or that is silent for longer than a request may take, is given up with a
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, TypeAlias
 
 import anyio
 import msgspec
+from msgspec.structs import replace
 
 from migrator.api.credentials import LiveCredentials, NoToken
 from migrator.cluster import wire
@@ -47,8 +47,7 @@ Ended: TypeAlias = wire.Done | wire.Unsent
 """How an item's way on a worker ended."""
 
 
-@dataclass(slots=True, eq=False)
-class Assigned:
+class Assigned(msgspec.Struct):
     """An item that is on a worker, or on its way to one.
 
     Attributes:
@@ -67,7 +66,7 @@ class Assigned:
     known: Known | None = None
     begun: bool = False
     result: tuple[ItemResult, bytes] | None = None
-    ended: "asyncio.Future[Ended]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    ended: "asyncio.Future[Ended]" = msgspec.field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class Listener(Protocol):

@@ -6,12 +6,13 @@ own. What it sends is what `run.item` sends in a single process.
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
 from random import SystemRandom
 from typing import Any, Final, TypeAlias
 
 import anyio
+import msgspec
 from anyio.abc import TaskGroup
+from msgspec.structs import replace
 
 from migrator import __version__
 from migrator.api.attempts import Attempts
@@ -51,8 +52,7 @@ GRACE_S: Final = 5.0
 """Seconds beyond a request's time-out after which a silent other side is given up."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SenderNeeds:
+class SenderNeeds(msgspec.Struct, frozen=True, kw_only=True):
     """What the part that makes attempts is opened with.
 
     Attributes:
@@ -175,8 +175,7 @@ def options_of(settings: Mapping[str, Any]) -> RunOptions:
     return RunOptions(**named)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Station:
+class _Station(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker has open for a run.
 
     Attributes:
@@ -202,11 +201,11 @@ class _Station:
     tokens: RemoteTokens | None
     out: Outbox
     items: Items
-    doubtful: set[int] = field(default_factory=set)
-    written: dict[int, ItemResult] = field(default_factory=dict)
-    planned: dict[int, PlannedItem] = field(default_factory=dict)
-    states: dict[str, bytes] = field(default_factory=dict)
-    held: set[int] = field(default_factory=set)
+    doubtful: set[int] = msgspec.field(default_factory=set)
+    written: dict[int, ItemResult] = msgspec.field(default_factory=dict)
+    planned: dict[int, PlannedItem] = msgspec.field(default_factory=dict)
+    states: dict[str, bytes] = msgspec.field(default_factory=dict)
+    held: set[int] = msgspec.field(default_factory=set)
     job: Job
     events: RemoteEvents
 

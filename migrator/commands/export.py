@@ -5,13 +5,13 @@ import io
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import jmespath
 import jmespath.exceptions
 import msgspec
+from msgspec.structs import replace
 
 from migrator.api.reader import Page, member
 from migrator.api.session import Session, open_session, safe_base_url, system_clock
@@ -31,8 +31,7 @@ PART: Final = ".part"
 CURSOR: Final = ".cursor"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
+class Exported(msgspec.Struct, frozen=True, kw_only=True):
     """What was written.
 
     Attributes:

@@ -7,12 +7,13 @@ and outside the main thread.
 import io
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Self
 
 import anyio.lowlevel
+import msgspec
+from msgspec.structs import replace
 
 from migrator.commands.ready import check_items, open_job
 from migrator.errors import OptionError
@@ -73,8 +74,7 @@ class Options:
         return f"Options({', '.join(f'{name}={value!r}' for name, value in self._given.items())})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class Result(msgspec.Struct, frozen=True, kw_only=True):
     """How a run ended.
 
     Attributes:

@@ -4,10 +4,11 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from migrator.errors import MigratorError
 from migrator.job.openapi.document import Document
@@ -31,8 +32,7 @@ EXAMPLES: Final = {
 """The example job of each built-in profile."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class Written(msgspec.Struct, frozen=True, kw_only=True):
     """What was written.
 
     Attributes:

@@ -6,11 +6,11 @@ import stat
 from collections import defaultdict
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from filelock import FileLock, Timeout
 
 from migrator.errors import FolderError, LedgerError
@@ -23,8 +23,7 @@ GONE: Final = ".removed"
 """What a run's name ends with while it is being deleted: no run's id ends so, and half of one is not taken for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Ended:
+class _Ended(msgspec.Struct, frozen=True):
     """A run that has come to its end.
 
     Attributes:

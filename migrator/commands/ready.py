@@ -2,11 +2,11 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import anyio.to_thread
 import msgspec
+from msgspec.structs import replace
 
 from migrator.cluster.machines import machines_of
 from migrator.commands.plan import make_plan
@@ -27,8 +27,7 @@ from migrator.store.plan_file import Plan
 __all__ = ["Ready", "check_items", "open_job", "refuse_invalid"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
     """A job with its items, all of which can be sent.
 
     Attributes:

@@ -3,11 +3,11 @@
 import shlex
 from collections.abc import AsyncIterator, Container, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from migrator.api.session import Session, safe_base_url
 from migrator.commands.webhooks.channel_test import send_test_messages

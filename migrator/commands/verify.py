@@ -8,9 +8,10 @@ import csv
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
+
+import msgspec
 
 from migrator.api.session import open_session, safe_base_url, system_clock
 from migrator.api.state import changes, not_the_record, wanted_of
@@ -37,8 +38,7 @@ SHOWN: Final = 20
 """Items that differ on the server of which each is named; the rest are counted."""
 
 
-@dataclass(slots=True)
-class Verified:
+class Verified(msgspec.Struct):
     """What was found.
 
     Attributes:
@@ -48,8 +48,8 @@ class Verified:
         hidden: how many of them the server shows only in part, such as with a mask in a secret's place.
     """
 
-    mended: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    mended: list[str] = msgspec.field(default_factory=list)
+    problems: list[str] = msgspec.field(default_factory=list)
     read: int = 0
     hidden: int = 0
 

@@ -4,10 +4,10 @@ import array
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import BinaryIO, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from migrator.job.items import Form, Item, read_items
 from migrator.job.job_file import Job
@@ -35,8 +35,7 @@ PARTITIONS: Final = 64
 """Parts into which the keys' hashes fall, so that a set of one part takes little memory."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong with an input.
 
     Attributes:

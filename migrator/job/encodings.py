@@ -5,13 +5,13 @@ A state is what a record is to hold, member by member. What differs between APIs
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import quote_plus
 
 import msgspec
+from msgspec.structs import replace
 
 from migrator.messages import NO_RULES, AnswerRules
 

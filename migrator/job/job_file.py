@@ -3,12 +3,12 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from typing import Any, Final
 
 import jsonschema_rs
+import msgspec
 
 from migrator.job.encodings import Encoding
 from migrator.job.json_reader import StrictJSONError, read_json
@@ -37,8 +37,7 @@ class Empty(StrEnum):
     STRING = "string"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preflight:
+class Preflight(msgspec.Struct, frozen=True, kw_only=True):
     """A look at the new webhooks before they are written.
 
     Attributes:
@@ -50,8 +49,7 @@ class Preflight:
     server: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Join:
+class Join(msgspec.Struct, frozen=True, kw_only=True):
     """How items find their records where they have no ids.
 
     Attributes:
@@ -63,16 +61,14 @@ class Join:
     member: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadTemplate:
+class ReadTemplate(msgspec.Struct, frozen=True, kw_only=True):
     """How one record is read, where that is not a GET of the request's path."""
 
     path: str
     query: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestTemplate:
+class RequestTemplate(msgspec.Struct, frozen=True, kw_only=True):
     """The request that an item becomes; without a body, every column that is not in the path goes into it.
 
     Attributes:
@@ -97,7 +93,7 @@ class RequestTemplate:
     wanted: JSON = None
     has_wanted: bool = False
     encoding: Encoding = Encoding.JSON
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     read: ReadTemplate | None = None
     query: str | None = None
     batch: Batch | None = None
@@ -109,8 +105,7 @@ class RequestTemplate:
         return self.method == "POST" and not self.has_wanted and self.read is None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job file's content.
 
     Attributes:
@@ -147,21 +142,24 @@ class Job:
     key: tuple[str, ...]
     secrets: frozenset[str] = frozenset()
     ignored: frozenset[str] = frozenset()
-    item_schema: Mapping[str, JSON] = field(default_factory=dict)
+    item_schema: Mapping[str, JSON] = msgspec.field(default_factory=dict)
     empty: Empty = Empty.OMIT
     trim: bool = False
     items: str | tuple[Mapping[str, JSON], ...] | None = None
-    run: Mapping[str, JSON] = field(default_factory=dict)
+    run: Mapping[str, JSON] = msgspec.field(default_factory=dict)
     keep_before: bool = False
     preflight: Preflight | None = None
     join: Join | None = None
-    lookup: Lookup | None = field(default=None, repr=False, compare=False)
+    lookup: Lookup | None = None
     gate: tuple[str, ...] = ()
     notify: tuple[Mapping[str, Any], ...] = ()
     source: str = ""
-    arguments: Mapping[str, str] = field(default_factory=dict)
+    arguments: Mapping[str, str] = msgspec.field(default_factory=dict)
     digest: str = ""
-    document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    document: Mapping[str, Any] = msgspec.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<job {self.name}>"
 
 
 @cache

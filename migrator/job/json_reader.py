@@ -10,7 +10,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from decimal import Decimal
 from json.scanner import make_scanner
 from typing import Any, BinaryIO, Final, NoReturn
@@ -46,8 +45,7 @@ ESCAPED_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(msgspec.Struct, frozen=True):
     """Bytes that are no JSON document that can be relied on.
 
     Attributes:

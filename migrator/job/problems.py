@@ -6,12 +6,12 @@ A message never quotes a value, since any value may be a secret.
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from typing import Any, Final
 
 import jsonschema_rs
+import msgspec
 
 from migrator.errors import MigratorError
 from migrator.messages import JSON
@@ -45,8 +45,7 @@ Place = tuple[int, int]
 """A line and a column, both from 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """One thing that is wrong with an input.
 
     Attributes:

@@ -7,12 +7,12 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from migrator.errors import SourceError
 from migrator.job.items import Form
@@ -46,8 +46,7 @@ COMMAND_S: Final = 30.0
 """Seconds that a command may take to print a secret; a password manager may ask for a fingerprint."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Source(msgspec.Struct, frozen=True, kw_only=True):
     """An items file, open and seekable, so that it can be checked first and sent afterwards.
 
     Attributes:
@@ -62,7 +61,7 @@ class Source:
     form: Form
     name: str
     path: Path | None = None
-    facts: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     def state(self) -> tuple[int, ...]:
         """Return what changes when a program writes to the file while it is read."""
@@ -187,8 +186,7 @@ def outside_of(path: str, *, env: Mapping[str, str], allowed: Allowed) -> Outsid
     return _Finder(env, allowed).outside(Path(path).parent)
 
 
-@dataclass(frozen=True, slots=True)
-class _Finder:
+class _Finder(msgspec.Struct, frozen=True):
     """What a job file may reach for."""
 
     env: Mapping[str, str]

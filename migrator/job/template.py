@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec.structs import replace
 
 from migrator.errors import InputChanged
 from migrator.job.encodings import (

@@ -10,10 +10,10 @@ Anything that cannot be read is ignored: a header is never a reason to fail an i
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from migrator.messages import Instant, Reply, start_of_body
 from migrator.ratelimit.dialect.header_names import HeaderSet, header_sets
@@ -45,8 +45,7 @@ NOT_A_RATE: Final = frozenset({"content-bytes", "concurrent-requests"})
 """Quota units of the IETF draft that count something else than requests."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
+class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """How an API writes its rate limit; what is left out is found out.
 
     Attributes:
@@ -62,8 +61,7 @@ class Dialect:
     reset_header: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quota:
+class Quota(msgspec.Struct, frozen=True, kw_only=True):
     """What one answer says of the rate limit.
 
     Attributes:
@@ -85,8 +83,7 @@ class Quota:
     policy: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateLimitSignal:
+class RateLimitSignal(msgspec.Struct, frozen=True, kw_only=True):
     """What one answer says of the rate limit, computed once and used by all who ask.
 
     Attributes:

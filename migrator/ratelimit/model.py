@@ -1,16 +1,16 @@
 """What a pacer is told, remembers and tells."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from migrator.options import Pace
 
 __all__ = ["PacerMemory", "PacerSettings", "PacerStatistics", "ThrottleStatistics", "Ticket"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PacerSettings:
+class PacerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the user and the profile say.
 
     Attributes:
@@ -26,8 +26,7 @@ class PacerSettings:
     write_spacing_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PacerMemory:
+class PacerMemory(msgspec.Struct, frozen=True, kw_only=True):
     """What is worth keeping of an API for the next run.
 
     Attributes:
@@ -67,8 +66,7 @@ class Ticket(NamedTuple):
     share: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PacerStatistics:
+class PacerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """How a pacer stands.
 
     Attributes:
@@ -98,8 +96,7 @@ class PacerStatistics:
     waiting_for: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThrottleStatistics:
+class ThrottleStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """What the throttle does; of several keys, the one that has the least quota left.
 
     Attributes:

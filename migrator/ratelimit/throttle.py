@@ -6,7 +6,6 @@ and lets the head of the queue go. A request that need not wait passes without t
 
 import asyncio
 import math
-from dataclasses import replace
 from random import Random, SystemRandom
 from time import time
 from types import TracebackType
@@ -14,6 +13,7 @@ from typing import Final, Self
 
 import anyio
 from anyio.abc import TaskGroup
+from msgspec.structs import replace
 
 from migrator.errors import WaitTooLong
 from migrator.messages import Answer, Clock, Failure, Instant

@@ -15,7 +15,6 @@ import ssl
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from importlib import import_module
 from importlib.util import find_spec
@@ -77,8 +76,7 @@ PING_SUFFIX: Final = {Moment.START: "/start", Moment.SUCCESS: "", Moment.FAILURE
 ENDS: Final = frozenset({Moment.SUCCESS, Moment.FAILURE})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Target(msgspec.Struct, frozen=True, kw_only=True):
     """Who is told, and when.
 
     Attributes:
@@ -276,7 +274,7 @@ async def _request(method: str, url: str, body: bytes | None) -> None:
     headers = {"User-Agent": f"migrator/{__version__}"}
     if body is not None:
         headers["Content-Type"] = "application/json"
-    # aiohttp's own context is made when it is imported; this one heeds SSL_CERT_FILE as it is now.
+    # aiohttp's own context is not used: it is as it was when aiohttp was imported, or trusts no certificate.
     trust = ssl.create_default_context() if url.startswith("https:") else True
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(force_close=True, ssl=trust),

@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from migrator.messages import Answer, Request
 from migrator.ratelimit.throttle import ThrottleStatistics
@@ -14,8 +15,7 @@ from migrator.results import Status, StopReason
 __all__ = ["Observer", "RunStatistics"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunStatistics:
+class RunStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """How a run stands at this moment.
 
     Attributes:

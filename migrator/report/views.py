@@ -1,7 +1,6 @@
 """All views of a run, written from its ledger: by the run itself, after a reconcile, and at any later time."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +19,7 @@ __all__ = ["RunFacts", "Written", "write_all", "write_live_page"]
 TRUE: Final = "true"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFacts:
+class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the views have to know of a run, beside its results; it is kept in the ledger.
 
     Attributes:
@@ -53,8 +51,7 @@ class RunFacts:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(msgspec.Struct, frozen=True):
     """What was written.
 
     Attributes:

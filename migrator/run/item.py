@@ -3,9 +3,10 @@
 from collections.abc import Awaitable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import nullcontext
-from dataclasses import replace
 from traceback import extract_tb
 from typing import Final, Protocol, TypeAlias, TypeVar
+
+from msgspec.structs import replace
 
 from migrator.api.attempts import Answered, Hooks
 from migrator.api.outcome import Decision, Settle, Stop, held

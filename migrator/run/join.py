@@ -5,11 +5,11 @@ run that is resumed, or retried, goes on with the same records.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from migrator.api.reader import member
 from migrator.api.session import open_session, safe_base_url, system_clock

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
 from typing import Final
+
+import msgspec
 
 from migrator import __version__
 from migrator.errors import FolderError, MigratorError, NotConfirmedError
@@ -25,8 +26,7 @@ from migrator.store.unfinished import find_unfinished, point_to
 __all__ = ["Caller", "Confirmation", "Ending", "migrate"]
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(msgspec.Struct, frozen=True):
     """How it ended.
 
     Attributes:
@@ -50,8 +50,7 @@ class Ending:
         return "null" if self.summary is None else summary_json(self.summary).decode().rstrip()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Confirmation:
+class Confirmation(msgspec.Struct, frozen=True, kw_only=True):
     """What a person is asked before a run starts.
 
     Attributes:
@@ -82,8 +81,7 @@ def silent(_text: str) -> None:
 NOT_TYPED: Final = Given()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """What a run asks and tells the program that started it.
 
     Attributes:
@@ -98,7 +96,7 @@ class Caller:
     confirm: Callable[[Confirmation], bool] | None = None
     ask: Ask | None = None
     tell: Callable[[str], None] = silent
-    stopper: Stopper = field(default_factory=Stopper)
+    stopper: Stopper = msgspec.field(default_factory=Stopper)
     observers: Sequence[Observer] = ()
     given: Given = NOT_TYPED
 

@@ -61,8 +61,7 @@ class Looks:
     vault_key: bytes | None = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """What a run knows of an item before its record is read.
 
     Attributes:
@@ -259,8 +258,7 @@ def _failed(kind: ErrorKind, message: str) -> Outcome:
     return Outcome(status=Status.FAILED, error=ItemError(kind=kind, message=message))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Needs:
+class Needs(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be looked at before writing; it is checked before the run starts.
 
     Attributes:

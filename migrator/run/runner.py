@@ -6,12 +6,12 @@ import shlex
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import anyio
+from msgspec.structs import replace
 
 from migrator import __version__
 from migrator.api.session import Session, open_session, system_clock

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from migrator.api.session import Session
 from migrator.job.profile.api_profile import ApiProfile
@@ -20,8 +21,7 @@ from migrator.store.state_folder import StateFolder
 __all__ = ["Crew", "Given", "Machines", "RunFiles", "WorkFacts", "WorkList"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFiles:
+class RunFiles(msgspec.Struct, frozen=True, kw_only=True):
     """What a run has open.
 
     Attributes:
@@ -37,8 +37,7 @@ class RunFiles:
     journal: Journal
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class Given(msgspec.Struct, frozen=True, kw_only=True):
     """The command line that started a run, for the commands that the run advises.
 
     Attributes:
@@ -50,8 +49,7 @@ class Given:
     options: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkFacts:
+class WorkFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of the work before it starts.
 
     Attributes:
@@ -87,7 +85,7 @@ class WorkFacts:
     name: str
     job_digest: str
     items_digest: str
-    kept: Mapping[str, str] = field(default_factory=dict)
+    kept: Mapping[str, str] = msgspec.field(default_factory=dict)
     secrets: frozenset[str] = frozenset()
     idempotent: bool = True
     secret_path: bool = False

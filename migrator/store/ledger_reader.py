@@ -4,7 +4,6 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,8 +29,7 @@ MAYBE_CHANGED: Final = ("mismatch", "timeout", "connection", "protocol", "server
 """Errors after which it is not known whether the server has acted."""
 
 
-@dataclass(frozen=True, slots=True)
-class InFlight:
+class InFlight(msgspec.Struct, frozen=True):
     """An item that was being sent when the process ended: it is not known whether it was applied."""
 
     item: int
@@ -40,8 +38,7 @@ class InFlight:
     begun_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(msgspec.Struct, frozen=True):
     """What was there before an item was written, encrypted; `verified` says whether the write was seen to take."""
 
     item: int

@@ -1,7 +1,6 @@
 """Ledgers of version 0.1: they are read as they are, and become this version's when a run goes on with one."""
 
 import sqlite3
-from dataclasses import fields
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +18,7 @@ FIRST_COLUMNS: Final = (
     "item, key, status, method, url, http_status, attempt, request_id, finished_ms, duration_ms, waited_ms, "
     "verified, quota_limit, quota_remaining, quota_reset_s, provisional, error"
 )
-FIELDS: Final = tuple(field.name for field in fields(ItemResult))
+FIELDS: Final = ItemResult.__struct_fields__
 
 COPY: Final = (
     "INSERT INTO item (item, key, status, attempt, begun_ms, error_kind, verified, provisional, line, sequence) "

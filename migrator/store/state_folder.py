@@ -5,10 +5,11 @@ import re
 import secrets
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from migrator.errors import FolderError
 from migrator.options import IfRunning
@@ -90,8 +91,7 @@ def job_of(place: Path) -> str | None:
     return found["job"] if found else None
 
 
-@dataclass(frozen=True, slots=True)
-class StateFolder:
+class StateFolder(msgspec.Struct, frozen=True):
     """The folder in which runs are kept, with their key, their locks and what was learned of servers.
 
     Attributes:

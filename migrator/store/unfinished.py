@@ -6,9 +6,10 @@ in a small file, written before the run's first request.
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from migrator.errors import FolderError, LedgerError, MigratorError
 from migrator.results import Exit
@@ -22,8 +23,7 @@ FOLDER: Final = "unfinished"
 VIEWS: Final = ("results.jsonl", "succeeded.csv", "failed.csv", "summary.json")
 
 
-@dataclass(frozen=True, slots=True)
-class Unfinished:
+class Unfinished(msgspec.Struct, frozen=True):
     """A run that has not ended.
 
     Attributes:

@@ -5,7 +5,6 @@ message in their channel, so that it is sent only where the user asks for it.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from random import SystemRandom
@@ -13,6 +12,7 @@ from typing import Any, Final
 
 import anyio
 import msgspec
+from msgspec.structs import replace
 
 from migrator.api.attempts import Attempts
 from migrator.api.outcome import RetryPolicy

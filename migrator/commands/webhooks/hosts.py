@@ -6,9 +6,11 @@ What is not known is not claimed: a host that no rule names passes.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
 
 from migrator.job.items import Item
 from migrator.job.job_file import Job
@@ -31,8 +33,7 @@ LONGEST_TABLE: Final = 2_000_000
 """Webhooks whose repetitions are looked for; each takes some hundred bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where an item has a webhook.
 
     Attributes:
@@ -46,8 +47,7 @@ class Place:
     kind_column: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Warned:
+class Warned(msgspec.Struct, frozen=True, kw_only=True):
     """One warning for all the rows that have it.
 
     Attributes:

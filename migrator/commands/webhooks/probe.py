@@ -7,7 +7,6 @@ they are not; the words are those that public clients have collected. Only `/ser
 
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from random import SystemRandom
 from secrets import token_bytes
@@ -15,6 +14,7 @@ from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 import anyio
+import msgspec
 
 from migrator.api.attempts import Attempts
 from migrator.api.client import Client
@@ -68,8 +68,7 @@ class Verdict(StrEnum):
     NOT_PROBED = "not probed"
 
 
-@dataclass(frozen=True, slots=True)
-class Probed:
+class Probed(msgspec.Struct, frozen=True):
     """What became of a probe: the verdict, and the server's word for it."""
 
     verdict: Verdict

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from migrator.job.openapi.document import Document, Node
 from migrator.job.openapi.operation import Operation, array_in, reading, response_of
@@ -19,8 +20,7 @@ LONGEST_PAGE: Final = 100
 """Records a page that are asked for where the document names no maximum."""
 
 
-@dataclass(slots=True)
-class Api:
+class Api(msgspec.Struct):
     """What is known of an API, and what is not.
 
     Attributes:
@@ -29,9 +29,9 @@ class Api:
         variables: the environment's variables that the profile takes.
     """
 
-    profile: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    variables: list[str] = field(default_factory=list)
+    profile: dict[str, Any] = msgspec.field(default_factory=dict)
+    notes: list[str] = msgspec.field(default_factory=list)
+    variables: list[str] = msgspec.field(default_factory=list)
 
 
 def variable(*parts: str) -> str:

@@ -159,7 +159,7 @@ def _parsed(text: str, name: str) -> Any:
     except RecursionError:
         raise SourceError(f"{name}: is nested too deeply") from None
     try:
-        import yaml  # noqa: PLC0415  an extra
+        import yaml
     except ImportError:
         raise SourceError(f"{name}: is no JSON; YAML needs the extra yaml (package pyyaml)") from None
     try:

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+import msgspec
 
 from migrator.errors import SourceError
 from migrator.job.openapi.api import Api, auth_of, base_url_of, collection_of, record_of, variable
@@ -26,8 +27,7 @@ SCALAR: Final = frozenset({"string", "integer", "number", "boolean", "null"})
 Leaves = dict[tuple[str, ...], Mapping[str, Any]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class Made(msgspec.Struct, frozen=True, kw_only=True):
     """A job file with its template.
 
     Attributes:

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from migrator.errors import SourceError
 from migrator.job.openapi.document import Document, Node
@@ -15,8 +16,7 @@ JSON_TYPE: Final = re.compile(r"application/(?:[A-Za-z0-9.+-]+\+)?json(?:;.*)?")
 FORM: Final = "application/x-www-form-urlencoded"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """An operation.
 
     Attributes:
@@ -46,8 +46,7 @@ class Operation:
         return re.findall(r"\{([^{}]+)\}", self.path)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Body:
+class Body(msgspec.Struct, frozen=True, kw_only=True):
     """What an operation is sent.
 
     Attributes:

@@ -3,12 +3,13 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from typing import Any, Final
 
 import jsonschema_rs
+import msgspec
 
 from migrator.job.json_reader import StrictJSONError, read_json
 from migrator.job.placeholders import parse
@@ -29,8 +30,7 @@ CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 SPACING: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelTest:
+class ChannelTest(msgspec.Struct, frozen=True):
     """How an API sends a test message through a webhook that is not stored yet, by a POST of a whole record.
 
     Attributes:
@@ -42,8 +42,7 @@ class ChannelTest:
     named: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiProfile:
+class ApiProfile(msgspec.Struct, frozen=True, kw_only=True):
     """An API.
 
     Attributes:
@@ -64,13 +63,13 @@ class ApiProfile:
 
     name: str
     base_url: str
-    auth: Auth = field(default_factory=Auth)
-    headers: Mapping[str, str | Secret] = field(default_factory=dict)
+    auth: Auth = msgspec.field(default_factory=Auth)
+    headers: Mapping[str, str | Secret] = msgspec.field(default_factory=dict)
     proxy: bool | str | Secret = False
-    rate_limit: Dialect = field(default_factory=Dialect)
+    rate_limit: Dialect = msgspec.field(default_factory=Dialect)
     write_spacing_s: float = 0.0
     limiter_column: str | None = None
-    limits: Mapping[str, Mapping[str, JSON]] = field(default_factory=dict)
+    limits: Mapping[str, Mapping[str, JSON]] = msgspec.field(default_factory=dict)
     readable: bool = False
     test_message: ChannelTest | None = None
     rules: AnswerRules = NO_RULES

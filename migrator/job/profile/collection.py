@@ -1,12 +1,12 @@
 """A profile's `collection`: the list of all records of an API, and how it goes on from page to page."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
 
 import jmespath
 import jmespath.exceptions
+import msgspec
 
 from migrator.job.placeholders import columns_in
 
@@ -27,8 +27,7 @@ class PagingKind(StrEnum):
     NEXT_URL = "next-url"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Paging:
+class Paging(msgspec.Struct, frozen=True, kw_only=True):
     """How a collection goes on.
 
     Attributes:
@@ -45,8 +44,7 @@ class Paging:
     total: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parents:
+class Parents(msgspec.Struct, frozen=True, kw_only=True):
     """The records that a collection's path depends on, such as the projects of "things of each project".
 
     Attributes:
@@ -58,8 +56,7 @@ class Parents:
     columns: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Collection:
+class Collection(msgspec.Struct, frozen=True, kw_only=True):
     """The list of all records of an API, page by page.
 
     Attributes:

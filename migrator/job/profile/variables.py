@@ -2,8 +2,11 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 __all__ = [
     "NOTHING_MORE",
@@ -34,8 +37,7 @@ def no_files(_name: str) -> str:
     raise OSError("is not read")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allowed:
+class Allowed(msgspec.Struct, frozen=True, kw_only=True):
     """What the person who starts the program lets a job file take from outside; a job file cannot say so itself.
 
     Attributes:
@@ -53,8 +55,7 @@ NOTHING_MORE: Final = Allowed()
 """What a Python program allows that says nothing: all variables of the mapping that it passes, no command."""
 
 
-@dataclass(frozen=True, slots=True)
-class OwnProfiles:
+class OwnProfiles(msgspec.Struct, frozen=True):
     """The profiles in the user's own folder, which are trusted as built-in ones are.
 
     Attributes:
@@ -64,6 +65,9 @@ class OwnProfiles:
 
     texts: Callable[[], Mapping[str, str]] = dict
     read_file: ReadFile = no_files
+
+
+NO_PROFILES: Final = OwnProfiles()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ class Outside:
     env: Mapping[str, str] = field(repr=False)
     read_file: ReadFile
     run_command: RunCommand = no_commands
-    own_profiles: OwnProfiles = OwnProfiles()
+    own_profiles: OwnProfiles = NO_PROFILES
     allowed_env: frozenset[str] | None = None
 
     def variable(self, name: str, *, trusted: bool) -> str:

@@ -5,12 +5,13 @@ Anything that cannot be read is None: a header is never a reason to fail an item
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final
+
+import msgspec
 
 from migrator.messages import Instant
 from migrator.ratelimit.dialect.server_clock import ServerClock
@@ -59,8 +60,7 @@ class ResetForm(StrEnum):
     HTTP_DATE = "http-date"
 
 
-@dataclass(frozen=True, slots=True)
-class Reset:
+class Reset(msgspec.Struct, frozen=True):
     """When there is more, as `quota.Quota` has it.
 
     Attributes:

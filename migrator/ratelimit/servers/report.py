@@ -1,12 +1,11 @@
 """What a server kind is told of each answer."""
 
-from dataclasses import dataclass
+import msgspec
 
 __all__ = ["Report"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(msgspec.Struct, frozen=True, kw_only=True):
     """One answer that tells of the quota.
 
     Attributes:

@@ -17,9 +17,10 @@ counts a request when it arrives; it is forgotten. Hence a dead run's requests w
 that opens a window and gives no answer for `PROBE_S` is replaced.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
+
+import msgspec
 
 from migrator.ratelimit.shared.model import Report, ReportKind, Share
 
@@ -60,8 +61,7 @@ class Mode(IntEnum):
     """The API says nothing of a quota."""
 
 
-@dataclass(slots=True)
-class Budget:
+class Budget(msgspec.Struct):
     """What all runs know and have taken of one limiter key's quota.
 
     Attributes:

@@ -38,7 +38,7 @@ RECORD: Final = struct.Struct(f"=16s{NUMBERS.format[1:]}")
 
 NO_RUN: Final = bytes(16)
 
-_fields: Final = attrgetter(*Budget.__slots__)
+_fields: Final = attrgetter(*Budget.__struct_fields__)
 
 GROWTH: Final = 64
 MOST: Final = 10_000

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from migrator.report.page.data import Bin, Invocation, RunData
 from migrator.report.page.words import MOMENTS_MS, item_count, nice_top, number_text, tick_text
@@ -25,8 +26,7 @@ HEIGHT: Final = 132
 """Of a plot, in pixels."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Chart:
+class Chart(msgspec.Struct, kw_only=True):
     """A chart, whose plot is 1000 wide and 100 high and stretches with the page.
 
     Attributes:
@@ -54,12 +54,12 @@ class Chart:
     top: float = 0.0
     ticks: Sequence[tuple[float, str]] = ()
     legend: Sequence[tuple[str, str]] = ()
-    areas: list[tuple[str, str]] = field(default_factory=list)
+    areas: list[tuple[str, str]] = msgspec.field(default_factory=list)
     line: str = ""
-    bars: list[tuple[str, float, float, float, float]] = field(default_factory=list)
-    hits: list[tuple[float, float, str]] = field(default_factory=list)
+    bars: list[tuple[str, float, float, float, float]] = msgspec.field(default_factory=list)
+    hits: list[tuple[float, float, str]] = msgspec.field(default_factory=list)
     seams: Sequence[float] = ()
-    flags: list[float] = field(default_factory=list)
+    flags: list[float] = msgspec.field(default_factory=list)
     marks: Sequence[tuple[str, float]] = ()
     goal: tuple[float, str] | None = None
     below: str = ""
@@ -85,8 +85,7 @@ class Chart:
         self.hits.append((round(1000 * left, 2), round(1000 * width, 2), words))
 
 
-@dataclass(frozen=True, slots=True)
-class Timeline:
+class Timeline(msgspec.Struct, frozen=True):
     """The time in which the run was active, without the pauses between invocations, in bars of one width.
 
     Attributes:

@@ -6,7 +6,6 @@ from bisect import bisect_right
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -57,8 +56,7 @@ EVENTS: Final = 60
 """Events that are listed: half of them the first, half the last."""
 
 
-@dataclass(slots=True)
-class Bin:
+class Bin(msgspec.Struct):
     """What happened in a span of time; `low` and `high` are of the quota that was left."""
 
     good: int = 0
@@ -152,8 +150,7 @@ class Latencies:
         return per_decade, start, bars
 
 
-@dataclass(slots=True)
-class Cause:
+class Cause(msgspec.Struct):
     """Failures of which the server said the same."""
 
     kind: ErrorKind | None
@@ -162,8 +159,7 @@ class Cause:
     count: int = 0
 
 
-@dataclass(slots=True)
-class Note:
+class Note(msgspec.Struct):
     """An event that is listed, or several of the same name in a row."""
 
     at: str

@@ -6,11 +6,11 @@ batch that is refused whole is halved until the bad item is sent by itself.
 
 from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
 from typing import Any, Final
 
 import anyio
 import msgspec
+from msgspec.structs import replace
 
 from migrator.api.attempts import Answered, Attempts
 from migrator.api.expressions import search

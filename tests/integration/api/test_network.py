@@ -6,11 +6,11 @@ import time
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trustme
+from msgspec.structs import replace
 
 from migrator.api.client import Client
 from migrator.api.network import Network, Proxy, network_of

@@ -129,7 +129,7 @@ def test_export_says_how_many(server: SandboxProcess, capsys: pytest.CaptureFixt
 
 def test_schema_is_a_document(capsys: pytest.CaptureFixture[str]) -> None:
     """It can be written to a file."""
-    act("job_commands:schema")
+    act("api_commands:schema")
 
     assert json.loads(capsys.readouterr().out)["type"] == "object"
 
@@ -144,11 +144,11 @@ def test_schema_is_a_document(capsys: pytest.CaptureFixture[str]) -> None:
 def test_init_writes_a_job(capsys: pytest.CaptureFixture[str], typed: dict[str, Any], made: str | None) -> None:
     """What was written is printed, with the next command; it can be checked at once."""
     named = {"api": None, "openapi": None, "operation": None, "columns": None, "example": False, "force": False}
-    act("job_commands:init", **(named | typed))
+    act("api_commands:init", **(named | typed))
 
     printed = capsys.readouterr().out
     (job,) = list(Path().glob("*.json"))
     assert made in {None, job.name}
     assert f"migrator check {job}" in printed
     with pytest.raises(MigratorError, match="there already"):
-        act("job_commands:init", **(named | typed))
+        act("api_commands:init", **(named | typed))

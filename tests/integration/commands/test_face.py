@@ -1,13 +1,13 @@
 """What a Python program calls: load, check, plan, migrate, without a print, a prompt or the environment."""
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import CREDENTIALS, Workplace, webhook
 from in_process import Bench, bench
+from msgspec.structs import replace
 
 from migrator.commands.face import Options, check, load_job, migrate, plan
 from migrator.errors import MigratorError, OptionError

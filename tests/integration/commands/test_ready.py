@@ -2,13 +2,13 @@
 
 import io
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Workplace
 from in_process import Bench, bench
+from msgspec.structs import replace
 
 import migrator
 from migrator.commands.ready import check_items, open_job, refuse_invalid

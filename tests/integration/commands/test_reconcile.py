@@ -37,7 +37,7 @@ async def doubted(here: Bench, *items: int, kept: bool = False) -> Path:
     found = rows(place)
     async with Ledger.open(place / "ledger.db", create=False) as ledger:
         for item in items:
-            values = {name: getattr(found[item], name) for name in ItemResult.__slots__}
+            values = {name: getattr(found[item], name) for name in ItemResult.__struct_fields__}
             await ledger.settle(ItemResult(**values | {"status": Status.IN_DOUBT, "verified": None}))
     return place
 

@@ -4,10 +4,10 @@ import asyncio
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from result_rows import failure, result
 
 from migrator.errors import FolderError

@@ -2,13 +2,13 @@
 
 import stat
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from driven_run import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from migrator.errors import FolderError
 from migrator.messages import Request
@@ -48,7 +48,7 @@ def test_other_request_for_the_same_item_is_sent(path: Path, change: dict[str, o
         sent.note(request)
         sent.flush()
 
-        assert not sent.holds(replace(request, **change))  # type: ignore[arg-type]
+        assert not sent.holds(replace(request, **change))
 
 
 def test_last_one_counts(path: Path) -> None:

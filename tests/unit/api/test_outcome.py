@@ -1,12 +1,12 @@
 """What each answer means, and what is done about it."""
 
 import json
-from dataclasses import replace
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from migrator.api.outcome import Retry, RetryPolicy, Settle, Stop, classify, decide
 from migrator.messages import JSON, AnswerRules, Failure, FailureKind, Instant, Reply, Request, Stage

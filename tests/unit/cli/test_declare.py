@@ -59,7 +59,7 @@ def test_command_takes_its_values_as_they_are_typed() -> None:
 
 def test_coroutines_are_run() -> None:
     """A command may be a function or a coroutine function; its result is the exit code."""
-    assert act("job_commands:schema") is None
+    assert act("api_commands:schema") is None
     with pytest.raises(click.UsageError):
         act("sandbox_command:sandbox", port=0, items=1, limit=0, window=1.0, algorithm="fixed", reset="relative",
             rounding="up", latency="soon", jitter="0", error_rate="0%", concurrency_limit=0, masked=False,

@@ -1,11 +1,10 @@
 """What all workers may do together is what the run may do, however many there are."""
 
-from dataclasses import replace
-
 import anyio
 import virtual_time
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from migrator.cluster import wire
 from migrator.cluster.controls import IDLE, CrewControls, divided

@@ -1,10 +1,9 @@
 """Where a run's time goes: every moment has one reason, and their sum is the time."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from migrator.ratelimit.throttle import PAUSED, SLOTS, ThrottleStatistics
 from migrator.report.time_use import STARTS, Activity, Reason, TimeUse, reason_of

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import astuple, fields
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 import redis
+from msgspec.structs import astuple, fields
 from redis_server import RedisServer, needs_redis, redis_server
 
 from migrator.ratelimit.shared.budget import Budget

@@ -119,7 +119,7 @@ class TestWithinAWindow:
 
     def test_reports_of_another_window_change_nothing(self) -> None:
         budget, window = opened(remaining=9)
-        before = Budget(**{name: getattr(budget, name) for name in Budget.__slots__})
+        before = Budget(**{name: getattr(budget, name) for name in Budget.__struct_fields__})
         for kind in ReportKind:
             budget.tell(Report("key", window - 1, kind, 0, 99.0), T + 1.0)
         assert budget == before
