@@ -31,6 +31,9 @@ ANSWER_S: Final = 15.0
 START_S: Final = 60.0
 """Seconds in which the worker processes of this machine have to be there."""
 
+PREPARE_S: Final = 30.0
+"""Seconds that workers have to take the handler: each imports the program then."""
+
 CLOSE_S: Final = 5.0
 """Seconds that the worker processes of this machine have to end."""
 
@@ -42,6 +45,7 @@ QUIET: Final[Mapping[str, Any]] = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
     "logging.distributed": "critical",
+    "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
 }
 """Nothing is written to a disk, no log is kept, and the run's standard error stays its own."""
 
@@ -66,9 +70,14 @@ class DaskCluster:
         return list(answer["workers"])
 
     async def prepare(self) -> None:
-        """Register the handler on all workers, those included that come later; raises OSError or TimeoutError."""
+        """Register the handler on all workers, those included that come later; raises OSError or TimeoutError.
+
+        A worker that is frozen keeps the scheduler from answering, but no other worker from taking the handler.
+        """
+        await self.addresses()
         plugin = dumps(MigratorPlugin(ignore_interrupt=self._local))
-        await self._ask("register_worker_plugin", plugin=plugin, name=HANDLER, idempotent=False)
+        with suppress(TimeoutError):
+            await self._ask("register_worker_plugin", PREPARE_S, plugin=plugin, name=HANDLER, idempotent=False)
 
     async def connect(self, worker: str) -> CommStream:
         """Return a connection with the handler of a worker; raises OSError or TimeoutError where there is none."""
@@ -77,10 +86,10 @@ class DaskCluster:
             await comm.write({"op": HANDLER, "reply": False})
         return CommStream(comm)
 
-    async def _ask(self, question: str, **arguments: Any) -> Any:
+    async def _ask(self, question: str, within_s: float = ANSWER_S, **arguments: Any) -> Any:
         scheduler = rpc(self.address, timeout=ANSWER_S, connection_args=self._connection)
         try:
-            with anyio.fail_after(ANSWER_S):
+            with anyio.fail_after(within_s):
                 return await getattr(scheduler, question)(**arguments)
         finally:
             with suppress(OSError), anyio.move_on_after(1.0, shield=True):
@@ -137,21 +146,25 @@ def _security(address: str) -> Security:
 async def _local(workers: int) -> AsyncIterator[DaskCluster]:
     """Start a scheduler in this process, and workers in processes of their own, over TLS on the loopback interface."""
     security = Security.temporary()
-    with anyio.fail_after(START_S):
-        cluster = await LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            protocol="tls://",
-            dashboard_address=None,
-            # Without a dashboard the scheduler still serves HTTP, on a port that others may have.
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-            memory_limit=0,
-            security=security,
-            silence_logs=logging.CRITICAL,
-            asynchronous=True,
-        )
+    try:
+        with anyio.fail_after(START_S):
+            cluster = await LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                protocol="tls://",
+                dashboard_address=None,
+                # Without a dashboard the scheduler still serves HTTP, on a port that others may have.
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+                memory_limit=0,
+                security=security,
+                silence_logs=logging.CRITICAL,
+                asynchronous=True,
+            )
+    except (OSError, TimeoutError) as error:
+        why = str(error) or f"not within {START_S:.0f} s"
+        raise MigratorError(f"the worker processes did not start ({why})", Exit.STOPPED) from None
     try:
         yield DaskCluster(cluster.scheduler_address, security, local=True)
     finally:
