@@ -1,8 +1,8 @@
 """The program in processes of their own that start quickly: forked from a server that has imported all of it.
 
 To import the program takes half a second of CPU, and the tests start it hundreds of times. A forked process is like a
-new one but for that: it has its own environment, folder, streams and signals, and it ends as Python programs end. Tests
-that are about the start of a process use `Workplace.start`.
+new one but for that: it has its own environment, folder, streams and signals. Tests that are about the start or the
+last moments of a process use `Workplace.start`.
 """
 
 import gc
@@ -17,10 +17,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 __all__ = ["Forked", "run", "start", "stop"]
 
@@ -117,7 +118,8 @@ def _serve(address: str) -> socket.socket:
     import migrator
 
     for module in pkgutil.walk_packages(migrator.__path__, "migrator."):
-        if not module.name.endswith("__main__"):
+        # What few tests need would make every fork dearer.
+        if not module.name.endswith("__main__") and not module.name.startswith("migrator.cluster"):
             importlib.import_module(module.name)
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as listening:
@@ -164,8 +166,23 @@ def _become(connection: socket.socket) -> None:
     sys.argv = ["migrator", *arguments]
 
 
-if __name__ == "__main__":
-    _become(_serve(sys.argv[1]))
+def _be_the_program() -> NoReturn:
+    """Run the program, and leave without taking the interpreter apart, which would copy all of its memory."""
     from migrator.__main__ import main
 
-    main()
+    code: object = 1
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code
+    except BaseException:  # noqa: BLE001  shown as Python shows it
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+
+if __name__ == "__main__":
+    _become(_serve(sys.argv[1]))
+    _be_the_program()
