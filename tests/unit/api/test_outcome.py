@@ -164,9 +164,11 @@ def test_no_answer(kind: FailureKind, maybe_sent: bool, idempotent: bool, status
     outcome = judge(failure(kind, maybe_sent=maybe_sent), idempotent=idempotent)
 
     assert (outcome.status, outcome.transient) == (status, transient)
+    assert outcome.error is not None
+    assert outcome.error.kind.value == kind.value
 
 
-@pytest.mark.parametrize("status", [301, 307, 400, 401, 403, 404, 409, 410, 412, 422, 425, 429, 451])
+@pytest.mark.parametrize("status", [300, 301, 307, 400, 401, 403, 404, 409, 410, 412, 422, 425, 429, 451])
 def test_refusals_prove_that_nothing_was_applied(status: int) -> None:
     """After a 3xx or a 4xx even a request that must not be sent twice has failed, and is not in doubt."""
     assert judge(reply(status), idempotent=False).status is Status.FAILED
