@@ -1,10 +1,13 @@
 """Finds out about items in doubt by reading what the server holds: applied, not applied, or changed since."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
 
 from migrator.api.session import Session, open_session, safe_base_url, system_clock
 from migrator.api.state import changes, not_the_record, wanted_of
@@ -32,8 +35,7 @@ SURELY_NOT_APPLIED: Final = "the server holds what it held before: what was sent
 SOMEBODY_ELSE: Final = "the server holds neither what was sent nor what was there before: others have changed it"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reconciled:
+class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
     """What became of the items in doubt."""
 
     succeeded: int
@@ -59,7 +61,7 @@ async def reconcile(place: Path, job: Job, source: Source, meta: Mapping[str, st
         doubtful = {row.item: row for row in reader.rows() if row.status is Status.IN_DOUBT}
         locked = {image.item: image.locked for image in reader.images() if image.item in doubtful}
     verdict = check_again(place, job, source, meta)
-    base_url = safe_base_url(job.api, replace(options, base_url=options.base_url or meta["base_url"]))
+    base_url = safe_base_url(job.api, dataclasses.replace(options, base_url=options.base_url or meta["base_url"]))
     vault = Vault.derived(read_passphrase(options), salt=bytes.fromhex(meta["salt"])) if locked else None
     state = StateFolder.open(Path(options.state))
     masker = state.masker(job.api.credentials())

@@ -32,7 +32,8 @@ def _here(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
 def did(command: str, **typed: Any) -> Any:
     """Do what a command does, with what was typed, and return what it returns."""
     unset = dict.fromkeys([option.name for option in options_of(command)])
-    return act(f"job_commands:{command}", **(unset | typed))
+    module = "api_commands" if command == "export" else "job_commands"
+    return act(f"{module}:{command}", **(unset | typed))
 
 
 JOB = {"items": None, "template": None, "as_json": False}
