@@ -114,7 +114,8 @@ class Attempts:
                 await self._hooks.before_send(request, counted + spared)
                 answer = await self._client.send(request)
                 spared += answer.resent
-                signal = permit.received(answer)
+                # The number of segments tells the list of an API from one of its records.
+                signal = permit.received(answer, kind=f"{request.method} {request.url.count('/')}")
                 outcome = classify(
                     request,
                     answer,

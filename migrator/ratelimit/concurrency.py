@@ -28,7 +28,8 @@ BURST_SHARE: Final = 10.0
 class Concurrency:
     """The number of slots, between 1 and a cap.
 
-    It grows by one for each full round of good answers at the usual latency, shrinks by a fifth when latency has risen,
+    It grows by one for each full round of good answers at the usual latency, shrinks by a fifth when latency has risen
+    over the best of its own kind (a read is quicker than a write),
     and halves on server errors and on refusals for concurrency. Little's law caps it: the rate that the quota allows
     times the latency seen.
 
@@ -41,21 +42,24 @@ class Concurrency:
         self.most = fixed if fixed is not None else MOST
         self.latency_s = 0.0
         self._fixed = fixed is not None
-        self._best_s = math.inf
+        self._best_s: dict[str, float] = {}
+        self._slowness = 1.0
         self._round = 0
         self._lowered_at = -math.inf
         self._cautious = False
 
-    def answered(self, latency_s: float, now: float, *, allowed_rate: float | None) -> None:
+    def answered(self, latency_s: float, now: float, *, allowed_rate: float | None, kind: str = "") -> None:
         """Note a good answer.
 
         Args:
             latency_s: how long it took.
             now: in seconds of a monotonic clock.
+            kind: what it answered, such as its method; latencies of different kinds are not compared.
             allowed_rate: requests per second that the quota allows in the long run, where that is known.
         """
         self.latency_s += SMOOTHING * (latency_s - self.latency_s) if self.latency_s else latency_s
-        self._best_s = min(self._best_s, latency_s)
+        best_s = self._best_s[kind] = min(self._best_s.get(kind, math.inf), latency_s)
+        self._slowness += SMOOTHING * (latency_s / (best_s + NOISE_S / WORSE) - self._slowness)
         self._round += 1
         if self._cautious and self._round >= HALVED:
             self._round, self.level = 0, min(self.most, self.level + 1)
@@ -63,7 +67,7 @@ class Concurrency:
         if self._cautious or self._fixed or self._round < self.level:
             return
         self._round = 0
-        if self.latency_s > WORSE * self._best_s + NOISE_S:
+        if self._slowness > WORSE:
             self._lower(0.8, now)
         elif self.level < self._worth(allowed_rate):
             self.level += 1

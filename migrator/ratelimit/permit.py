@@ -21,7 +21,7 @@ class Gate(Protocol):
     async def enter(self, queue: KeyQueue, now: float) -> Ticket | None:
         """Wait until a request may go; return None once the throttle is stopped."""
 
-    def answered(self, queue: KeyQueue, ticket: Ticket, answer: Answer) -> RateLimitSignal:
+    def answered(self, queue: KeyQueue, ticket: Ticket, answer: Answer, kind: str) -> RateLimitSignal:
         """Take an answer into account; return what it says of the rate limit."""
 
     def left(self, queue: KeyQueue, ticket: Ticket, *, told: bool) -> None:
@@ -71,12 +71,17 @@ class Permit:
         sent = Instant(self._ticket.sent, now.utc - (now.mono - self._ticket.sent))
         return self.received(Reply(status=status, headers=_plain(headers), body=body, sent=sent, received=now))
 
-    def received(self, answer: Answer) -> RateLimitSignal:
-        """Tell the throttle what came back, or that nothing did; return what it says of the rate limit."""
+    def received(self, answer: Answer, *, kind: str = "") -> RateLimitSignal:
+        """Tell the throttle what came back, or that nothing did; return what it says of the rate limit.
+
+        Args:
+            answer: what came back.
+            kind: of the request, such as its method: latencies are compared within a kind.
+        """
         if self._ticket is None or self._told:
             return RateLimitSignal()
         self._told = True
-        return self._gate.answered(self._queue, self._ticket, answer)
+        return self._gate.answered(self._queue, self._ticket, answer, kind)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -357,13 +357,13 @@ class Throttle:
         self._in_flight -= 1
         self._call_dispatchers()
 
-    def answered(self, queue: KeyQueue, ticket: Ticket, answer: Answer) -> RateLimitSignal:
+    def answered(self, queue: KeyQueue, ticket: Ticket, answer: Answer, kind: str) -> RateLimitSignal:
         """Take an answer into account; return what it says of the rate limit."""
-        signal = self._take(queue, ticket, answer)
+        signal = self._take(queue, ticket, answer, kind)
         self._call_dispatchers()
         return signal
 
-    def _take(self, queue: KeyQueue, ticket: Ticket, answer: Answer) -> RateLimitSignal:
+    def _take(self, queue: KeyQueue, ticket: Ticket, answer: Answer, kind: str) -> RateLimitSignal:
         """Tell the pacer and the concurrency what an answer says."""
         now = answer.received.mono
         if isinstance(answer, Failure):
@@ -398,7 +398,7 @@ class Throttle:
             allowed = (
                 len(self._queues) * quota.limit / window_s if window_s and quota is not None and quota.limit else None
             )
-            self._concurrency.answered(now - answer.sent.mono, now, allowed_rate=allowed)
+            self._concurrency.answered(now - answer.sent.mono, now, allowed_rate=allowed, kind=kind)
         return signal
 
     def __repr__(self) -> str:
