@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,19 @@ def under_way(server: SandboxProcess, least: int) -> None:
     wait_until(lambda: server.stats()["requests"] >= least)
 
 
+def at_rest(server: SandboxProcess) -> int:
+    """Return how many requests a server has seen once no more come: word of a pause takes a moment to the workers."""
+    seen: list[int] = []
+
+    def same_as_before() -> bool:
+        time.sleep(0.3)
+        seen.append(server.stats()["requests"])
+        return len(seen) > 2 and seen[-1] == seen[-3]
+
+    wait_until(same_as_before)
+    return seen[-1]
+
+
 def test_four_processes_of_this_machine_share_one_quota(workplace: Workplace, start_sandbox: StartSandbox) -> None:
     """No request is refused, all four take part, and no process is left behind."""
     with start_sandbox("--items", "160", "--limit", "100", "--window", "5") as server:
@@ -131,7 +145,7 @@ def test_ctl_and_status_reach_the_workers(
         under_way(server, 10)
         assert workplace.run("ctl", "last", "pause").code == 0
         wait_until(lambda: live(workplace)["in_flight"] == 0)
-        paused = server.stats()["requests"]
+        paused = at_rest(server)
         now = live(workplace)
         assert (now["waiting_for"], now["workers"]) == ("paused", 2)
         assert workplace.run("ctl", "last", "concurrency", "16").code == 0
@@ -165,10 +179,13 @@ def test_a_worker_of_another_version_is_refused(
 
 
 def test_a_frozen_worker_and_a_killed_scheduler(
-    workplace: Workplace, cluster: DaskProcesses, start_sandbox: StartSandbox
+    workplace: Workplace, tmp_path_factory: pytest.TempPathFactory, start_sandbox: StartSandbox
 ) -> None:
     """The frozen one is given up; without the scheduler the run ends soon, and goes on without it later."""
-    with start_sandbox("--items", "120", "--limit", "0", "--latency", "100ms") as server:
+    with (
+        dask_processes(tmp_path_factory.mktemp("own"), workers=2) as cluster,
+        start_sandbox("--items", "120", "--limit", "0", "--latency", "100ms") as server,
+    ):
         name = workplace.write_job(120, run={"base_url": server.url})
         process = start(workplace, cluster, "--concurrency", "8", "--timeout", str(TIME_OUT_S), "--log-format", "json")
         under_way(server, 30)
