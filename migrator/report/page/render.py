@@ -95,6 +95,7 @@ def _environment() -> "Environment":
         finalize=texts.visible,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
         auto_reload=False,
     )
     environment.filters |= {
