@@ -21,13 +21,13 @@ from migrator.commands import prune as pruning
 from migrator.commands import reconcile as reconciling
 from migrator.commands import status as standing
 from migrator.commands import verify as verifying
-from migrator.commands.report import write_report
 from migrator.commands.retry import find_job, origin_of, retry_work
 from migrator.commands.rollback import RollbackWork
 from migrator.errors import MigratorError
 from migrator.job.job_file import Job
 from migrator.job.source import Source
 from migrator.options import IfRunning, RunOptions, resolve
+from migrator.report.views import write_report
 from migrator.run import control
 from migrator.run.join import joined
 from migrator.run.migrate import migrate

@@ -38,10 +38,10 @@ from typing import Final
 
 from migrator.options import Pace
 from migrator.ratelimit.dialect.reset_time import NO_DATE_S
-from migrator.ratelimit.even_pace import EvenPace
 from migrator.ratelimit.headers import Quota
 from migrator.ratelimit.model import PacerMemory, PacerSettings, PacerStatistics, Ticket
-from migrator.ratelimit.pauses import FIRST_PAUSE_S, Pauses
+from migrator.ratelimit.pace.even_pace import EvenPace
+from migrator.ratelimit.pace.pauses import FIRST_PAUSE_S, Pauses
 from migrator.ratelimit.servers.models import ServerModels
 from migrator.ratelimit.servers.report import Report
 from migrator.ratelimit.silent.trial import Trial

@@ -13,8 +13,9 @@ from migrator.report.page.render import write_page
 from migrator.report.summary import Summary, summarise, write_summary
 from migrator.secret import Masker
 from migrator.store.ledger_reader import LedgerReader, read_ledger
+from migrator.store.state_folder import StateFolder
 
-__all__ = ["RunFacts", "Written", "write_all", "write_live_page"]
+__all__ = ["RunFacts", "Written", "write_all", "write_live_page", "write_report"]
 
 TRUE: Final = "true"
 
@@ -117,3 +118,23 @@ def _mask(meta: Mapping[str, str], masker: Masker) -> Callable[[str, str], str] 
     if meta.get("redact_files") != TRUE:
         return None
     return redactor(masker, frozenset(msgspec.json.decode(meta.get("secrets", "[]"), type=list[str])))
+
+
+def write_report(state: StateFolder, place: Path) -> Path:
+    """Write `report.html` and the other views that need nothing but the ledger, and return where the page is.
+
+    While the run goes on only the page is written: the run itself writes the rest.
+
+    Raises:
+        LedgerError: the ledger cannot be read.
+        FolderError: a file cannot be written.
+    """
+    with read_ledger(place / "ledger.db") as reader:
+        meta = reader.meta()
+        if meta.get("state") == "running" and state.is_held(meta.get("job", "")):
+            write_page(place, reader, summarise(reader, place), live=True)
+        else:
+            written = write_all(place, reader, masker=state.masker(), cells=None)
+            if written.problem is not None:
+                raise FolderError(written.problem)
+    return place / "report.html"

@@ -4,7 +4,7 @@ from itertools import pairwise
 from random import Random
 
 from migrator.ratelimit.headers import Quota
-from migrator.ratelimit.pauses import Pauses
+from migrator.ratelimit.pace.pauses import Pauses
 
 
 def test_the_servers_word_counts() -> None:

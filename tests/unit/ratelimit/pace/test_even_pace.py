@@ -2,8 +2,8 @@
 
 import pytest
 
-from migrator.ratelimit.even_pace import EvenPace
 from migrator.ratelimit.model import Ticket
+from migrator.ratelimit.pace.even_pace import EvenPace
 
 
 def ticket(sent: float, number: int) -> Ticket:

@@ -7,9 +7,9 @@ import pytest
 from conftest import Workplace
 from in_process import Bench, bench
 
-from migrator.commands.report import write_report
 from migrator.errors import FolderError, LedgerError
 from migrator.options import IfRunning
+from migrator.report.views import write_report
 from migrator.store.ledger_writer import Ledger
 
 pytestmark = pytest.mark.anyio

@@ -1,0 +1,1 @@
+"""How fast, and how long to pause: parts of the pacer that know nothing of servers."""
