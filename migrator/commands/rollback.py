@@ -83,6 +83,7 @@ class RollbackWork:
             job_digest=meta["job_digest"],
             items_digest=f"rollback of {place.name}",
             kept={"of": place.name},
+            reads_first=True,
             batch_size=job.request.batch.size if job.request.batch is not None else 1,
             resume_command=f"migrator rollback {place.name}",
             retry_command=f"migrator rollback {place.name}",

@@ -88,6 +88,7 @@ class JobWork:
             idempotent=job.request.idempotent,
             secret_path=self._template.path_has_secret,
             batch_size=job.request.batch.size if job.request.batch is not None else 1,
+            reads_first=self._needs is not None and self._needs.reads,
             gate=job.gate,
             retry_command=_retry_command(source, options),
             reconcile_command="migrator reconcile {run}"

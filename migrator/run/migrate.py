@@ -1,6 +1,7 @@
 """One command's run: takes the job's lock, finds the unfinished run or makes a folder, asks, and runs it."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import time
@@ -10,7 +11,7 @@ import msgspec
 
 from migrator import __version__
 from migrator.errors import FolderError, MigratorError, NotConfirmedError
-from migrator.options import RunOptions
+from migrator.options import RunOptions, Verify
 from migrator.report.observer import Observer
 from migrator.report.summary import Summary, summary_json, summary_text
 from migrator.results import Exit
@@ -62,6 +63,7 @@ class Confirmation(msgspec.Struct, frozen=True, kw_only=True):
         undo: what a rollback can do afterwards.
         unfinished: the run that is resumed; None for a new one.
         left: items that are not finished.
+        requests: that it takes at the most, if none is sent twice.
     """
 
     job: str
@@ -72,6 +74,7 @@ class Confirmation(msgspec.Struct, frozen=True, kw_only=True):
     undo: str
     unfinished: str | None
     left: int
+    requests: int
 
 
 def silent(_text: str) -> None:
@@ -125,7 +128,7 @@ async def migrate(work: WorkList, options: RunOptions, caller: Caller, *, machin
             return Ending(Exit.OK, None, holder)
         unfinished = None if options.fresh or options.dry_run else _resumed(state, facts, caller.tell)
         if caller.confirm is not None and not (options.yes or options.dry_run):
-            _confirm(facts, caller.confirm, unfinished)
+            _confirm(facts, options, caller.confirm, unfinished)
         if unfinished is None:
             for notice in await work.before():
                 caller.tell(notice)
@@ -182,7 +185,9 @@ def _resumed(state: StateFolder, work: WorkFacts, tell: Callable[[str], None]) -
     return found.place
 
 
-def _confirm(work: WorkFacts, confirm: Callable[[Confirmation], bool], unfinished: Path | None) -> None:
+def _confirm(
+    work: WorkFacts, options: RunOptions, confirm: Callable[[Confirmation], bool], unfinished: Path | None
+) -> None:
     left = work.total
     if unfinished is not None:
         with read_ledger(unfinished / "ledger.db") as ledger:
@@ -196,6 +201,7 @@ def _confirm(work: WorkFacts, confirm: Callable[[Confirmation], bool], unfinishe
         undo=work.undo,
         unfinished=None if unfinished is None else unfinished.name,
         left=left,
+        requests=math.ceil(left / work.batch_size) + left * (work.reads_first + (options.verify is Verify.READ)),
     )
     if not confirm(asked):
         raise NotConfirmedError("not confirmed; nothing was sent")

@@ -277,6 +277,12 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     since_last: Path | None
     total: int
 
+    @property
+    def reads(self) -> bool:
+        """Whether each item's record is read before it is written."""
+        looked_at = self.passphrase is not None or self.planned is not None or self.only_changed
+        return looked_at or needs_record(self.job.request)
+
 
 def needs_of(job: Job, options: RunOptions, *, base_url: str, total: int, items_digest: str) -> Needs | None:
     """Return what the options ask to be looked at; None where they ask for nothing.

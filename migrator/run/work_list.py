@@ -68,6 +68,7 @@ class WorkFacts(msgspec.Struct, frozen=True, kw_only=True):
         idempotent: whether requests may be sent twice.
         secret_path: whether a URL's path holds a secret.
         batch_size: items that share a request.
+        reads_first: whether each item's record is read before it is written.
         first_run: the run that sent the items first, where this one retries it; None where it is this one.
         gate: the command that decides after each stage.
         resume_command: the command that resumes the run; None where it is the one that was given.
@@ -90,6 +91,7 @@ class WorkFacts(msgspec.Struct, frozen=True, kw_only=True):
     idempotent: bool = True
     secret_path: bool = False
     batch_size: int = 1
+    reads_first: bool = False
     first_run: str | None = None
     gate: tuple[str, ...] = ()
     resume_command: str | None = None

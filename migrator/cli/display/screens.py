@@ -130,6 +130,8 @@ def question_text(asked: Confirmation) -> str:
     lines = [f"{what}: {asked.method} {items} on {urlsplit(asked.server).netloc}"]
     if asked.unfinished is not None:
         lines.append(f"Resumes {asked.unfinished}: {asked.left:,} of {items} {'is' if asked.left == 1 else 'are'} left")
+    if asked.requests > asked.left:
+        lines.append(f"Requests: at most {asked.requests:,}, with the reads that the options ask for")
     return "\n".join([*map(wrapped, lines), wrapped(f"Rollback: {asked.undo}"), "Type yes to start"])
 
 

@@ -110,7 +110,7 @@ def test_command_stays_in_one_line() -> None:
     assert wrapped(f"  next     check the server, then: {command}").splitlines()[-1] == f"{' ' * 11}{command}"
 
 
-def asked(unfinished: str | None = None, *, kind: str = "run", total: int = 3000) -> list[str]:
+def asked(unfinished: str | None = None, *, kind: str = "run", total: int = 3000, requests: int = 12) -> list[str]:
     """Return the lines of the question before a run."""
     return question_text(
         Confirmation(
@@ -122,6 +122,7 @@ def asked(unfinished: str | None = None, *, kind: str = "run", total: int = 3000
             undo="not possible",
             unfinished=unfinished,
             left=12,
+            requests=requests,
         )
     ).splitlines()
 
@@ -135,3 +136,4 @@ def test_question() -> None:
     ]
     assert asked(kind="rollback", total=1)[0] == "rotate (rollback): PATCH 1 item on api.confluent.cloud"
     assert asked("rotate-1")[1] == "Resumes rotate-1: 12 of 3,000 items are left"
+    assert asked(requests=36)[1] == "Requests: at most 36, with the reads that the options ask for"
