@@ -217,21 +217,24 @@ class Throttle:
     def eta_s(self, pending: int, *, rate: float | None = None) -> float | None:
         """Return the seconds until `pending` more requests are through, as far as can be told.
 
-        With a quota: the time to its renewal, and a window for each further quota that is needed; else by the rate, or
-        by what the slots can do where none is given.
+        The slowest of three counts: the rate, or what the slots can do where none is given; the user's own ceiling; and
+        the quota, which is the time to its renewal and a window for each further one that is needed. Where many quotas
+        are used side by side, their windows tell nothing of the whole.
         """
         if rate is None:
             latency_s = self._concurrency.latency_s
             rate = self._concurrency.level / latency_s if latency_s else 0.0
-        stands = self.statistics()
-        window_s = max((queue.pacer.window_s() or 0.0 for queue in self._queues.values()), default=0.0)
+        if self._settings.rate is not None:
+            rate = min(rate, self._settings.rate) if rate > 0.0 else self._settings.rate
         by_rate = pending / rate if rate > 0.0 else None
+        stands = self.statistics()
+        window_s = next(iter(self._queues.values())).pacer.window_s() if len(self._queues) == 1 else None
         if stands.limit is None or stands.remaining is None or stands.reset_s is None or not window_s:
             return by_rate
         if pending <= stands.remaining:
             return by_rate
         windows = math.ceil((pending - stands.remaining) / stands.limit)
-        return stands.reset_s + (windows - 1) * window_s
+        return max(by_rate or 0.0, stands.reset_s + (windows - 1) * window_s)
 
     def _queue(self, limiter_key: str) -> KeyQueue:
         queue = self._queues.get(limiter_key)

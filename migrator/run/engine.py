@@ -5,6 +5,7 @@ A worker is not an in-flight slot: a worker finishes one item, back-off included
 is sent until its result is durable. So no more items than slots can have been sent without a record, at any instant.
 """
 
+import math
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice
@@ -27,6 +28,9 @@ __all__ = ["Engine"]
 
 RATE_WINDOW: Final = 200
 """Finished items over which the present rate is taken."""
+
+ETA_FROM: Final = 20
+"""Finished items from which on the requests of an item are counted for the time that is left."""
 
 NextStageAllowed: TypeAlias = Callable[[int, int], Awaitable[str | None]]
 """Is given a stage's number and its end, and returns why not to go on; None to go on."""
@@ -211,6 +215,20 @@ class Engine:
         """Return what to do about an answer; a server that went down is waited for, and given up in the end."""
         return self._outages.judged(request.item, outcome, decision, self._clock().mono)
 
+    def _eta_s(self, now: float, rate: float) -> float | None:
+        """Return the seconds until all items are finished; an item may need several requests, or a part of one.
+
+        While the run waits for its quota the present rate falls, and the mean over the run says more.
+        """
+        elapsed_s = now - self._started
+        mean = self.finished_here / elapsed_s if elapsed_s > 0.0 else 0.0
+        each = 1.0
+        if self.finished_here >= ETA_FROM:
+            stands = self._throttle.statistics()
+            each = (stands.requests - stands.in_flight) / self.finished_here
+        pending = self._total - self._counts.total()
+        return self._throttle.eta_s(math.ceil(pending * each), rate=max(rate, mean) * each)
+
     def statistics(self) -> RunStatistics:
         """Return how the run stands."""
         now = self._clock().mono
@@ -222,7 +240,7 @@ class Engine:
             retried=self._retried,
             elapsed_s=now - self._started,
             rate=rate,
-            eta_s=self._throttle.eta_s(self._total - self._counts.total(), rate=rate),
+            eta_s=self._eta_s(now, rate),
             throttle=self._throttle.statistics(),
             stopping=self.stopped_by,
             down=self._outages.down,
