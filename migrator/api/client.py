@@ -149,7 +149,7 @@ class Client:
 
     @property
     def live(self) -> LiveCredentials | None:
-        """What gets the token anew; None where credentials are fixed, or another process does."""
+        """What gets a new token; None where credentials are fixed, or another process does."""
         return self._credentials if isinstance(self._credentials, LiveCredentials) else None
 
     async def send(self, request: Request) -> Answer:

@@ -163,7 +163,7 @@ class LiveCredentials:
         return self._held.token.secret
 
     def fresh_s(self) -> float | None:
-        """Return the seconds until the token is to be got anew; None where nothing tells."""
+        """Return the seconds until a new token is to be got; None where nothing tells."""
         held = self._held
         if held is None or math.isinf(held.renew_at):
             return None

@@ -49,7 +49,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         policy: how often a request is sent.
         masker: keeps secrets out of what is written.
         clock: reads both clocks.
-        tokens: what gets the token anew; None where credentials are fixed, and on a worker.
+        tokens: what gets a new token; None where credentials are fixed, and on a worker.
         shared: the quota that the runs of this credential share; None on a worker, which asks its run.
         names: notes what the API shows under another name.
     """

@@ -304,7 +304,7 @@ class Link:
                 tasks.start_soon(self._answer_token, self._tokens, question)
 
     async def _answer_token(self, tokens: LiveCredentials, question: wire.AskToken) -> None:
-        """Give the present token, got anew where it is about to end or was refused."""
+        """Give the token: a new one where the present one is about to end or was refused."""
         try:
             if question.refused is not None:
                 refused = Secret(question.refused.decode("utf-8", "surrogatepass"))

@@ -17,6 +17,7 @@ from migrator.api.outcome import Decision
 from migrator.errors import LedgerError, ReadingError, WaitTooLong
 from migrator.messages import Clock, Request
 from migrator.options import RunOptions
+from migrator.ratelimit.model import ThrottleStatistics
 from migrator.report.journal import Journal
 from migrator.report.observer import RunStatistics
 from migrator.results import ItemResult, Outcome, Status, StopKind, StopReason
@@ -215,7 +216,7 @@ class Engine:
         """Return what to do about an answer; a server that went down is waited for, and given up in the end."""
         return self._outages.judged(request.item, outcome, decision, self._clock().mono)
 
-    def _eta_s(self, now: float, rate: float) -> float | None:
+    def _eta_s(self, now: float, rate: float, stands: ThrottleStatistics) -> float | None:
         """Return the seconds until all items are finished; an item may need several requests, or a part of one.
 
         While the run waits for its quota the present rate falls, and the mean over the run says more.
@@ -224,14 +225,13 @@ class Engine:
         mean = self.finished_here / elapsed_s if elapsed_s > 0.0 else 0.0
         each = 1.0
         if self.finished_here >= ETA_FROM:
-            stands = self._throttle.statistics()
             each = (stands.requests - stands.in_flight) / self.finished_here
         pending = self._total - self._counts.total()
         return self._throttle.eta_s(math.ceil(pending * each), rate=max(rate, mean) * each)
 
     def statistics(self) -> RunStatistics:
         """Return how the run stands."""
-        now = self._clock().mono
+        now, stands = self._clock().mono, self._throttle.statistics()
         since = self._finishes[0] if self._finishes else now
         rate = len(self._finishes) / (now - since) if now > since else 0.0
         return RunStatistics(
@@ -240,8 +240,8 @@ class Engine:
             retried=self._retried,
             elapsed_s=now - self._started,
             rate=rate,
-            eta_s=self._eta_s(now, rate),
-            throttle=self._throttle.statistics(),
+            eta_s=self._eta_s(now, rate, stands),
+            throttle=stands,
             stopping=self.stopped_by,
             down=self._outages.down,
         )

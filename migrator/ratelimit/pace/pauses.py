@@ -1,7 +1,7 @@
 """For how long a refusal stops a limiter key. Pure.
 
 The server's word counts, and no less. Where it says nothing the pauses double, with jitter. A server may begin its
-window anew with each refusal. So while one probe after the other is refused, the pauses grow beyond its word.
+window again with each refusal. So while one probe after the other is refused, the pauses grow beyond its word.
 """
 
 from random import Random
