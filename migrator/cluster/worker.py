@@ -114,7 +114,7 @@ async def serve(
             await stream.write(wire.encode([wire.Refused(f"its job cannot be read there: {said}")]))
         except MigratorError as error:
             await stream.write(wire.encode([wire.Refused(str(error))]))
-    except (OSError, TimeoutError):
+    except (OSError, TimeoutError, msgspec.MsgspecError):
         return
     finally:
         stream.abort()

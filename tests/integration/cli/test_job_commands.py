@@ -9,6 +9,7 @@ import pytest
 from conftest import CREDENTIALS, Workplace
 from sandboxes import SandboxProcess, sandbox_process
 
+from migrator.cli import api_commands, job_commands
 from migrator.cli.declare import act
 from migrator.errors import MigratorError
 from migrator.job.problems import JobError
@@ -32,8 +33,8 @@ def _here(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
 def did(command: str, **typed: Any) -> Any:
     """Do what a command does, with what was typed, and return what it returns."""
     unset = dict.fromkeys([option.name for option in options_of(command)])
-    module = "api_commands" if command == "export" else "job_commands"
-    return act(f"{module}:{command}", **(unset | typed))
+    module = api_commands if command == "export" else job_commands
+    return act(f"{module.__name__.rpartition('.')[2]}:{command}", **(unset | typed))
 
 
 JOB = {"items": None, "template": None, "as_json": False}

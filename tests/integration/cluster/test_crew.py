@@ -20,6 +20,7 @@ import anyio
 import pytest
 from cluster_stand_in import Server, StandInCluster
 
+from migrator.cluster.crew import MOST_LOSSES
 from migrator.cluster.machines import ClusterMachines
 from migrator.commands.run import JobWork
 from migrator.errors import MigratorError
@@ -206,7 +207,7 @@ async def test_a_worker_that_lacks_a_credential_says_so(tmp_path: Path) -> None:
 
 async def test_an_item_that_ends_three_workers_ends_itself(tmp_path: Path) -> None:
     """A deadly item does not take all workers with it."""
-    async with bench(tmp_path, workers=4, concurrency=4, canary=0) as place:
+    async with bench(tmp_path, workers=MOST_LOSSES + 1, concurrency=4, canary=0) as place:
         loop = asyncio.get_running_loop()
 
         def kill(worker: str, key: str) -> None:
@@ -217,7 +218,7 @@ async def test_an_item_that_ends_three_workers_ends_itself(tmp_path: Path) -> No
         ended = await place.run()
         assert ended.exit_code is Exit.SOME_FAILED
         assert place.statuses == Counter({Status.SUCCEEDED: ITEMS - 1, Status.IN_DOUBT: 1})
-        assert place.server.seen["i-7"] == 3
+        assert place.server.seen["i-7"] == MOST_LOSSES
 
 
 async def test_workers_look_at_items_before_they_write_them(tmp_path: Path) -> None:
