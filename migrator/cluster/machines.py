@@ -81,9 +81,7 @@ async def machines_of(job: Job, options: RunOptions) -> AsyncIterator[Machines |
     try:
         from migrator.cluster.dask import open_cluster  # noqa: PLC0415  an extra, and slow to import
     except ImportError:
-        raise MigratorError(
-            "--workers and --scheduler need the extra dask: pip install 'rest-migrator[dask]'"
-        ) from None
+        raise MigratorError("--workers and --scheduler need the extra dask (packages dask and distributed)") from None
     async with open_cluster(options) as cluster:
         yield ClusterMachines(cluster, job, options)
 

@@ -76,3 +76,11 @@ def test_site_builds(tmp_path: Path) -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "site" / "index.html").exists()
+
+
+def test_nothing_tells_to_install_it_by_name() -> None:
+    """It is on no package index, so that anybody could register the name there."""
+    told = re.compile(r"install\s+(--?\S+\s+)*['\"]?(rest-)?migrator\b(?!/)")
+    files = [*DOCUMENTS, *(ROOT / "migrator").rglob("*.py"), *(ROOT / "jobs").rglob("*")]
+    found = [path for path in files if path.is_file() and told.search(path.read_text(errors="replace"))]
+    assert found == []
