@@ -3,7 +3,6 @@
 A row that cannot be read is a problem, and reading goes on behind it wherever that is possible.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
@@ -15,6 +14,7 @@ from migrator.job.job_file import Empty, Job, Join
 from migrator.job.json_reader import array_entries, json_lines
 from migrator.job.placeholders import columns_in
 from migrator.job.problems import Problem, compile_schema, explain, hints, member_names
+from migrator.job.rendering import text_of
 from migrator.messages import JSON
 from migrator.secret import Secret, is_stand_in
 
@@ -107,13 +107,7 @@ def _csv_cells(source: BinaryIO, name: str, kept: Sequence[int]) -> Iterator[tup
 def _json_cells(source: BinaryIO, form: Form, name: str, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     for row in _json_rows(source, form, name):
         if not isinstance(row, Problem):
-            yield row[0], [_cell(row[2].get(column)) for column in columns]
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+            yield row[0], ["" if (value := row[2].get(column)) is None else text_of(value) for column in columns]
 
 
 def flatten(members: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

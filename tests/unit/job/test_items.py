@@ -318,3 +318,37 @@ def test_a_header_of_many_columns(request_body: object) -> None:
     items, problems = read(data, request=request)
 
     assert (len(items), len(problems)) == ((1, 0) if request_body is None else (0, 100_000))
+
+
+@pytest.mark.parametrize(
+    ("data", "form"),
+    [
+        (b"id,a,_status\n1,x,old\n2,,\n", Form.CSV),
+        (b'[{"id":"1","a":"x","_status":"old"},{"id":"2","a":null}]', Form.JSON),
+        (b'{"id":"1","a":"x"}\n{"id":"2"}\n', Form.JSONL),
+    ],
+)
+def test_cells_for_files_with_the_input_s_own_columns(data: bytes, form: Form) -> None:
+    """They are texts, without the columns of an earlier run."""
+    columns, cells = read_cells(io.BytesIO(data), form=form, name="f")
+
+    assert columns == ["id", "a"]
+    assert list(cells) == [(1, ["1", "x"]), (2, ["2", ""])]
+
+
+def test_cells_that_are_no_text() -> None:
+    """They are written as JSON writes them; the columns are those of all items."""
+    data = b'{"id":1,"on":true}\n{"id":2,"n":1.50,"l":[1,"x"],"in":{"a":"b"}}\n'
+    columns, cells = read_cells(io.BytesIO(data), form=Form.JSONL, name="f")
+
+    assert columns == ["id", "on", "n", "l", "in.a"]
+    assert [row for _, row in cells] == [["1", "true", "", "", ""], ["2", "", "1.50", '[1,"x"]', "b"]]
+
+
+def test_the_column_of_a_quota_is_known() -> None:
+    """A row may name whose quota it draws on, and no request has that column."""
+    api = {"base_url": "https://api.example", "rate_limit": {"key": "column:org"}}
+    items, problems = read(b"id,a,org\n1,x,blue\n", api=api)
+
+    assert problems == []
+    assert items[0].values["org"] == "blue"
