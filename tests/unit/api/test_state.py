@@ -16,6 +16,7 @@ from migrator.api.state import (
     before_image,
     changes,
     hidden_members,
+    is_normalised,
     kept_image,
     not_the_record,
     restoration,
@@ -242,3 +243,39 @@ def test_read_only_members_are_not_compared() -> None:
 def test_masks_are_found(value: JSON, masked: bool) -> None:
     """A mask anywhere in a value is found."""
     assert has_mask(value) is masked
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown", "same"),
+    [
+        ("Name", "name", True),
+        (" name ", "name", True),
+        ("https://a.example/x/", "https://a.example/x", True),
+        ("\uff21", "a", True),
+        (1.0, "1", True),
+        (True, "TRUE", True),
+        (7, 8, False),
+        ("name", "names", False),
+        ([1], ["1"], False),
+        (None, ABSENT, False),
+    ],
+)
+def test_another_spelling_is_told_from_another_value(sent: JSON, shown: Any, same: bool) -> None:
+    """A server that normalises has taken the request."""
+    assert is_normalised(Change("/a", shown, sent, masked=False)) == same
+
+
+def test_lists_of_a_form_are_compared_entry_by_entry() -> None:
+    """A form sends every entry as text; another length is another value."""
+    rules = AnswerRules(as_text=True)
+    assert not list(changes({"a": [1, True]}, {"a": ["1", "true"]}, rules))
+    for other in (["1"], ["1", "true", "x"], ["true", "1"]):
+        assert [one.pointer for one in changes({"a": [1, True]}, {"a": other}, rules)] == ["/a"]
+
+
+def test_an_image_comes_back_as_it_was_kept() -> None:
+    """A null is told from a member that was not there."""
+    image = before_image({"a": 1, "b": 2, "c": {"d": 3}}, {"a": None, "c": {}})
+
+    assert image == BeforeImage({"a": None, "b": None, "c": {"d": None}}, ("/b", "/c/d"))
+    assert kept_image({"before": image.state, "absent": list(image.absent)}) == image

@@ -9,13 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator.job.job_file import builtin_template, load_job
+from migrator.job.job_file import (
+    Empty,
+    Join,
+    Preflight,
+    ReadTemplate,
+    RequestTemplate,
+    builtin_template,
+    load_job,
+)
 from migrator.job.json_reader import read_json
 from migrator.job.problems import JobError, locate
 from migrator.job.profile.api_profile import job_schema
 from migrator.job.profile.auth import AuthKind
 from migrator.job.profile.variables import Outside
-from migrator.messages import is_loopback, unsafe_url
+from migrator.messages import Batch, is_loopback, unsafe_url
 from migrator.secret import Secret
 
 ENV = {"CONFLUENT_CLOUD_API_KEY": "KEY", "CONFLUENT_CLOUD_API_SECRET": "secret-value", "EXAMPLE_KEY": "KEY"}
@@ -149,10 +157,82 @@ def test_built_in_template() -> None:
         builtin_template("confluent-integratoin", Outside(ENV, files))
 
 
-def test_digest_holds_what_decides_requests() -> None:
-    """The digest changes with the request, and not with options or the secret's value."""
-    assert load(document()).digest == load(document(run={"canary": 5}, description="x")).digest
-    assert load(document()).digest != load(document(key="a")).digest
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"key": "a"},
+        {"api": {"base_url": "https://api.example"}},
+        {"request": {"method": "PUT", "path": "/x/{id}", "body": {"a": "{a}"}}},
+        {"item_schema": {"properties": {"a": {"type": "integer"}}}},
+        {"empty": "null"},
+        {"join": {"column": "name", "member": "display_name"}},
+        {"trim": True},
+        {"ignore_columns": ["note"]},
+    ],
+)
+def test_digest_holds_what_decides_requests(change: dict[str, Any]) -> None:
+    """It changes with each member that a request is made of, so that no run is resumed with other requests."""
+    assert load(document()).digest != load(document(**change)).digest
+
+
+def test_digest_leaves_out_what_does_not_decide_requests() -> None:
+    """Options of the run may change between two invocations, and so may what people read."""
+    changes = {"run": {"canary": 5}, "description": "x", "secrets": ["a"], "notify": [{"ping": "https://x.example"}]}
+    assert load(document()).digest == load(document(**changes)).digest
+
+
+def test_every_member_of_a_request_arrives() -> None:
+    """What is left out has the value that the schema's descriptions name."""
+    full = {
+        "method": "POST",
+        "path": "/x/{id}",
+        "body": {"data": "{@wanted}"},
+        "wanted": {"a": "{a}"},
+        "headers": {"Idempotency-Key": "{@run}-{@item}"},
+        "read": {"path": "/y/{id}"},
+        "batch": {"size": 7, "body": {"inputs": "{@items}"}, "result": "results", "match": "id", "error": "reason"},
+    }
+    assert load(document(request=full, key=["id", "a"])).request == RequestTemplate(
+        method="POST",
+        path="/x/{id}",
+        body={"data": "{@wanted}"},
+        has_body=True,
+        wanted={"a": "{a}"},
+        has_wanted=True,
+        headers={"Idempotency-Key": "{@run}-{@item}"},
+        read=ReadTemplate(path="/y/{id}"),
+        batch=Batch(size=7, body={"inputs": "{@items}"}, result="results", match="id", error="reason"),
+        idempotent=True,
+    )
+    assert load(document(request={"method": "DELETE", "path": "/x/{id}"})).request == RequestTemplate(
+        method="DELETE", path="/x/{id}"
+    )
+
+
+def test_every_other_member_of_a_job_arrives() -> None:
+    """Those too that only some commands use."""
+    job = load(
+        document(
+            description="for a test",
+            key=["id", "b"],
+            secrets=["a"],
+            ignore_columns=["note"],
+            empty="null",
+            trim=True,
+            before="read",
+            items=[{"id": 1}],
+            run={"canary": 5},
+            gate=["true"],
+            join={"column": "name", "member": "display_name"},
+            preflight={"kind": "slack", "column": "a", "server": "http://127.0.0.1:1"},
+        )
+    )
+    assert (job.name, job.description, job.key) == ("rotate", "for a test", ("id", "b"))
+    assert (job.secrets, job.ignored) == (frozenset({"a"}), frozenset({"note"}))
+    assert (job.empty, job.trim, job.keep_before) == (Empty.NULL, True, True)
+    assert (job.items, job.run, job.gate) == (({"id": 1},), {"canary": 5}, ("true",))
+    assert job.join == Join(column="name", member="display_name")
+    assert job.preflight == Preflight(column="a", server="http://127.0.0.1:1")
 
 
 @pytest.mark.parametrize("host", ["localhost", "a.localhost", "127.0.0.1", "127.8.9.1", "::1"])

@@ -8,7 +8,34 @@ import pytest
 
 from migrator.job import source
 from migrator.job.problems import JobError
+from migrator.job.profile.api_profile import ApiProfile
+from migrator.messages import AnswerRules, Poll
+from migrator.ratelimit.dialect.reset_time import ResetForm
+from migrator.ratelimit.headers import Dialect
 from migrator.secret import Secret
+
+FULL: dict[str, Any] = {
+    "name": "acme",
+    "base_url": "https://api.example/v1/",
+    "headers": {"X-Version": "2", "X-Team": "${TEAM}"},
+    "proxy": True,
+    "read": True,
+    "record": "data",
+    "success": "!errors",
+    "error": "errors[0].message",
+    "replaced_whole": ["/target"],
+    "read_only": ["/etag"],
+    "rate_limit": {
+        "dialect": "relative",
+        "limit_header": "X-My-Limit",
+        "remaining_header": "X-My-Rest",
+        "reset_header": "X-My-Reset",
+        "write_spacing": "1s",
+        "key": "column:org",
+    },
+    "limits": {"PATCH /x/{id}": {"type": "object"}},
+    "poll": {"url": "href", "state": "status", "done": ["ok"], "failed": ["bad"], "every": "5s", "at_most": "1m"},
+}
 
 PROFILE = {"base_url": "https://api.example", "auth": {"type": "bearer", "token": "${file:token}"}}
 
@@ -109,3 +136,42 @@ def test_a_changed_profile_is_another_job(tmp_path: Path) -> None:
     (tmp_path / "acme.json").write_text(json.dumps({"base_url": "https://api.example", "headers": {"A": "b"}}))
 
     assert load(tmp_path, "./acme.json").digest != before
+
+
+def test_every_member_of_a_profile_arrives(tmp_path: Path) -> None:
+    """Names of headers in lower case, durations in seconds, variables filled in."""
+    api = load(tmp_path, FULL, TEAM="blue").api
+
+    assert (api.name, api.base_url, api.proxy, api.readable) == ("acme", "https://api.example/v1", True, True)
+    assert api.headers == {"X-Version": "2", "X-Team": Secret("blue")}
+    assert api.rate_limit == Dialect(
+        reset=ResetForm.RELATIVE, limit_header="x-my-limit", remaining_header="x-my-rest", reset_header="x-my-reset"
+    )
+    assert (api.write_spacing_s, api.limiter_column, api.many_keys) == (1.0, "org", True)
+    assert api.limits == FULL["limits"]
+    assert api.rules == AnswerRules(
+        record="data",
+        success="!errors",
+        error="errors[0].message",
+        replaced_whole=frozenset({"/target"}),
+        read_only=frozenset({"/etag"}),
+        poll=Poll(url="href", state="status", done=("ok",), failed=("bad",), every_s=5.0, at_most_s=60.0),
+    )
+
+
+def test_what_a_profile_leaves_out(tmp_path: Path) -> None:
+    """It is named after its host, and nothing is assumed of it."""
+    api = load(tmp_path, {"base_url": "https://api.example"}).api
+
+    assert api == ApiProfile(name="api.example", base_url="https://api.example")
+    assert not api.many_keys
+    assert not api.has_credentials
+
+
+def test_a_token_server_gets_no_credentials_of_another_profile(tmp_path: Path) -> None:
+    """The token's URL is a server too, and may be another one than the API's."""
+    auth = {"type": "oauth2", "grant": "client_credentials", "token_url": "https://evil.example/token"}
+    auth |= {"client_id": "x", "client_secret": "${CONFLUENT_CLOUD_API_SECRET}"}
+
+    with pytest.raises(JobError, match=r"would send CONFLUENT_CLOUD_API_SECRET to evil\.example"):
+        load(tmp_path, {"base_url": "https://api.confluent.cloud", "auth": auth}, CONFLUENT_CLOUD_API_SECRET="s")

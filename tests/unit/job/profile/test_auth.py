@@ -35,10 +35,11 @@ class Files:
             raise FileNotFoundError(2, "No such file or directory") from None
 
 
-def load(auth: dict[str, Any], files: Files | None = None) -> Any:
+def load(auth: dict[str, Any], files: Files | None = None, *, secrets: list[str] | None = None) -> Any:
     """Return the credentials of a job file."""
     api = {"base_url": "https://api.example", "auth": auth}
-    document = {"name": "x", "api": api, "request": {"method": "PATCH", "path": "/x/{id}"}, "key": "id"}
+    document: dict[str, Any] = {"name": "x", "api": api, "request": {"method": "PATCH", "path": "/x/{id}"}, "key": "id"}
+    document["secrets"] = secrets or []
     outside = Outside(ENV, (files or Files()).read, lambda command: f"printed by {command}")
     return load_job(json.dumps(document), source="job.json", outside=outside).api.auth
 
@@ -149,3 +150,57 @@ def test_problems(auth: dict[str, Any], problem: str) -> None:
 def test_a_token_url_on_this_machine() -> None:
     """A rehearsal's token server may be asked over plain HTTP."""
     assert load({**OAUTH2, "token_url": "http://127.0.0.1:1/token"}).oauth2 is not None
+
+
+@pytest.mark.parametrize(
+    ("auth", "values", "header"),
+    [
+        (
+            {"type": "basic", "username": "{user}", "password": "{word}"},
+            {"user": "u", "word": Secret("p")},
+            ("Authorization", Secret("Basic dTpw")),
+        ),
+        (
+            {"type": "basic", "username": "{user}", "password": "${KEY}"},
+            {"user": "u"},
+            ("Authorization", Secret("Basic dTpzM2NyZXQ=")),
+        ),
+        (
+            {"type": "basic", "username": "${ID}", "password": "{word}"},
+            {"word": "p"},
+            ("Authorization", Secret("Basic Y2xpZW50OnA=")),
+        ),
+        ({"type": "bearer", "token": "{word}"}, {"word": Secret("p")}, ("Authorization", Secret("Bearer p"))),
+        ({"type": "header", "name": "X-Key", "value": "{ word }"}, {"word": 17}, ("X-Key", Secret("17"))),
+    ],
+)
+def test_credentials_of_a_row(auth: dict[str, Any], values: dict[str, Any], header: tuple[str, Secret]) -> None:
+    """Each row has its own header: RFC 7617's, RFC 6750's, or the API's."""
+    found = load(auth, secrets=["user", "word"])
+
+    assert found.columns.keys() <= {"username", "password", "token", "value"}
+    assert found.header_of(values) == header
+
+
+@pytest.mark.parametrize("value", [None, "", "a\nb", "\u00e9"])
+def test_a_row_whose_credential_cannot_be_sent(value: str | None) -> None:
+    """The message names the column, and not the value."""
+    found = load({"type": "bearer", "token": "{word}"}, secrets=["word"])
+    with pytest.raises(ValueError, match=r"^word is a credential, and has to be printable ASCII and not empty$"):
+        found.header_of({"word": value})
+
+
+def test_a_row_whose_user_has_a_colon() -> None:
+    """RFC 7617, section 2: the first colon ends the user's name."""
+    found = load({"type": "basic", "username": "{user}", "password": "{word}"}, secrets=["user", "word"])
+    with pytest.raises(ValueError, match="user may not hold a colon"):
+        found.header_of({"user": "a:b", "word": "p"})
+
+
+def test_credentials_are_told_from_others() -> None:
+    """A quota belongs to them; a token that is read again is known by where it comes from."""
+    assert load({"type": "basic", "username": "${ID}", "password": "${KEY}"}).identity() == ["client", "s3cret"]
+    assert load({"type": "bearer", "token": "${KEY}"}).identity() == ["", "s3cret"]
+    assert load({"type": "bearer", "file": "token"}).identity() == ["", "${file:token}"]
+    assert load(OAUTH2).identity() == ["", "client", "client_credentials", "s3cret"]
+    assert load({"type": "none"}).identity() == [""]
