@@ -16,6 +16,7 @@ install: .venv/installed ## build .venv with the locked dependencies
 	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	$(BIN)/python -m compileall -q migrator # pip compiles no editable install, and a cron job may not be able to
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m migrator.report.page.render # as above
 	@touch $@
 
 demo: install ## rotate some hundred Slack webhooks on a local stand-in for Confluent Cloud

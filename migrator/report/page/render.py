@@ -83,6 +83,8 @@ def _environment() -> "Environment":
     import jinja2  # noqa: PLC0415  quick start
     from markupsafe import Markup, escape  # noqa: PLC0415  as jinja2
 
+    from migrator.report.page.bytecode import Bytecode  # noqa: PLC0415  as jinja2
+
     def asset(name: str) -> Mapping[str, str]:
         text = resources.files(__package__).joinpath("templates", name).read_text("utf-8")
         digest = base64.b64encode(hashlib.sha256(f"\n{text}".encode()).digest()).decode()
@@ -97,6 +99,7 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
         auto_reload=False,
+        bytecode_cache=Bytecode(),
     )
     environment.filters |= {
         "cut": texts.cut,
@@ -218,3 +221,9 @@ class _Run:
             charts.quota(data, line, self._summary["quota"]),
             charts.latency(data),
         )
+
+
+if __name__ == "__main__":
+    # Done once where the program is installed: those who run it may not be allowed to write beside it.
+    for name in _environment().list_templates(extensions=["j2"]):
+        _environment().get_template(name)
