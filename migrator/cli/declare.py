@@ -58,9 +58,15 @@ class Command(click.Command):
             name,
             callback=partial(act, does),
             help=help,
-            params=[*parameters, *map(_declared, options_of(name))],
         )
         self.example = example
+        self._parameters = parameters
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return its parameters, which are made when the command is given: all those of all commands take long."""
+        if not self.params:
+            self.params = [*self._parameters, *map(_declared, options_of(str(self.name)))]
+        return super().get_params(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, group by group."""

@@ -16,7 +16,7 @@ from migrator.cli.display.printing import as_document, ended, say
 from migrator.cli.display.screens import control_text, run_table, run_text
 from migrator.cli.display.terminal import calling
 from migrator.cli.job_input import allowed
-from migrator.cluster.machines import machines_of
+from migrator.cluster.choice import machines_of
 from migrator.commands import prune as pruning
 from migrator.commands import reconcile as reconciling
 from migrator.commands import status as standing

@@ -24,11 +24,11 @@ from migrator.ratelimit.concurrency import Concurrency
 from migrator.report.journal import Journal
 from migrator.results import Exit, StopKind, StopReason
 from migrator.run.item import ItemResults
-from migrator.run.work_list import Crew, Machines, RunFiles, WorkFacts
+from migrator.run.work_list import Crew, RunFiles, WorkFacts
 from migrator.store.item_record import encoded, record
 from migrator.store.state_folder import StateFolder, read_key
 
-__all__ = ["Cluster", "ClusterMachines", "machines_of"]
+__all__ = ["Cluster", "ClusterMachines"]
 
 LOOK_S: Final = 1.0
 """Seconds between two questions which workers there are."""
@@ -60,39 +60,6 @@ class Cluster(Protocol):
 
     async def connect(self, worker: str) -> wire.Stream:
         """Return a connection with a worker; raises OSError or TimeoutError where there is none."""
-
-
-@asynccontextmanager
-async def machines_of(job: Job, options: RunOptions) -> AsyncIterator[Machines | None]:
-    """Open where the items of a job are finished; None for this process.
-
-    Args:
-        job: the job.
-        options: what the user has set.
-
-    Raises:
-        MigratorError: the extra is not installed, the options do not fit, or there are no workers.
-    """
-    if not options.on_workers or options.dry_run:
-        yield None
-        return
-    if message := _unfit(job, options):
-        raise MigratorError(message)
-    try:
-        from migrator.cluster.dask import open_cluster  # noqa: PLC0415  an extra, and slow to import
-    except ImportError:
-        raise MigratorError("--workers and --scheduler need the extra dask (packages dask and distributed)") from None
-    async with open_cluster(options) as cluster:
-        yield ClusterMachines(cluster, job, options)
-
-
-def _unfit(job: Job, options: RunOptions) -> str | None:
-    """Return why a job cannot be done by workers, or None."""
-    if options.workers is not None and options.scheduler is not None:
-        return "give --workers or --scheduler, not both: a cluster has as many workers as it has"
-    if job.api.write_spacing_s:
-        return f"{job.api.name} wants a pause between two requests, so that workers gain nothing: leave them out"
-    return None
 
 
 class ClusterMachines:

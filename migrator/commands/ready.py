@@ -8,7 +8,7 @@ import anyio.to_thread
 import msgspec
 from msgspec.structs import replace
 
-from migrator.cluster.machines import machines_of
+from migrator.cluster.choice import machines_of
 from migrator.commands.plan import make_plan
 from migrator.commands.run import JobWork
 from migrator.commands.webhooks.hosts import Rules

@@ -25,7 +25,8 @@ def test_help_has_the_commands_own_options(name: str) -> None:
     shown = help_of(name)
     listed = set(re.findall(r"^  (--[a-z-]+)", shown, re.MULTILINE))
 
-    extra = {option for one in cli.commands[name].params for option in one.opts} - own
+    command = cli.commands[name]
+    extra = {option for one in command.get_params(click.Context(command)) for option in one.opts} - own
     assert own <= listed
     assert not (({option.flag for option in OPTIONS.values()} - own - extra) & listed)
     assert f"  migrator {name}" in shown.split("Example")[-1]
