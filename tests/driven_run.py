@@ -28,7 +28,7 @@ from migrator.run.preconditions import Precondition
 from migrator.secret import Fingerprinter, Masker
 from migrator.store.item_record import encoded, record
 
-__all__ = ["Driven", "Server", "drive", "error", "later", "ok", "requests", "unreachable"]
+__all__ = ["Driven", "Script", "Server", "drive", "error", "later", "ok", "requests", "unreachable"]
 
 HOST = "https://api.example"
 LATENCY_S = 0.1

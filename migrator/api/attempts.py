@@ -7,7 +7,16 @@ from typing import Final
 
 import msgspec
 
-from migrator.api.outcome import Decision, Retry, RetryPolicy, Stop, classify, decide
+from migrator.api.outcome import (
+    Decision,
+    Retry,
+    RetryPolicy,
+    Stop,
+    classify,
+    decide,
+    may_have_acted,
+    unless_in_progress,
+)
 from migrator.messages import Answer, Reply, Request, Sender
 from migrator.options import Verify
 from migrator.ratelimit.headers import Quota
@@ -40,6 +49,11 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
 
 class Hooks:
     """What happens around an attempt; by itself nothing does."""
+
+    def was_sent(self, request: Request) -> bool:
+        """Tell whether a request was sent before, and it is not known what came of that."""
+        del request
+        return False
 
     async def before_send(self, request: Request, attempt: int) -> None:
         """Act before an attempt leaves, which is counted from 1."""
@@ -105,6 +119,7 @@ class Attempts:
         """
         # An attempt for which the connection or the whole server is to blame does not count as the request's own.
         counted, spared, waited_s, renewed = 1, 0, 0.0, False
+        sent = self._hooks.was_sent(request)
         while True:
             async with self._throttle.permit(request.limiter_key) as permit:
                 waited_s += permit.waited_s
@@ -123,6 +138,9 @@ class Attempts:
                     mask=self._mask(request),
                     signal=signal,
                 )
+                if sent or answer.resent:
+                    outcome = unless_in_progress(request, answer, outcome, signal.retry_after_s)
+                sent = sent or may_have_acted(answer, signal.retry_after_s)
                 decision = decide(outcome, attempt=counted, policy=self._policy, rng=self._rng)
                 if isinstance(answer, Reply) and answer.renewed and not renewed:
                     renewed, decision = True, Retry(delay_s=0.0, counted=False)

@@ -21,7 +21,20 @@ from migrator.options import Verify
 from migrator.ratelimit.headers import RateLimitSignal
 from migrator.results import ErrorKind, ItemError, Outcome, Status
 
-__all__ = ["Decision", "ErrorKind", "ItemError", "Retry", "RetryPolicy", "Settle", "Stop", "classify", "decide", "held"]
+__all__ = [
+    "Decision",
+    "ErrorKind",
+    "ItemError",
+    "Retry",
+    "RetryPolicy",
+    "Settle",
+    "Stop",
+    "classify",
+    "decide",
+    "held",
+    "may_have_acted",
+    "unless_in_progress",
+]
 
 
 class Settle(msgspec.Struct, frozen=True):
@@ -80,6 +93,10 @@ INVALID_KEY: Final = re.compile(r"invalid api[ -]key|api[ -]key is invalid", re.
 """How a 403 says that the credentials themselves are refused (the test of Confluent's own Terraform provider)."""
 NORMALISED: Final = "; it holds another spelling of the same value, so that it seems to normalise what it is sent"
 
+IN_PROGRESS: Final = (
+    "; it was sent before with this Idempotency-Key, and the server may still be at work on that, or have finished it"
+)
+
 NOT_FINISHED: Final = (
     "the server accepted the request (202) and has not finished it; what became of it is not known: migrator reconcile "
     "reads it later"
@@ -120,6 +137,36 @@ def classify(request: Request, answer: Answer, *, verify: Verify, mask: Mask, si
     if answer.status >= 500 or answer.status in {408, 425}:
         return _server_trouble(request, answer, mask, signal.retry_after_s)
     return _refusal(request, answer, mask)
+
+
+def may_have_acted(answer: Answer, retry_after_s: float | None) -> bool:
+    """Tell whether a server may have acted, or may still act, on a request that was answered so.
+
+    Args:
+        answer: what came back, or how it failed.
+        retry_after_s: as the answer says.
+    """
+    return answer.maybe_sent if isinstance(answer, Failure) else not _is_refusal(answer, retry_after_s)
+
+
+def unless_in_progress(request: Request, answer: Answer, outcome: Outcome, retry_after_s: float | None) -> Outcome:
+    """Return what an answer means to a request that was sent before, where it was not known what came of that.
+
+    With an Idempotency-Key, a 409 says that the first request is still in progress, and is to be sent again later
+    (draft-ietf-httpapi-idempotency-key-header-07, section 2.7). A server that does not heed the key says 409 because
+    the first request has made the record. Neither proves that nothing was applied.
+
+    Args:
+        request: what was sent.
+        answer: what came back, or how it failed.
+        outcome: what the answer means to a request that was not sent before.
+        retry_after_s: as the answer says.
+    """
+    keyed = any(name.lower() == "idempotency-key" for name, _ in request.headers)
+    if not keyed or outcome.error is None or not isinstance(answer, Reply) or answer.status != 409:
+        return outcome
+    error = replace(outcome.error, message=outcome.error.message + IN_PROGRESS)
+    return replace(outcome, status=Status.IN_DOUBT, error=error, transient=True, retry_after_s=retry_after_s)
 
 
 def decide(outcome: Outcome, *, attempt: int, policy: RetryPolicy, rng: Random) -> Decision:

@@ -1,7 +1,8 @@
 """An item's way: whatever an answer is like, the item gets a result, and the run goes on."""
 
 import pytest
-from driven_run import Server, drive, error, requests
+from driven_run import Script, Server, drive, error, ok, requests
+from msgspec.structs import replace
 
 from migrator.messages import Request
 from migrator.options import RunOptions, Threshold, Verify
@@ -68,6 +69,44 @@ def test_bugs_count_as_failures() -> None:
     assert len(done.results) <= 6
 
 
+def answers(*statuses: int) -> Script:
+    """Return what answers so one after the other, and in the last way from then on."""
+    left = list(statuses)
+    return lambda _server, _request: (left.pop(0) if len(left) > 1 else left[0], {})
+
+
+@pytest.mark.parametrize(
+    ("statuses", "sent_before", "status", "attempts"),
+    [
+        pytest.param([409], False, Status.FAILED, 1, id="a conflict"),
+        pytest.param([429, 409], False, Status.FAILED, 1, id="after a refusal"),
+        pytest.param([500, 409, 409, 200], False, Status.SUCCEEDED, 4, id="in progress, then done"),
+        pytest.param([500, 409], False, Status.IN_DOUBT, 5, id="in progress for ever"),
+        pytest.param([409, 200], True, Status.SUCCEEDED, 2, id="sent by an interrupted invocation"),
+        pytest.param([409], True, Status.IN_DOUBT, 5, id="sent by an interrupted invocation, for ever"),
+        pytest.param([500, 422], False, Status.FAILED, 2, id="refused"),
+    ],
+)
+def test_conflict_with_a_key_that_was_sent_before(
+    statuses: list[int], sent_before: bool, status: Status, attempts: int
+) -> None:
+    """An Idempotency-Key's 409 may say that the first request is in progress: it proves nothing, and is waited for."""
+    (request,) = requests(1, method="POST")
+    keyed = replace(request, headers=(("idempotency-key", '"run-1"'),))
+
+    done = drive([keyed], answers(*statuses), doubtful=frozenset({1} if sent_before else ()))
+
+    assert done.results[1].status is status
+    assert done.results[1].attempts == attempts
+
+
+def test_conflict_without_a_key_is_a_refusal() -> None:
+    """Nothing says that it is about the request that was sent before."""
+    done = drive(requests(1), answers(500, 409))
+
+    assert done.results[1].status is Status.FAILED
+
+
 def test_failed_canary_is_sent_again() -> None:
     """Its result is taken back by a resume, which begins with the same item."""
     done = drive(requests(50), error(403, 1))
@@ -83,6 +122,17 @@ def test_canary_in_doubt_is_not_sent_again() -> None:
 
     assert (done.results[1].status, done.results[1].provisional) == (Status.IN_DOUBT, False)
     assert done.stopped == "canary failed"
+
+
+def test_interrupted_canary_is_followed_by_another() -> None:
+    """The item that was being sent when the program was killed is in doubt; the next one says whether to go on."""
+    unsafe = requests(5, method="POST", idempotent=False)
+
+    gone_on, failed = (drive(unsafe, script, doubtful=frozenset({1})) for script in (ok, error(422, 2)))
+
+    assert gone_on.counts == {Status.IN_DOUBT: 1, Status.SUCCEEDED: 4}
+    assert failed.stopped == "canary failed"
+    assert failed.server.items == [2]
 
 
 @pytest.mark.parametrize("held", [{"name": "new"}, {"name": "old"}])
