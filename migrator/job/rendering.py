@@ -73,10 +73,15 @@ def compiled(value: Any, places: Places, place: tuple[str | int, ...] = ()) -> R
     return lambda _: value
 
 
-def compiled_text(text: str) -> Render:
-    """Return what renders a text with columns to a text, also where it is one column and nothing else."""
-    parts = parse(text)
-    return lambda values: _joined(parts, values)
+def compiled_text(text: str, *, quoted: bool = False) -> Render:
+    """Return what renders a text with columns to a text, also where it is one column and nothing else.
+
+    Args:
+        text: the text.
+        quoted: whether quotes and backslashes of a column are escaped, as RFC 9651, section 3.3.3, has it.
+    """
+    parts, as_text = parse(text), _escaped if quoted else text_of
+    return lambda values: _joined(parts, values, as_text)
 
 
 def _compiled_text(text: str, places: Places, place: tuple[str | int, ...]) -> Render:
@@ -98,7 +103,7 @@ def _compiled_text(text: str, places: Places, place: tuple[str | int, ...]) -> R
         case ():
             return lambda _: ""
         case _:
-            return lambda values: _joined(parts, values)
+            return lambda values: _joined(parts, values, text_of)
 
 
 def _compiled_object(members: Mapping[str, Render], constant: set[str]) -> Render:
@@ -123,7 +128,7 @@ def _has_columns(value: Any) -> bool:
     return any(True for _ in placeholders_in(value))
 
 
-def _joined(parts: tuple[str | Column, ...], values: Mapping[str, Any]) -> Any:
+def _joined(parts: tuple[str | Column, ...], values: Mapping[str, Any], as_text: Callable[[Any], str]) -> Any:
     """Return a text with its placeholders filled, or nothing where one of them is empty."""
     texts = []
     for part in parts:
@@ -134,10 +139,14 @@ def _joined(parts: tuple[str | Column, ...], values: Mapping[str, Any]) -> Any:
             value = values.get(part.name)
             if value is None:
                 return NOTHING
-            texts.append(text_of(value))
+            texts.append(as_text(value))
         else:
             texts.append(part)
     return "".join(texts)
+
+
+def _escaped(value: Any) -> str:
+    return text_of(value).replace("\\", "\\\\").replace('"', '\\"')
 
 
 def text_of(value: Any) -> str:

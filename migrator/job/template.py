@@ -68,7 +68,9 @@ class Template:
         self._auth = job.api.auth
         self._beside = {*self._path_columns, self._limiter_column, *job.api.auth.columns.values()}
         self._places: dict[tuple[str | int, ...], str] = {}
-        self._headers = [(name, compiled_text(text)) for name, text in _with_media_type(job)]
+        self._headers = [
+            (name, compiled_text(text, quoted=_is_quoted_key(name, text))) for name, text in _with_media_type(job)
+        ]
         self._numbered = "@item" in placeholders_in([request.body, request.wanted, *request.headers.values()])
         self._frame = compiled(request.body, {}) if request.has_wanted and request.has_body else None
         if request.has_wanted:
@@ -320,6 +322,11 @@ def _with_media_type(job: Job) -> list[tuple[str, str]]:
     if media_type != MEDIA_TYPES[Encoding.JSON] and "content-type" not in given:
         headers.append(("Content-Type", media_type))
     return headers
+
+
+def _is_quoted_key(name: str, text: str) -> bool:
+    """Tell whether a header has the form of draft-ietf-httpapi-idempotency-key-header: a text in quotes."""
+    return name.lower() == "idempotency-key" and len(text) > 1 and text[0] == text[-1] == '"'
 
 
 def _limits(job: Job) -> Mapping[str, Any] | None:

@@ -76,6 +76,11 @@ def test_text_of_one_column_is_text() -> None:
     assert compiled_text("{n}-{m}")({"n": 7, "m": None}) is NOTHING
 
 
+def test_quoted_text_stays_one_string() -> None:
+    """Quotes and backslashes of a column are escaped, those of the template are its own."""
+    assert compiled_text('"{n}-{@run}"', quoted=True)({"n": 'a"\\b'}) == '"a\\"\\\\b-\0@run\0"'
+
+
 def test_what_is_known_later_is_filled_in() -> None:
     """Marks stand for it until then; the members of the wanted state are put among the others."""
     template = rendered({"version": "{@record.meta.version}", "etag": "{@etag}", "list": ["{@item}"]}, **{"@item": 3})
