@@ -13,7 +13,7 @@ from migrator.api.outcome import Decision, Settle, Stop, held
 from migrator.api.polling import until_finished
 from migrator.api.reader import Reader
 from migrator.api.session import Session
-from migrator.errors import LedgerError, ReadingError, WaitTooLong
+from migrator.errors import LedgerError, ReadingError, WaitTooLong, is_out_of_memory
 from migrator.job.template import with_run
 from migrator.messages import Answer, Clock, Poll, Reply, Request
 from migrator.options import Verify
@@ -193,16 +193,20 @@ class Items(Hooks):
         """
         try:
             finished = await self._finish(request)
-        except (LedgerError, ReadingError, WaitTooLong, MemoryError):
+        except (LedgerError, ReadingError, WaitTooLong):
             raise
-        except Exception as error:  # noqa: BLE001  no odd answer ends a run: it ends its item
+        except Exception as error:  # no odd answer ends a run: it ends its item
+            if is_out_of_memory(error):
+                raise
             finished = *await self._fail(request, error), None
         finally:
             self._begun.discard(request.item)
             self._activity.proceed(request.item)
         if finished is not None:
             result, line, stop = finished
-            self._engine.finished(result, line, stop=stop, exempt=is_exempt(request, result))
+            # That an earlier invocation was interrupted says nothing of other items: the next one is the canary.
+            exempt = result.error is INTERRUPTED or is_exempt(request, result)
+            self._engine.finished(result, line, stop=stop, exempt=exempt)
 
     async def _finish(self, request: Request) -> Finished | None:
         """Return the item's durable result, its line and why the run stops with it; None where it was not sent."""
@@ -356,6 +360,10 @@ class Items(Hooks):
     def still_wanted(self, request: Request) -> bool:
         """Tell whether an item's own credentials are still good."""
         return self._tenants.refusal(request) is None
+
+    def was_sent(self, request: Request) -> bool:
+        """Tell whether an earlier invocation was interrupted while it sent the item."""
+        return any(one.item in self._doubtful for one in request.members or (request,))
 
     async def before_send(self, request: Request, attempt: int) -> None:
         """Note that the item is about to be sent, and wait for the disk where that decides whether it may be again."""
