@@ -3,9 +3,13 @@
 The command line shows the message and ends with the code; a Python caller catches `MigratorError`.
 """
 
+import re
+from typing import Final
+
 from migrator.results import ErrorKind, Exit, ItemError
 
 __all__ = [
+    "OUT_OF_MEMORY",
     "FolderError",
     "InputChanged",
     "LedgerError",
@@ -19,6 +23,7 @@ __all__ = [
     "SourceError",
     "VaultError",
     "WaitTooLong",
+    "is_out_of_memory",
 ]
 
 
@@ -114,3 +119,20 @@ class NoticeError(MigratorError):
 
 class MetricsError(MigratorError):
     """The metrics file cannot be written; the text says why."""
+
+
+OUT_OF_MEMORY: Final = (
+    "memory ran out. What was recorded is kept, and the same command goes on with the rest. It needs less memory with "
+    "fewer requests in flight (--concurrency 4); else raise the limit of the shell (ulimit -v), unit or container"
+)
+REFUSED_MEMORY: Final = re.compile("can't start new thread|cannot allocate memory|failed to map segment", re.IGNORECASE)
+"""How libraries say it without a MemoryError: a thread needs a stack, and a shared library a place."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error, or one of a group, says that the system gave no more memory."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(is_out_of_memory, error.exceptions))
+    return isinstance(error, MemoryError) or (
+        isinstance(error, OSError | RuntimeError | ImportError) and REFUSED_MEMORY.search(str(error)) is not None
+    )

@@ -109,7 +109,11 @@ def _code_of(code: int) -> int:
 
 def _message(error: Exception) -> int:
     """Print an error and return its exit code."""
-    from migrator.errors import MigratorError
+    from migrator.errors import OUT_OF_MEMORY, MigratorError, is_out_of_memory
+
+    if is_out_of_memory(error):
+        click.echo(f"migrator: {OUT_OF_MEMORY}", err=True)
+        return EXIT_STOPPED
     from migrator.job.problems import JobError
 
     if isinstance(error, JobError):
