@@ -93,8 +93,8 @@ fuzz: install ## let atheris try the readers of CSV, job files and rate-limit he
 	$(BIN)/pip install --quiet atheris || true
 	$(BIN)/python tests/fuzz/fuzz.py --seconds 60
 
-hostile: install ## 1,000 runs against generated answers, for at most 50 minutes
-	$(BIN)/python tests/hostile.py --seconds 3000 --write
+hostile: install ## 1,000 runs against generated answers, for at most 30 minutes
+	$(BIN)/python tests/hostile.py --seconds 1800 --write
 
 shells: install ## try completion in bash, zsh and fish, those that are installed
 	$(BIN)/python tests/shells.py

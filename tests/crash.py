@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import sqlite3
 import sys
 import tempfile
@@ -17,11 +18,12 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from crash_points import Order, Point, run_command
 from crash_witness import witness
@@ -32,7 +34,9 @@ __all__ = ["SCENARIOS", "Bench", "Scenario", "Tally"]
 ITEMS: Final = 5
 SLOTS: Final = 2
 LONGEST_S: Final = 40.0
-ROUNDS: Final = 16
+AGAIN: Final = 2
+"""Rounds for the points that a run has not reached where it was to be killed."""
+ROUNDS: Final = 8
 """Rounds in which all points are tried: a time limit then leaves out some points of each scenario, and no scenario."""
 
 FORKS: Final = multiprocessing.get_context("forkserver")
@@ -85,8 +89,8 @@ class Scenario:
 class Tally:
     """What came of a scenario."""
 
-    points: int = 0
-    kills: int = 0
+    points: list[Point] = field(default_factory=list)
+    kills: list[Point] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
 
 
@@ -320,48 +324,97 @@ def scenarios() -> Iterator[Scenario]:
 SCENARIOS: Final = {scenario.name: scenario for scenario in scenarios()}
 
 
-def trial(bench: Bench, scenario: Scenario, point: Point, start: Mapping[str, Any]) -> Iterator[str]:
-    """Kill the command at a point, give it again until it ends, and yield what is wrong."""
+def trial(bench: Bench, scenario: Scenario, point: Point, start: Mapping[str, Any]) -> tuple[bool, list[str]]:
+    """Kill the command at a point, give it again until it ends, and return whether it was killed, and what is wrong."""
     bench.rewind()
     bench.restore(start)
     ended = states(bench)["ended"]
-    code = bench.run(scenario.command, point)
-    if code != -9:
-        return
-    done = states(bench)["ended"] > ended and scenario.command[0] == "run"
-    for _ in range(2):
-        # A run that was ended already is not given again: that would be a new run.
-        code = 0 if done else bench.run(scenario.command)
-        if code in {0, 1}:
-            break
+    if bench.run(scenario.command, point) != -signal.SIGKILL:
+        return False, []
+    # A run that was ended already is not given again: that would be a new run.
+    code = 0 if scenario.command[0] == "run" and states(bench)["ended"] > ended else bench.run(scenario.command)
     said = (bench.work / "err.txt").read_text()
     if code not in {0, 1} or "Traceback" in said or "a bug" in said:
-        yield f"exit code {code}: {said[-300:]}"
-        return
-    yield from (scenario.check or check_run)(bench, scenario)
+        return True, [f"exit code {code}: {said[-300:]}"]
+    return True, list((scenario.check or check_run)(bench, scenario))
 
 
-def examine(
-    bench: Bench, scenario: Scenario, *, every: int = 1, first: int = 0, deadline: float = float("inf")
-) -> Tally:
-    """Kill a scenario's command at each of its points, or at every n-th, until the time is up."""
+def reference(bench: Bench, scenario: Scenario) -> tuple[list[Point], dict[str, Any], list[str]]:
+    """Run a scenario's command without a kill.
+
+    Returns:
+        its points, the server's state before it, and what is wrong.
+    """
     bench.prepare(scenario)
     start = bench.seen()
-    tally = Tally()
     code = bench.run(scenario.command)
     wrong = list((scenario.check or check_run)(bench, scenario))
     if code not in {0, 1} or wrong:
         said = (bench.work / "err.txt").read_text()[-300:] if (bench.work / "err.txt").exists() else ""
-        tally.findings.append(f"without a kill: exit code {code} {wrong} {said}")
-        return tally
-    points = list(dict.fromkeys(bench.points()))
-    tally.points = len(points)
-    for point in points[first::every]:
+        wrong = [f"without a kill: exit code {code} {wrong} {said}"]
+    return list(dict.fromkeys(bench.points())), start, wrong
+
+
+def killed(
+    bench: Bench, scenario: Scenario, points: Iterable[Point], start: Mapping[str, Any], deadline: float = float("inf")
+) -> Tally:
+    """Kill a scenario's command at each of these points, until the time is up."""
+    tally = Tally()
+    for point in points:
         if time.monotonic() > deadline:
             break
-        tally.kills += 1
-        tally.findings += [f"{point}: {finding}" for finding in trial(bench, scenario, point, start)]
+        reached, findings = trial(bench, scenario, point, start)
+        tally.kills += [point] if reached else []
+        tally.findings += [f"{point}: {finding}" for finding in findings]
     return tally
+
+
+def examine(bench: Bench, scenario: Scenario, *, every: int, first: int) -> Tally:
+    """Kill a scenario's command at every n-th of its points."""
+    points, start, wrong = reference(bench, scenario)
+    tally = killed(bench, scenario, points[first::every], start)
+    return Tally(points, tally.kills, wrong + tally.findings)
+
+
+class Worker:
+    """A process that tries points, with a folder for each scenario and a server of its own."""
+
+    known: ClassVar[dict[str, tuple[Bench, list[Point], dict[str, Any], list[str]]]] = {}
+    folder: ClassVar[Path]
+    url: ClassVar[str]
+    serving: ClassVar[ExitStack] = ExitStack()
+
+    @classmethod
+    def start(cls, folder: Path) -> None:
+        """Start the server."""
+        # Else each fork would run the main module again, to find the functions in it.
+        vars(sys.modules["__main__"]).pop("__file__", None)
+        cls.folder = Path(tempfile.mkdtemp(dir=folder))
+        cls.url = cls.serving.enter_context(witness())
+
+    @classmethod
+    def reference(cls, name: str) -> Tally:
+        """Return the points of a scenario."""
+        if name not in cls.known:
+            bench = Bench(cls.folder / str(len(cls.known)), cls.url)
+            cls.known[name] = bench, *reference(bench, SCENARIOS[name])
+        _, points, _, wrong = cls.known[name]
+        return Tally(points, [], wrong)
+
+    @classmethod
+    def killed(cls, name: str, points: Sequence[Point], deadline: float) -> Tally:
+        """Kill the scenario's command at these points."""
+        cls.reference(name)
+        bench, _, start, _ = cls.known[name]
+        return killed(bench, SCENARIOS[name], points, start, deadline)
+
+
+@contextmanager
+def workers(folder: Path, jobs: int) -> Iterator[Executor]:
+    """Start processes that try what they are given, each with a server of its own."""
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, spawned, initializer=Worker.start, initargs=(folder,)) as pool:
+        yield pool
 
 
 def offsets(every: int) -> list[int]:
@@ -370,21 +423,23 @@ def offsets(every: int) -> list[int]:
     return [2 * one for one in half] + [2 * one + 1 for one in half] or [0]
 
 
-def rounds(bench: Bench, names: Sequence[str], deadline: float) -> dict[str, Tally]:
-    """Go round the scenarios, with other points each time, until all were tried or the time is up."""
-    tallies = {name: Tally() for name in names}
-    for first in offsets(ROUNDS):
-        for name in names:
-            if time.monotonic() > deadline:
-                return tallies
-            found, known = examine(bench, SCENARIOS[name], every=ROUNDS, first=first, deadline=deadline), tallies[name]
-            known.points = max(known.points, found.points)
+def rounds(pool: Executor, names: Sequence[str], deadline: float) -> dict[str, Tally]:
+    """Try other points of each scenario each round, until all were tried or the time is up.
+
+    What is in flight together has no order, so a run may miss a point that another had: such a point is tried again.
+    """
+    tallies = dict(zip(names, pool.map(Worker.reference, names), strict=True))
+    for turn in (*offsets(ROUNDS), *[None] * AGAIN):
+        left = {name: [point for point in tally.points if point not in tally.kills] for name, tally in tallies.items()}
+        chosen = left if turn is None else {name: tally.points[turn::ROUNDS] for name, tally in tallies.items()}
+        tries = {name: pool.submit(Worker.killed, name, points, deadline) for name, points in chosen.items() if points}
+        for name, waited in tries.items():
+            found, known = waited.result(), tallies[name]
             known.kills += found.kills
             known.findings += found.findings
-            print(f"{name:<42} {known.points:>4} points {known.kills:>4} kills {len(known.findings):>3} findings")
             for finding in found.findings:
-                print(f"    {finding}")
-            sys.stdout.flush()
+                print(f"{name}: {finding}", flush=True)
+        print(f"{sum(len(tally.kills) for tally in tallies.values())} kills", flush=True)
     return tallies
 
 
@@ -393,25 +448,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="scenarios whose names contain this")
     parser.add_argument("--minutes", type=float, default=20.0, help="end after that time")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes that try points")
     parser.add_argument("--write", action="store_true", help="write the section of docs/reliability.md")
     given = parser.parse_args()
     names = [name for name in SCENARIOS if given.only in name]
-    with tempfile.TemporaryDirectory() as folder, witness() as url:
-        tallies = rounds(Bench(Path(folder), url), names, time.monotonic() + given.minutes * 60)
-    points, kills = (sum(getattr(tally, what) for tally in tallies.values()) for what in ("points", "kills"))
-    findings = sum(len(tally.findings) for tally in tallies.values())
+    deadline = time.monotonic() + given.minutes * 60
+    with tempfile.TemporaryDirectory() as folder, workers(Path(folder), given.jobs) as pool:
+        tallies = rounds(pool, names, deadline)
+    points, kills, findings = (
+        sum(len(getattr(tally, what)) for tally in tallies.values()) for what in ("points", "kills", "findings")
+    )
+    for name, tally in tallies.items():
+        print(f"{name:<42} {len(tally.points):>4} points {len(tally.kills):>4} kills {len(tally.findings):>3} findings")
     print(f"{kills} kills at {points} points, {findings} findings")
     if given.write:
-        rows = [(name, tally.points, tally.kills, len(tally.findings)) for name, tally in tallies.items()]
-        text = (
-            "A step is what is durable or leaves the process: fsync, rename, link, unlink, a statement that writes, "
-            "bytes to a socket. The command is killed before or after one and given again until it ends; then ledger, "
-            f"results, views and server have to agree. Each run has {ITEMS} items and {SLOTS} slots."
-        )
-        told = f"**{kills:,} kills, {findings} findings.** {points - kills:,} of {points:,} steps were not tried."
-        shown = table(["command", "steps", "killed at", "findings"], rows)
-        write_section("crash", "Killed at its durable steps", [text, told, shown])
+        write(tallies, points, kills, findings)
     sys.exit(1 if findings else 0)
+
+
+def write(tallies: Mapping[str, Tally], points: int, kills: int, findings: int) -> None:
+    """Write the section of docs/reliability.md."""
+    rows = [(name, len(tally.points), len(tally.kills), len(tally.findings)) for name, tally in tallies.items()]
+    text = (
+        "A step is what is durable or leaves the process: fsync, rename, link, unlink, a statement that writes, "
+        "bytes to a socket. The command is killed before or after one and given again until it ends; then ledger, "
+        f"results, views and server have to agree. Each run has {ITEMS} items and {SLOTS} slots."
+    )
+    told = f"**{kills:,} kills at {points:,} steps, {findings} findings.**"
+    if missed := points - kills:
+        told += f" {missed:,} steps were not killed at: the time was up, or they came in no second run."
+    shown = table(["command", "steps", "killed at", "findings"], rows)
+    write_section("crash", "Killed at its durable steps", [text, told, shown])
 
 
 if __name__ == "__main__":

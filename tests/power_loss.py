@@ -1,28 +1,32 @@
 """Replay the writes of a run as a power loss would leave them, resume, and compare: `make power-loss`.
 
 A run is traced with strace: opens, writes, truncations, fsyncs, renames, links, unlinks and new folders below the
-working folder, and what is sent to the server. For a prefix of that trace the disk is built again in two ways: with all
-that was written, and with only what fsync had promised (unsynced data and unsynced names are dropped; a file keeps its
-last synced content). The server is put into the state that the sent requests make. Then the same command is given, and
-ledger, results, views and server have to agree.
+working folder, and what is sent to the server. For each prefix of that trace the disk is built again in four ways: with
+all that was written; with only what fsync had promised (unsynced data and unsynced names are dropped; a file keeps its
+last synced content); and torn, twice: of what was not synced some pages of 4 KiB, or some sectors of 512 bytes, have
+arrived, in any order, and the others are as they were, or zeros in a file that has grown. The server is put into the
+state that the sent requests make. Then the same command is given, and ledger, results, views and server have to agree.
 """
 
 import argparse
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
+from random import Random
 from typing import Any, Final
 
-from crash import ROUNDS, SCENARIOS, Bench, Scenario, check_run, offsets, states
-from crash_witness import witness
+from crash import ROUNDS, SCENARIOS, Bench, Scenario, Worker, check_run, offsets, states, workers
 from reliability import table, write_section
 
 TRACED: Final = (
@@ -32,6 +36,16 @@ TRACED: Final = (
 CALL: Final = re.compile(r"^(\d+) +(?:([a-z0-9]+)\((.*)|<\.\.\. ([a-z0-9]+) resumed>(.*))$")
 RESULT: Final = re.compile(r"\) += +(-?\d+)")
 DESCRIPTOR: Final = re.compile(r"^(\d+)<([^>]*)>")
+REQUEST: Final = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.1\r\n.*?\r\n\r\n", re.DOTALL)
+LENGTH: Final = re.compile(rb"\r\nContent-Length: (\d+)\r\n", re.IGNORECASE)
+SCENARIOS_CUT: Final = (
+    "run PATCH",
+    "run POST",
+    "run PATCH, keep-before and verify read",
+    "run PATCH, keep-before and plan",
+    "rollback",
+    "retry",
+)
 TEXT: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
@@ -41,6 +55,12 @@ class File:
 
     now: bytearray = field(default_factory=bytearray)
     synced: bytes = b""
+
+    def torn(self, rng: Random, size: int) -> bytes:
+        """Return what the disk holds if only some blocks of that size of what was not synced have arrived."""
+        length = rng.choice((len(self.now), len(self.synced)))
+        old, new = (bytes(data).ljust(length, b"\0") for data in (self.synced, self.now))
+        return b"".join(rng.choice((old, new))[at : at + size] for at in range(0, length, size))[:length]
 
 
 @dataclass(slots=True)
@@ -88,16 +108,35 @@ class Disk:
             if name.startswith(below) and "/" not in name[len(below) :]:
                 self.durable[name] = file
 
-    def build(self, folder: Path, root: str, *, everything: bool) -> None:
+    def build(self, folder: Path, root: str, loss: "Loss", rng: Random) -> None:
         """Write the folder as it is found after the power is back."""
         for path in sorted(self.folders):
             target = folder / Path(path).relative_to(root)
             target.mkdir(mode=0o700, exist_ok=True)
-        for path, file in (self.names if everything else self.durable).items():
+        named = loss is Loss.NOTHING or (loss is not Loss.UNSYNCED and rng.random() < 1 / 2)
+        for path, file in (self.names if named else self.durable).items():
             target = folder / Path(path).relative_to(root)
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            target.write_bytes(bytes(file.now) if everything else file.synced)
+            match loss:
+                case Loss.NOTHING:
+                    target.write_bytes(file.now)
+                case Loss.UNSYNCED:
+                    target.write_bytes(file.synced)
+                case _:
+                    target.write_bytes(file.torn(rng, TORN[loss]))
             target.chmod(0o600)
+
+
+class Loss(StrEnum):
+    """What of the unsynced a cut leaves."""
+
+    NOTHING = "all that was written"
+    UNSYNCED = "what was synced"
+    PAGES = "torn pages"
+    SECTORS = "torn sectors"
+
+
+TORN: Final = {Loss.PAGES: 4096, Loss.SECTORS: 512}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +192,8 @@ class Replay:
     def __init__(self, start: Path, root: str) -> None:
         self.root = root
         self.disk = Disk()
-        self.sent: list[str] = []
+        self.sent: list[tuple[str, str, Any]] = []
+        self._streams: defaultdict[str, bytes] = defaultdict(bytes)
         for path in sorted(start.rglob("*")):
             name = f"{root}/{path.relative_to(start)}"
             if path.is_dir():
@@ -222,15 +262,27 @@ class Replay:
                 del names[paths[0]]
 
     def _send(self, step: Step) -> None:
-        for data in TEXT.findall(step.arguments):
-            for key in re.findall(rb"(?:PATCH|PUT) /things/(t-\d+)", text(data)):
-                self.sent.append(key.decode())
+        """Collect what is sent on a connection, and take whole writes from it."""
+        if (found := DESCRIPTOR.match(step.arguments)) is None:
+            return
+        data = self._streams[found[2]] + b"".join(text(part) for part in TEXT.findall(step.arguments))[: step.result]
+        while (request := REQUEST.match(data)) is not None:
+            head, whole = request[0], len(request[0]) + int((LENGTH.search(request[0]) or [0, 0])[1])
+            if len(data) < whole:
+                break
+            if request[1] in {b"PATCH", b"PUT", b"POST"} and request[2].startswith(b"/things"):
+                self.sent.append((request[1].decode(), request[2].decode(), json.loads(data[len(head) : whole])))
+            data = data[whole:]
+        self._streams[found[2]] = data
 
     def server(self, start: Mapping[str, Any]) -> dict[str, Any]:
         """Return the server's state after what was sent."""
         state: dict[str, Any] = json.loads(json.dumps(start))
-        for key in self.sent:
-            state["things"][key]["name"] = f"new {key.removeprefix('t-')}"
+        for method, path, body in self.sent:
+            key = body["id"] if method == "POST" else path.rpartition("/")[2]
+            known = state["things"].get(key, {})
+            kept = {name: known[name] for name in ("id", "owner")} if method == "PUT" else known
+            state["things"][key] = kept | body
             state["writes"][key] = state["writes"].get(key, 0) + 1
         return state
 
@@ -239,89 +291,97 @@ def traced_run(bench: Bench, scenario: Scenario) -> list[Step]:
     """Run a scenario's command under strace and return its steps."""
     log = bench.folder / "trace.txt"
     command = ["strace", "-f", "-y", "-s", "4000000", "-o", str(log), "-e", f"trace={TRACED}"]
-    program = [sys.executable, "-m", "migrator", *scenario.command]
+    cheap = "import migrator.store.vault as vault; vault.COST = 2; from migrator.cli.main import main; main()"
+    program = [sys.executable, "-c", cheap, *scenario.command]  # the key is derived as cheaply as in `crash_points`
     subprocess.run([*command, *program], cwd=bench.work, env=bench.environment, capture_output=True, check=False)
     return list(trace(log))
 
 
-def examine(bench: Bench, scenario: Scenario, deadline: float) -> tuple[int, int, list[str]]:
-    """Cut the power after steps that matter; return how many there are, how many were tried, and what was wrong.
+@dataclass(slots=True)
+class Tally:
+    """What came of a scenario."""
+
+    name: str
+    cuts: int = 0
+    tried: int = 0
+    findings: list[str] = field(default_factory=list)
+
+
+def examine(name: str, deadline: float) -> Tally:
+    """Cut the power after each step that matters.
 
     Each round tries other cuts, so that the time limit leaves out some all over the run, and not its end.
     """
+    scenario, bench, tally = SCENARIOS[name], Bench(Worker.folder / "power", Worker.url), Tally(name)
     bench.prepare(scenario)
     start = bench.seen()
     steps = traced_run(bench, scenario)
-    cuts = tried = 0
-    findings: list[str] = []
     for first in offsets(ROUNDS):
         replay = Replay(bench.start, str(bench.work))
-        cuts = 0
+        tally.cuts = 0
         for number, step in enumerate(steps):
             sent = len(replay.sent)
             replay.follow(step)
             if not step.durable and len(replay.sent) == sent:
                 continue
-            for everything in (True, False):
-                cuts += 1
-                if cuts % ROUNDS != first or time.monotonic() > deadline:
+            for loss in Loss:
+                tally.cuts += 1
+                if tally.cuts % ROUNDS != first or time.monotonic() > deadline:
                     continue
-                tried += 1
-                what = "all that was written" if everything else "what was synced"
-                found = list(cut(bench, scenario, replay, start, everything=everything))
-                findings += [f"step {number} ({step.call}), {what}: {one}" for one in found]
-    return cuts, tried, findings
+                tally.tried += 1
+                found = cut(bench, scenario, replay, start, loss, Random(f"{name} {number} {loss}"))
+                tally.findings += [f"step {number} ({step.call}), {loss}: {one}" for one in found]
+    return tally
 
 
 def cut(
-    bench: Bench, scenario: Scenario, replay: Replay, start: Mapping[str, Any], *, everything: bool
+    bench: Bench, scenario: Scenario, replay: Replay, start: Mapping[str, Any], loss: Loss, rng: Random
 ) -> Iterator[str]:
     """Build the disk as the cut leaves it, resume, and yield what is wrong."""
     shutil.rmtree(bench.work)
     bench.work.mkdir()
-    replay.disk.build(bench.work, replay.root, everything=everything)
+    replay.disk.build(bench.work, replay.root, loss, rng)
     bench.restore(replay.server(start))
-    if states(bench)["ended"]:
-        yield from check_run(bench, scenario)
-        return
-    code = bench.run(scenario.command)
-    said = (bench.work / "err.txt").read_text()
-    if code not in {0, 1} or "Traceback" in said:
-        yield f"exit code {code}: {said[-300:]}"
-        return
-    yield from check_run(bench, scenario)
+    if scenario.command[0] != "run" or not states(bench)["ended"]:
+        code = bench.run(scenario.command)
+        said = (bench.work / "err.txt").read_text()
+        if code not in {0, 1} or "Traceback" in said:
+            yield f"exit code {code}: {said[-300:]}"
+            return
+    yield from (scenario.check or check_run)(bench, scenario)
 
 
 def main() -> None:
-    """Examine the scenarios, each for a share of the time, and print the table."""
+    """Examine the scenarios, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=15.0, help="end after that time")
+    parser.add_argument("--only", default="", help="scenarios whose names contain this")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes that cut")
     parser.add_argument("--write", action="store_true", help="write the section of docs/reliability.md")
     given = parser.parse_args()
-    end = time.monotonic() + given.minutes * 60
-    names = ["run PATCH", "run PATCH, keep-before and verify read", "run PATCH, keep-before and plan"]
-    tallies: list[tuple[Any, ...]] = []
-    with tempfile.TemporaryDirectory() as folder, witness() as url:
-        bench = Bench(Path(folder), url)
-        for place, name in enumerate(names):
-            share_s = (end - time.monotonic()) / (len(names) - place)
-            cuts, tried, found = examine(bench, SCENARIOS[name], time.monotonic() + share_s)
-            tallies.append((name, cuts, tried, len(found)))
-            print(f"{name:<42} {cuts:>4} cuts, {tried:>4} tried {len(found):>3} findings")
-            for finding in found:
+    deadline = time.monotonic() + given.minutes * 60
+    names = [name for name in SCENARIOS_CUT if given.only in name]
+    tallies: list[Tally] = []
+    with tempfile.TemporaryDirectory() as folder, workers(Path(folder), given.jobs) as pool:
+        for tally in pool.map(examine, names, [deadline] * len(names)):
+            tallies.append(tally)
+            print(f"{tally.name:<42} {tally.cuts:>4} cuts, {tally.tried:>4} tried {len(tally.findings):>3} findings")
+            for finding in tally.findings:
                 print(f"    {finding}")
             sys.stdout.flush()
-    cuts, tried, findings = (sum(numbers) for numbers in list(zip(*tallies, strict=True))[1:])
+    rows = [(tally.name, tally.cuts, tally.tried, len(tally.findings)) for tally in tallies]
+    cuts, tried, findings = (sum(numbers) for numbers in list(zip(*rows, strict=True))[1:])
     print(f"{tried} of {cuts} cuts, {findings} findings")
     if given.write:
         text = (
-            "The calls of a run are recorded with strace. After each fsync, rename, link, unlink and request the disk "
-            "is built again twice: with all that was written, and with only what was synced. The same command is "
-            "given, and ledger, results, views and server have to agree. Torn pages, and writes that reach the disk in "
-            "another order, were not tried."
+            "The calls of a run are recorded with strace. After each fsync, rename, link, unlink and write to the "
+            "server the disk is built again four times: with all that was written; with only what was synced; and "
+            "twice torn, with some of the pages (4 KiB) or sectors (512 bytes) that were not synced, drawn at random, "
+            "and zeros where a file had grown. The same command is given, and ledger, results, views and server have "
+            "to agree. Names that reach the disk in another order than they were made were not tried."
         )
         told = f"**{tried:,} cuts, {findings} findings.** {cuts - tried:,} of {cuts:,} cuts were not tried."
-        shown = table(["command", "cuts", "tried", "findings"], tallies)
+        shown = table(["command", "cuts", "tried", "findings"], rows)
         write_section("power-loss", "The power is cut", [text, told, shown])
     sys.exit(1 if findings else 0)
 
