@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint format shape coverage mutate matrix release-check docs bench bench-cluster bench-throttle interop interop-profiles interop-throttle shared-quota crash power-loss model soak fuzz hostile shells browser clean
+.PHONY: help install demo test lint pyright format shape coverage mutate matrix release-check docs bench bench-cluster bench-throttle interop interop-profiles interop-throttle shared-quota crash power-loss model soak fuzz hostile shells browser clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ lint: install ## check format, style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+pyright: install ## check the public face and the examples with a second type checker (from npm)
+	npx --yes pyright@1.1.414 --pythonpath $(BIN)/python tests/typing docs/examples
 
 format: install ## write the format, mend what can be mended
 	$(BIN)/ruff format .
