@@ -391,3 +391,26 @@ def test_an_api_says_where_its_refusals_are_explained() -> None:
 
     assert outcome.error is not None
     assert (outcome.error.kind, outcome.error.detail) == (ErrorKind.VALIDATION, "too long")
+
+
+@pytest.mark.parametrize("certificate", [False, True])
+def test_an_exchange_that_broke_is_told_in_its_own_words(certificate: bool) -> None:
+    """What is not safe to repeat says so behind them; a certificate that is not trusted stops the run."""
+    broke = failure(FailureKind.CONNECTION, maybe_sent=True, certificate=certificate)
+    safe, unsafe = judge(broke), judge(broke, idempotent=False)
+
+    assert safe.error is not None
+    assert unsafe.error is not None
+    assert safe.error.message == "it broke"
+    assert unsafe.error.message == "it broke; the server may have acted on it, and it is not safe to send again"
+    assert (safe.fatal, unsafe.fatal) == (certificate, certificate)
+    assert (safe.transient, unsafe.transient) == (not certificate, False)
+
+
+def test_a_server_that_says_when_to_come_back_is_heeded() -> None:
+    """The item waits for as long, whatever the back-off says."""
+    outcome = judge(reply(500, b"", retry_after="7"))
+    assert outcome.retry_after_s == 7.0
+    decision = decide(outcome, attempt=1, policy=RetryPolicy(max_attempts=3), rng=Random(1))
+    assert isinstance(decision, Retry)
+    assert decision.delay_s >= 7.0

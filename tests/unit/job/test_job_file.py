@@ -1,7 +1,6 @@
 """Job files become jobs, or every problem that they have, with its place."""
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -310,20 +309,25 @@ def test_base_url_that_is_none(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "words"),
+    ("request_", "place", "words"),
     [
-        ({"encoding": "json-patch", "body": {}}, "wanted is missing"),
-        ({"encoding": "graphql", "wanted": {"a": "{a}"}}, "query"),
-        ({"encoding": "put-merge", "wanted": {"a": "{a}"}}, "PUT"),
-        ({"wanted": {"a": "{a}"}, "body": {"data": {}}}, "{@wanted}"),
-        ({"wanted": {"a": "{@etag}"}}, "{@etag}"),
-        ({"body": {"a": "{@run}"}}, "{@run}"),
-        ({"body": {}, "headers": {"X-A": "1", "x-a": "2"}}, "twice"),
-        ({"body": {}, "headers": {"idempotency-key": "{@run}"}}, "the same Idempotency-Key for every item"),
+        ({"encoding": "json-patch", "body": {}}, "encoding", "wanted is missing"),
+        ({"encoding": "graphql", "wanted": {"a": "{a}"}}, "", "query"),
+        ({"encoding": "put-merge", "wanted": {"a": "{a}"}}, "method", "PUT"),
+        ({"wanted": {"a": "{a}"}, "body": {"data": {}}}, "body", "{@wanted}"),
+        ({"wanted": {"a": "{@etag}"}}, "wanted", "{@etag}"),
+        ({"body": {"a": "{@run}"}}, "body", "{@run}"),
+        ({"body": {}, "headers": {"X-A": "1", "x-a": "2"}}, "headers", "twice"),
+        ({"body": {}, "headers": {"idempotency-key": "{@run}"}}, "headers", "the same Idempotency-Key for every item"),
+        ({"body": {}, "batch": {"size": 2, "body": {"x": "{id}"}}}, "batch.body", "needs {@items} once"),
+        ({"wanted": {"a": 1}, "encoding": "form", "batch": {"size": 2}}, "batch", "json alone"),
+        ({"body": {}, "batch": {"size": 2, "result": "]"}}, "batch.result", "is no valid JMESPath expression"),
+        ({"body": {"a": "{a"}}, "body.a", "brace"),
+        ({"body": {}, "read": {"path": "/{id"}}, "read.path", "brace"),
     ],
 )
-def test_what_does_not_go_together_in_a_request(request_: dict[str, Any], words: str) -> None:
-    """A request that would not say what is wanted is refused before anything is sent."""
+def test_what_does_not_go_together_in_a_request(request_: dict[str, Any], place: str, words: str) -> None:
+    """A request that would not say what is wanted is refused before anything is sent, with the member's name."""
     document = {
         "name": "j",
         "api": {"base_url": "http://127.0.0.1", "read": True},
@@ -331,8 +335,27 @@ def test_what_does_not_go_together_in_a_request(request_: dict[str, Any], words:
         "key": "id",
     }
 
-    with pytest.raises(JobError, match=re.escape(words)):
+    with pytest.raises(JobError) as error:
         load_job(json.dumps(document), source="job.json", outside=Outside({}, str))
+    (problem,) = error.value.problems
+    assert problem.field == f"request.{place}".removesuffix(".")
+    assert words in problem.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"preflight": {"kind": "slack", "column": "a", "server": "https://hooks.example"}}, "preflight.server"),
+        ({"join": {"column": "n", "member": "n"}, "request": {"method": "DELETE", "path": "/{id}"}}, "join"),
+        ({"secrets": ["id"]}, "key"),
+        ({"item_schema": {"type": 7}}, "item_schema"),
+    ],
+)
+def test_problems_name_their_member(changes: dict[str, Any], field: str) -> None:
+    """Those too that the schema of a job file cannot say."""
+    with pytest.raises(JobError) as error:
+        load(document(**changes))
+    assert [problem.field for problem in error.value.problems] == [field]
 
 
 def test_every_member_of_the_schema_is_typed_and_described() -> None:
