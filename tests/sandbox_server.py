@@ -15,7 +15,7 @@ KEY, SECRET = "SANDBOXKEY", "made-up-secret"
 
 
 class Clock:
-    """Time that passes when a test says so, or when somebody sleeps."""
+    """Time that passes when a test says so, or when someone sleeps."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -15,8 +15,8 @@ class Seen:
     Attributes:
         url: the server's.
         paths: of the requests, in their order.
-        bodies: alike.
-        headers: alike, by lower-case name.
+        bodies: of each request.
+        headers: of each request, by lower-case name.
     """
 
     url: str = ""

@@ -137,7 +137,7 @@ class WorkerCrew:
             try:
                 ended = await assigned.ended
             except Lost:
-                if assigned.result is not None or (assigned.begun and not request.idempotent):
+                if assigned.result is not None or (assigned.started and not request.idempotent):
                     await self._conclude(assigned, IN_DOUBT)
                     return
             else:
@@ -145,11 +145,11 @@ class WorkerCrew:
                 return
             finally:
                 self._call_one()
-            losses += assigned.begun
+            losses += assigned.started
             # The next worker has to tell the lost one's write from a change that others made.
-            assigned.doubtful, assigned.begun = assigned.doubtful or assigned.begun, False
+            assigned.doubtful, assigned.started = assigned.doubtful or assigned.started, False
             assigned.ended = asyncio.get_running_loop().create_future()
-        assigned.begun = True
+        assigned.started = True
         await self._conclude(assigned, DEADLY)
 
     def stands(self, name: str, throttle: ThrottleStatistics) -> None:
@@ -197,7 +197,7 @@ class WorkerCrew:
     async def _conclude(self, assigned: Assigned, error: ItemError) -> None:
         """Finish an item whose worker was lost: with what it had recorded, or as in doubt."""
         if assigned.result is None:
-            status = Status.IN_DOUBT if assigned.begun else Status.FAILED
+            status = Status.IN_DOUBT if assigned.started else Status.FAILED
             row = self._results.unsent(assigned.request, status, error)
             assigned.result = row, await self._ledger.settle(row)
         else:
@@ -224,7 +224,7 @@ class WorkerCrew:
         return None
 
     def _order(self, link: Link) -> tuple[bool, int]:
-        """Fill a batch that a worker has begun first, then give to the one that has the fewest."""
+        """Fill a batch that a worker has started first, then give to the one that has the fewest."""
         return len(link.held) % self._batch_size == 0, len(link.held)
 
     def _call_one(self) -> None:

@@ -55,7 +55,7 @@ class Assigned(msgspec.Struct):
         doubtful: whether it was in flight when an earlier process ended.
         written: its result where it was written and is only to be read back, with its line.
         known: what the run knows of it, where it is looked at before it is written.
-        begun: whether the worker may have sent it.
+        started: whether the worker may have sent it.
         result: what was recorded last of it, with its line.
         ended: how it ended; raises `Lost` or what stops the run.
     """
@@ -64,7 +64,7 @@ class Assigned(msgspec.Struct):
     doubtful: bool = False
     written: tuple[ItemResult, bytes] | None = None
     known: Known | None = None
-    begun: bool = False
+    started: bool = False
     result: tuple[ItemResult, bytes] | None = None
     ended: "asyncio.Future[Ended]" = msgspec.field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -231,7 +231,7 @@ class Link:
         if isinstance(operation, wire.Begin | wire.Withdraw):
             if (assigned := self.held.get(operation.item)) is None:
                 return
-            assigned.begun = isinstance(operation, wire.Begin)
+            assigned.started = isinstance(operation, wire.Begin)
             if isinstance(operation, wire.Begin):
                 self._ledger.begin(operation.item, assigned.request.key, operation.attempt, operation.at_ms)
             else:

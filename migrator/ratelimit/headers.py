@@ -212,7 +212,7 @@ class QuotaReader:
         return guess if self._form in {ResetForm.AUTO, guess} or guess is ResetForm.RELATIVE_MS else self._held()
 
     def _held(self) -> ResetForm | None:
-        """A small number is seconds or milliseconds alike; it contradicts only a form of another kind."""
+        """A small number is seconds or milliseconds; it contradicts only a form of another kind."""
         return None if self._form is ResetForm.RELATIVE_MS else ResetForm.RELATIVE
 
 

@@ -97,7 +97,7 @@ class Spread(SleepAtZero):
         self._last = now
 
     def answered(self, ticket: Any, quota: Quota | None, now: float) -> None:
-        """Take the gap anew."""
+        """Take the gap again."""
         super().answered(ticket, quota, now)
         if quota is not None and quota.remaining and quota.reset_s is not None:
             self._gap = quota.reset_s / quota.remaining
@@ -215,7 +215,7 @@ def rows() -> Iterator[Row]:
             lambda s, o: min(s) >= 0.8 and share(o) <= 0.001,
         )
     yield Row(
-        "fixed, somebody else takes 30 %",
+        "fixed, someone else takes 30 %",
         [
             (replace(world, algorithm=Algorithm.FIXED, rival=0.3), items, count)
             for world, items, count in worlds(usual, slots, quotas=((100, 60.0, 1000),))

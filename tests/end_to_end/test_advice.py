@@ -87,7 +87,7 @@ def test_after_an_ending(
     ],
 )
 def test_after_a_death(tmp_path: Path, url: str, name: str, number: signal.Signals, steps: int) -> None:
-    """Half way through, the command that goes on is the one that was given, without what would start it anew."""
+    """Half way through, the command that goes on is the one that was given, without what would start it again."""
     scenario = SCENARIOS.get(name, Scenario(name, [*RUN, "--fresh"]))
     bench = Bench(tmp_path, url)
     bench.prepare(scenario)

@@ -92,7 +92,7 @@ def test_wrong_use(workplace: Workplace, arguments: list[str], message: str) -> 
 
 
 def test_port_in_use(workplace: Workplace) -> None:
-    """A port that somebody else listens on is said to be so."""
+    """A port that someone else listens on is said to be so."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = workplace.run("sandbox", "--port", str(taken.getsockname()[1]))
 

@@ -231,7 +231,7 @@ def locked(ledger: Path) -> Iterator[None]:
 
 
 def test_ledger_locked_at_the_start(workplace: Workplace, slow: SandboxProcess) -> None:
-    """An unfinished run whose ledger somebody else has locked is not gone on with, and the cause is named."""
+    """An unfinished run whose ledger someone else has locked is not gone on with, and the cause is named."""
     before = broken_off(workplace, slow)
     requests = slow.stats()["requests"]
 
@@ -342,7 +342,7 @@ def test_results_deleted(workplace: Workplace, slow: SandboxProcess) -> None:
     assert sorted(record["item"] for record in workplace.results()) == list(range(1, ITEMS + 1))
 
 
-VICTIM = b"somebody else's file\n"
+VICTIM = b"someone else's file\n"
 
 
 @pytest.mark.parametrize(
@@ -422,7 +422,7 @@ def test_state_folder_open_to_others(workplace: Workplace, sandbox: SandboxProce
 
 
 def test_reader_of_the_output_goes_away(workplace: Workplace, slow: SandboxProcess) -> None:
-    """Nobody has to read standard output and standard error for a run to come to its end and be recorded."""
+    """No one has to read standard output and standard error for a run to come to its end and be recorded."""
     workplace.write_job(ITEMS)
     read, write = os.pipe()
     process = subprocess.Popen(

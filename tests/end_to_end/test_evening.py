@@ -12,7 +12,7 @@ from conftest import Finished, Workplace, wait_until, webhook
 from sandboxes import KEY, SECRET, SandboxProcess, StartSandbox
 from slack_stand_in import slack
 
-KEY_TEXT = "a key that nobody else has"
+KEY_TEXT = "a key that no one else has"
 ITEMS = 12
 PAGES = 2
 """Of the sandbox's 400 integrations."""
@@ -35,7 +35,7 @@ def held(sandbox: SandboxProcess, key: str) -> dict[str, Any]:
 
 
 def change(sandbox: SandboxProcess, key: str, body: dict[str, Any]) -> None:
-    """Change an integration, as somebody else would."""
+    """Change an integration, as someone else would."""
     ask(sandbox, "PATCH", f"{ROOT}/{key}", body)
 
 
@@ -130,7 +130,7 @@ def test_plan_tells_missing_from_forbidden(workplace: Workplace, start_sandbox: 
 
 
 def test_plan_is_applied_and_drift_is_refused(workplace: Workplace, sandbox: SandboxProcess) -> None:
-    """A plan is applied as it was shown; an item that somebody changed since is refused and left as it is."""
+    """A plan is applied as it was shown; an item that someone changed since is refused and left as it is."""
     workplace.write_job(ITEMS)
     assert workplace.run(*command("plan", sandbox, "--out", "plan.json")).code == 0
     assert stat.S_IMODE((workplace.folder / "plan.json").stat().st_mode) == 0o600
@@ -225,7 +225,7 @@ def test_rollback_puts_back_what_was_there(workplace: Workplace, sandbox: Sandbo
 
 
 def test_rollback_leaves_what_others_changed(workplace: Workplace, sandbox: SandboxProcess) -> None:
-    """An item that somebody has changed since the run is left as it is, and the ending says so."""
+    """An item that someone has changed since the run is left as it is, and the ending says so."""
     run = rotated(workplace, sandbox)
     change(sandbox, "i-00004", {"target": {"kind": "Slack", "webhook_url": "https://else.example/x"}})
 
@@ -362,7 +362,7 @@ def test_retry_of_a_run_that_was_stopped(workplace: Workplace, sandbox: SandboxP
 
 
 def test_reconcile_settles_what_is_in_doubt(workplace: Workplace, sandbox: SandboxProcess) -> None:
-    """Items whose answer never came are settled by reading: succeeded, not applied, or changed by somebody else."""
+    """Items whose answer never came are settled by reading: succeeded, not applied, or changed by someone else."""
     request = {
         "method": "PATCH",
         "path": ROOT + "/{id}",
@@ -480,7 +480,7 @@ def test_dead_webhooks_are_found_before_anything_is_sent(workplace: Workplace, s
 
 
 def test_unknown_is_not_dead(workplace: Workplace, sandbox: SandboxProcess) -> None:
-    """What cannot be told, or must not be asked, is told of and keeps nobody from going on."""
+    """What cannot be told, or must not be asked, is told of and keeps no one from going on."""
     base = "https://hooks.slack.com"
     rows = {
         "i-00001": f"{base}/services/TEXAMPLE/BEXAMPLE/odd",
@@ -501,7 +501,7 @@ def test_unknown_is_not_dead(workplace: Workplace, sandbox: SandboxProcess) -> N
 
 
 def test_stand_in_has_to_be_on_this_machine(workplace: Workplace, sandbox: SandboxProcess) -> None:
-    """A job file from elsewhere cannot have the webhooks sent to somebody else's server."""
+    """A job file from elsewhere cannot have the webhooks sent to someone else's server."""
     slack_job(workplace, "https://collector.example", {"i-00001": webhook(1)})
 
     done = workplace.run(*command("run", sandbox))
@@ -585,7 +585,7 @@ def test_status_and_report(workplace: Workplace, sandbox: SandboxProcess) -> Non
     "arguments", [("status", "nothing"), ("report", "last"), ("ctl", "last", "pause"), ("retry", "x")]
 )
 def test_run_that_is_not_there(workplace: Workplace, arguments: tuple[str, ...]) -> None:
-    """A run that nobody knows is one message."""
+    """A run that no one knows is one message."""
     done = workplace.run(*arguments)
 
     assert done.code == 2
@@ -651,7 +651,7 @@ def test_live_control(workplace: Workplace, start_sandbox: StartSandbox) -> None
 
 
 def test_deadline(workplace: Workplace, start_sandbox: StartSandbox) -> None:
-    """At the deadline nothing new is begun, and the next run goes on."""
+    """At the deadline nothing new is started, and the next run goes on."""
     with start_sandbox("--items", "100", "--limit", "0", "--latency", "50ms") as sandbox:
         workplace.write_job(100)
 
@@ -674,7 +674,7 @@ def joined_job(workplace: Workplace, member: str, rows: dict[str, str]) -> None:
 
 
 def test_items_by_their_display_name(workplace: Workplace, sandbox: SandboxProcess) -> None:
-    """Where nobody holds ids, items find their records by a name; the check without network takes them as they are."""
+    """Where no one holds ids, items find their records by a name; the check without network takes them as they are."""
     joined_job(workplace, "display_name", {f"Slack integration {number}": webhook(number) for number in (3, 5)})
 
     checked = workplace.run("check", "job.json")
@@ -719,7 +719,7 @@ def test_items_by_their_old_webhook(workplace: Workplace, sandbox: SandboxProces
 def test_next_page_on_another_server(
     workplace: Workplace, sandbox: SandboxProcess, start_sandbox: StartSandbox
 ) -> None:
-    """A list whose next page is somebody else's is not read on: no credentials go there."""
+    """A list whose next page is someone else's is not read on: no credentials go there."""
     with start_sandbox("--items", "3") as other:
         body = json.dumps({"data": [], "metadata": {"next": f"{other.url}{ROOT}"}})
         sandbox.order({"match": ROOT, "fault": "status", "status": 200, "body": body})

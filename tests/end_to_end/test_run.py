@@ -357,7 +357,7 @@ def test_kill_and_resume(workplace: Workplace, start_sandbox: StartSandbox) -> N
 
 
 def test_changed_items_are_not_resumed(workplace: Workplace, start_sandbox: StartSandbox) -> None:
-    """An unfinished run whose items file has changed is refused with a clear choice; --fresh starts anew."""
+    """An unfinished run whose items file has changed is refused with a clear choice; --fresh starts again."""
     workplace.write_job(100)
     with start_sandbox("--items", "101", "--limit", "0", "--latency", "20ms") as sandbox:
         process = workplace.start("run", "job.json", "--base-url", sandbox.url, "--concurrency", "2")

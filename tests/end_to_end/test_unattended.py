@@ -1,4 +1,4 @@
-"""Started by a clock: an empty environment, no terminal, nobody to answer, and the next start may come too early."""
+"""Started by a clock: an empty environment, no terminal, no one to answer, and the next start may come too early."""
 
 import json
 import os
@@ -92,7 +92,7 @@ def log(text: str) -> list[dict[str, Any]]:
 
 
 def test_empty_environment(workplace: Workplace, sandbox: SandboxProcess) -> None:
-    """Without a single variable, a terminal or a home the run does its work, and asks nobody."""
+    """Without a single variable, a terminal or a home the run does its work, and asks no one."""
     done = Clockwork(workplace, sandbox, 30).run(before=NEW)
 
     assert done.code == 0
@@ -407,7 +407,7 @@ server.serve_forever()
 
 @contextmanager
 def notices(heard: Path) -> Iterator[str]:
-    """Start somebody who hears notices and writes them down, and return its URL."""
+    """Start someone who hears notices and writes them down, and return its URL."""
     with subprocess.Popen(
         [MIGRATOR[0], "-c", NOTICES, str(heard)],
         stdout=subprocess.PIPE,

@@ -25,7 +25,7 @@ def run(workplace: Workplace, sandbox: SandboxProcess) -> Path:
 
 
 def test_what_a_run_wrote_is_consistent(workplace: Workplace, run: Path) -> None:
-    """Nothing is to be mended after a run, and nothing is written anew that is as it should be."""
+    """Nothing is to be mended after a run, and nothing is written again that is as it should be."""
     before = {name: (run / name).read_bytes() for name in VIEWS}
 
     done = workplace.run("verify", "last", "--json")
@@ -115,7 +115,7 @@ def test_without_the_input_its_files_are_counted(workplace: Workplace, run: Path
 def test_server_is_held_against_it(workplace: Workplace, sandbox: SandboxProcess, run: Path) -> None:
     """With --read an item that the server holds otherwise is named, and nothing is written there."""
     good = workplace.run("verify", "last", "--read", "--json")
-    body = json.dumps({"target": {"kind": "Slack", "webhook_url": "https://hooks.slack.example/of-somebody-else"}})
+    body = json.dumps({"target": {"kind": "Slack", "webhook_url": "https://hooks.slack.example/of-someone-else"}})
     with urlopen(_patch(sandbox, "i-00002", body)) as answer:  # noqa: S310  the sandbox
         assert answer.status == 200
     writes = sandbox.stats()["writes"]
@@ -125,7 +125,7 @@ def test_server_is_held_against_it(workplace: Workplace, sandbox: SandboxProcess
     assert (good.code, json.loads(good.out)["read"]) == (0, ITEMS - 1)
     assert bad.code == 1
     assert "item 2 (i-00002): the server holds something else at /target/webhook_url" in bad.out
-    assert "of-somebody-else" not in bad.out + bad.err
+    assert "of-someone-else" not in bad.out + bad.err
     assert sandbox.stats()["writes"] == writes
 
 

@@ -7,7 +7,7 @@ clock, that of the place where the numbers are kept.
 The proof is the pacer's, for all runs together. Let m be the lowest `remaining` that was reported in this window. A
 request that the server counted after m is in flight still: had it been reported, it would have reported less than m. So
 the server's true rest is at least m less the requests in flight, and one more may go while that is above zero. A run
-that dies leaves its requests in flight for ever, so nobody takes its units a second time, but only until the window
+that dies leaves its requests in flight for ever, so no one takes its units a second time, but only until the window
 ends.
 
 A window ends when the reset of the report m has passed for certain. Then one request of one run goes alone, and its

@@ -180,7 +180,7 @@ async def test_an_operation_is_acknowledged_once_it_is_durable(tmp_path: Path) -
         await held.says(wire.Done(1, None, exempt=False))
         assert (await first.ended) == wire.Done(1, None, exempt=False)
         assert first.result == (mine(1), line(mine(1)))
-        assert second.begun
+        assert second.started
         held.worker.abort()
         with pytest.raises(Lost):
             await second.ended

@@ -60,7 +60,7 @@ async def test_secrets_are_fingerprints(here: Bench) -> None:
 
 
 async def test_masked_members_are_told(workplace: Workplace) -> None:
-    """Where the service shows a mask, nobody can tell whether the value changes, and the text says so."""
+    """Where the service shows a mask, no one can tell whether the value changes, and the text says so."""
     async with bench(workplace, settings(masked=True)) as here:
         plan = await planned(here, 1)
 

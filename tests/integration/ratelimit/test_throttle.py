@@ -291,7 +291,7 @@ def test_stop_lets_everybody_go_on() -> None:
     seed=st.integers(0, 2**16),
 )
 def test_cancellation_gives_the_permit_back(victims: list[int], after_s: float, seed: int) -> None:
-    """Requests that are cancelled at any moment leave no slot taken, no budget below zero and nobody waiting."""
+    """Requests that are cancelled at any moment leave no slot taken, no budget below zero and no one waiting."""
 
     async def main(clock: Clock) -> None:
         server, rng = Server(clock, limit=4, window_s=5.0), Random(seed)

@@ -120,7 +120,7 @@ def test_record_of_a_failure() -> None:
     ],
 )
 def test_level_tells_good_from_bad(status: Status, level: str) -> None:
-    """Somebody who greps for errors finds the items that did not succeed, and no other."""
+    """Someone who greps for errors finds the items that did not succeed, and no other."""
     assert record(result(1, status=status), run=RUN).level == level
 
 
@@ -277,7 +277,7 @@ def test_results_are_visible_before_the_end(tmp_path: Path) -> None:
 
 
 def test_journal_is_appended_to(tmp_path: Path) -> None:
-    """A run that is taken up again goes on in the same files, which are private; leftovers of a kill are gone."""
+    """A run that is resumed goes on in the same files, which are private; leftovers of a kill are gone."""
     (tmp_path / ".new-failed.csv.0a1b2c3d").write_text("half of it")
     for number in (1, 2):
         with journal_in(tmp_path) as journal:

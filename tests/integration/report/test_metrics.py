@@ -109,7 +109,7 @@ def test_last_success_is_kept(tmp_path: Path, code: int) -> None:
 
 
 def test_without_any_success(tmp_path: Path) -> None:
-    """A job that never succeeded has no time of success, so that `absent()` and age alike can tell it."""
+    """A job that never succeeded has no time of success, so that `absent()` and age can tell it."""
     write_metrics(tmp_path / "rotate.prom", summary(exit_code=1))
 
     assert value(tmp_path / "rotate.prom", LAST_SUCCESS) is None
@@ -162,7 +162,7 @@ def test_two_jobs_do_not_disturb_each_other(tmp_path: Path) -> None:
 
 
 def test_file_is_whole_at_any_moment(tmp_path: Path) -> None:
-    """Whoever reads while it is being written sees the old file or the new one."""
+    """A reader while it is being written sees the old file or the new one."""
     path = tmp_path / "rotate.prom"
     write_metrics(path, summary())
     whole = len(samples(path))
@@ -185,7 +185,7 @@ def test_file_is_whole_at_any_moment(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("umask")
 def test_others_may_read_it(tmp_path: Path) -> None:
-    """The node exporter, another user, can read the file whatever the umask is, and nobody else may write it."""
+    """The node exporter, another user, can read the file whatever the umask is, and no one else may write it."""
     write_metrics(tmp_path / "rotate.prom", summary())
 
     assert stat.S_IMODE((tmp_path / "rotate.prom").stat().st_mode) == 0o644
@@ -207,7 +207,7 @@ def test_folder_that_is_a_file(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "kept"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not write")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become someone who may not write")
 def test_folder_that_may_not_be_written(tmp_path: Path) -> None:
     """Without the right to write there it says so, and leaves the former file as it was."""
     folder = tmp_path / "collector"

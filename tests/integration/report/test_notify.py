@@ -1,4 +1,4 @@
-"""Whoever wants to hear of a run's start or end is told, and nobody learns a URL that is not his."""
+"""Those who want to hear of a run's start or end are told, and none learns another URL."""
 
 import asyncio
 import json
@@ -161,7 +161,7 @@ async def test_moments_can_be_chosen(hearer: Hearer, on: list[str] | None, heard
 
 @pytest.mark.parametrize("status", [500, 503, 429])
 async def test_passing_trouble_is_tried_again(hearer: Hearer, status: int) -> None:
-    """A server that is not well for a moment is asked again, so that nobody is woken for nothing."""
+    """A server that is not well for a moment is asked again, so that no one is woken for nothing."""
     hearer.answers = [status]
 
     assert await notify(targets({"ping": hearer.url}), Moment.SUCCESS, summary(), timeout_s=10) == []
@@ -201,7 +201,7 @@ async def test_nobody_listens(unused: int) -> None:
 
 @pytest.fixture
 async def unused() -> int:
-    """Return a port on which nobody listens."""
+    """Return a port on which no one listens."""
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port: int = server.sockets[0].getsockname()[1]
     server.close()

@@ -1,4 +1,4 @@
-"""The views of a run are written from its ledger by one function, whoever asks for them and whenever."""
+"""The views of a run are written from its ledger by one function, for any command and at any time."""
 
 import asyncio
 import csv
@@ -116,7 +116,7 @@ def test_written_again_they_are_the_same(tmp_path: Path) -> None:
 
 
 def test_files_that_were_redacted_stay_so(tmp_path: Path) -> None:
-    """What was redacted once is never written in clear again, whoever writes it and with whatever options."""
+    """What was redacted once is never written in clear again, by any command, with any options."""
     record(tmp_path, result(1), failure(2), facts=replace(FACTS, redact_files=True), last=ended())
     write(tmp_path)
     record(tmp_path, failure(3))  # another invocation, without the option

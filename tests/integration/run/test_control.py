@@ -179,7 +179,7 @@ async def test_garbage_does_no_harm(run: Running, line: bytes) -> None:
 
 
 async def test_socket_is_the_owners_alone(run: Running) -> None:
-    """Nobody else may stop a run."""
+    """No one else may stop a run."""
     assert stat.S_IMODE((run.place / "control.sock").stat().st_mode) == 0o600
 
 

@@ -82,7 +82,7 @@ def test_any_row_comes_back_as_it_was(rows: list[ItemResult]) -> None:
 
 
 async def test_begun_and_not_settled_is_in_flight(path: Path) -> None:
-    """An item that was begun and has no result was in flight when the process ended."""
+    """An item that was started and has no result was in flight when the process ended."""
     async with Ledger.open(path) as ledger:
         ledger.begin(1, "a", 1, 1000)
         ledger.begin(2, "b", 1, 1001)
@@ -162,7 +162,7 @@ async def test_counts(path: Path) -> None:
 
 
 async def test_reopened_provisional_result_is_pending_again(path: Path) -> None:
-    """A result that stopped the run leaves no trace when the run is taken up again; every other one stays."""
+    """A result that stopped the run leaves no trace when the run is resumed; every other one stays."""
     async with Ledger.open(path) as ledger:
         for row in (failure(1, ErrorKind.AUTH, provisional=True), failure(2)):
             await ledger.settle(row)
@@ -209,7 +209,7 @@ async def test_commits_in_groups(path: Path, connections: list[sqlite3.Connectio
 
 
 async def test_cancelled_settle_is_recorded(path: Path) -> None:
-    """A result that was handed over is recorded, even if nobody waits for it any more."""
+    """A result that was handed over is recorded, even if no one waits for it any more."""
     async with Ledger.open(path) as ledger, anyio.create_task_group() as lanes:
         lanes.start_soon(ledger.settle, result(1))
         await anyio.lowlevel.checkpoint()
@@ -229,7 +229,7 @@ async def test_closed_ledger_takes_nothing(path: Path) -> None:
 
 
 async def test_left_by_an_error_it_is_closed_too(path: Path) -> None:
-    """A bug in the middle of a run neither loses what was begun nor leaves the thread behind."""
+    """A bug in the middle of a run neither loses what was started nor leaves the thread behind."""
     with pytest.raises(ZeroDivisionError):
         async with Ledger.open(path) as ledger:
             ledger.begin(1, "a", 1, 0)
@@ -318,7 +318,7 @@ def newer(path: Path) -> None:
 
 
 def foreign(path: Path) -> None:
-    """Make a database that is somebody else's."""
+    """Make a database that is someone else's."""
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE item (a)")
     connection.close()
@@ -444,7 +444,7 @@ def test_killed_process_has_lost_nothing_it_spoke_of(path: Path) -> None:
     told += [int(line) for line in rest.splitlines(keepends=True) if line.endswith("\n")]
 
     with read_ledger(path) as reader:
-        finished, in_flight = set(reader.finished()), {begun.item for begun in reader.in_flight()}
+        finished, in_flight = set(reader.finished()), {started.item for started in reader.in_flight()}
     assert set(told) <= finished
     assert finished.isdisjoint(in_flight)
     assert len(in_flight) <= 8

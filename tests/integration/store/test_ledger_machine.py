@@ -36,7 +36,7 @@ class LedgerMachine(RuleBasedStateMachine):
         super().__init__()
         self.folders: list[Path] = []
         self.runner = asyncio.Runner()
-        self.begun: dict[int, int] = {}
+        self.started: dict[int, int] = {}
         self.results: dict[int, ItemResult] = {}
         self.meta: dict[str, str] = {}
         self.open(self.new_folder())
@@ -79,7 +79,7 @@ class LedgerMachine(RuleBasedStateMachine):
             if name == "settle" and isinstance(value, ItemResult):
                 ended.add(value.item)
         await asyncio.gather(*waiting)
-        # A note for which nobody waits is on the disk when something behind it is.
+        # A note for which no one waits is on the disk when something behind it is.
         await self.ledger.put(last="turn")
         self.meta["last"] = "turn"
 
@@ -87,16 +87,16 @@ class LedgerMachine(RuleBasedStateMachine):
         """Ask the ledger and the model for one operation, and return what is to be waited for."""
         match name, value:
             case "begin", int():
-                self.begun[item] = value
+                self.started[item] = value
                 self.ledger.begin(item, "k", value, 7)
             case "begin durably", int():
-                self.begun[item] = value
+                self.started[item] = value
                 return asyncio.ensure_future(self.ledger.begin_durably(item, "k", value, 7))
             case "withdraw", _:
-                self.begun.pop(item, None)
+                self.started.pop(item, None)
                 self.ledger.withdraw(item)
             case "settle", ItemResult():
-                self.begun.pop(value.item, None)
+                self.started.pop(value.item, None)
                 self.results.pop(value.item, None)
                 self.results[value.item] = value
                 return asyncio.ensure_future(self.ledger.settle(value))
@@ -115,7 +115,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def die_and_open_again(self) -> None:
-        # What a kill leaves is the files as they are at that moment: the database, and the log that nobody has merged.
+        # What a kill leaves is the files as they are at that moment: the database, and the log that no one has merged.
         left = self.new_folder()
         for name in ("ledger.db", "ledger.db-wal"):
             if (self.path.parent / name).exists():
@@ -128,7 +128,7 @@ class LedgerMachine(RuleBasedStateMachine):
         with read_ledger(self.path) as reader:
             assert list(reader.rows_as_finished()) == list(self.results.values())
             assert list(reader.finished()) == sorted(self.results)
-            assert reader.in_flight() == [InFlight(item, "k", self.begun[item], 7) for item in sorted(self.begun)]
+            assert reader.in_flight() == [InFlight(item, "k", self.started[item], 7) for item in sorted(self.started)]
             assert dict(reader.meta()) == self.meta
 
     def teardown(self) -> None:

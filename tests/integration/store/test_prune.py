@@ -193,7 +193,7 @@ def test_rehearsals_push_no_run_out(state: Path) -> None:
 
 
 def test_removal_that_was_killed_is_finished(state: Path) -> None:
-    """What a removal left half done is deleted the next time, and is taken for a run by nobody in between."""
+    """What a removal left half done is deleted the next time, and is taken for a run by no one in between."""
     half, kept = make_run(state, 5), make_run(state, 1)
     half.rename(half.with_name(half.name + ".removed"))
     private_folder(state / "runs" / "mine.removed")

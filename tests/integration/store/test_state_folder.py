@@ -57,7 +57,7 @@ def test_open_folder_is_refused(tmp_path: Path, bits: int) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 def test_foreign_folder_is_refused(tmp_path: Path) -> None:
-    """A folder of somebody else's is refused, private or not."""
+    """A folder of someone else's is refused, private or not."""
     folder = private_folder(tmp_path / "state")
     os.chown(folder, 12345, -1)
 
@@ -84,7 +84,7 @@ def test_file_in_its_place_is_refused(tmp_path: Path) -> None:
 
 
 def test_private_file(tmp_path: Path) -> None:
-    """A file has mode 0600 from its creation, and is appended to or begun anew."""
+    """A file has mode 0600 from its creation, and is appended to or started again."""
     path = tmp_path / "file"
     for how, text in (("ab", b"one"), ("ab", b"two"), ("wb", b"three"), ("ab", b"four")):
         with open_private(path, how) as file:
@@ -94,7 +94,7 @@ def test_private_file(tmp_path: Path) -> None:
 
 
 def test_link_is_not_written_through(tmp_path: Path) -> None:
-    """A link that somebody has put in a file's place leads nowhere."""
+    """A link that someone has put in a file's place leads nowhere."""
     (tmp_path / "victim").write_text("untouched")
     (tmp_path / "file").symlink_to(tmp_path / "victim")
 
@@ -257,9 +257,9 @@ def test_no_runs_yet(tmp_path: Path) -> None:
 
 
 def test_folder_has_one_key_and_private_folders(tmp_path: Path) -> None:
-    """Two maskers of one state folder show a secret alike; all that is made in it is its owner's."""
+    """Two maskers of one state folder show a secret in the same way; all that is made in it is its owner's."""
     state = StateFolder.open(tmp_path / "state")
-    secret = Secret("a-webhook-of-somebody")
+    secret = Secret("a-webhook-of-someone")
 
     run = state.new_run("rotate", NOON)
     learned = state.learned("api.example", "0a1b")
@@ -300,7 +300,7 @@ def test_damaged_plan_is_told(tmp_path: Path, damage: bytes) -> None:
 
 @pytest.mark.parametrize("answer", [b"", b"\xff\n", b"[]\n", b"7\n", b"[" * 60_000 + b"\n", b'{"status": 1}\n'])
 def test_damaged_answer_of_a_run_is_told(tmp_path: Path, answer: bytes) -> None:
-    """What is no answer of a run is one message, whoever listens at its socket."""
+    """What is no answer of a run is one message, whatever listens at its socket."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "control.sock"))
         server.listen()

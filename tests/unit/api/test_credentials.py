@@ -1,4 +1,4 @@
-"""When a token is got anew, and what a token server's answers mean."""
+"""When a token is got again, and what a token server's answers mean."""
 
 import json
 from collections.abc import Callable

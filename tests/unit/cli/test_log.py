@@ -43,7 +43,7 @@ def test_standard_error_by_level(capsys: pytest.CaptureFixture[str], level: str,
 
 
 def test_standard_error_is_json_where_it_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """Left to itself, standard error is for programs where nobody looks at it."""
+    """Left to itself, standard error is for programs where no one looks at it."""
     told(Log(LogFormat.AUTO, "info"))
 
     assert all(msgspec.json.decode(line) for line in capsys.readouterr().err.splitlines())
@@ -62,7 +62,7 @@ def test_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_closed_standard_error_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When nobody reads standard error any more, the run goes on."""
+    """When no one reads standard error any more, the run goes on."""
     closed = io.StringIO()
     log = Log(LogFormat.JSON, "info")
     closed.close()

@@ -60,7 +60,7 @@ def requests(text: str, job: Job, form: Form = Form.CSV) -> list[tuple[str, Any]
     ],
 )
 def test_limits_of_the_api(row: str, problem: str) -> None:
-    """What the API would refuse, or silently ignore, is found beforehand and named by its column."""
+    """What the API would refuse, or silently ignore, is found before anything is sent and named by its column."""
     found = verdict(f"id,display_name,target.kind,target.webhook_url,target.url\n{row}\n", integrations())
 
     assert any(problem in str(one) for one in found.problems), found.problems

@@ -239,7 +239,7 @@ def test_pause_without_a_word_doubles() -> None:
 
 
 def test_probes_that_are_refused_in_a_row() -> None:
-    """A server that begins its window anew with each refusal is asked less and less, and as before once it accepts."""
+    """A server that starts its window again with each refusal is asked less and less, and as before once it accepts."""
     one = pacer()
     now, pauses = 0.0, []
     for _ in range(15):

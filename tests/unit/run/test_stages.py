@@ -1,4 +1,4 @@
-"""After a stage a command, a person, or nobody decides whether the next one may start."""
+"""After a stage a command, a person, or no one decides whether the next one may start."""
 
 import io
 import json
@@ -54,7 +54,7 @@ async def test_person_decides() -> None:
 
 
 async def test_yes_on_the_command_line_is_an_answer() -> None:
-    """Nobody is asked then."""
+    """No one is asked then."""
     assert (await decided(ask=no, said_yes=True))[0] is None
 
 

@@ -147,7 +147,7 @@ def flushed(act: Callable[[Path], object], tmp_path: Path) -> list[tuple[str, fl
     ],
 )
 def test_ledger_that_is_gone_stops_the_run(tmp_path: Path, act: Callable[[Path], object]) -> None:
-    """What is written into a file that nobody can find is lost: the run stops within half a second, once."""
+    """What is written into a file that no one can find is lost: the run stops within half a second, once."""
     assert flushed(act, tmp_path) == [(StopKind.LEDGER.value, 5.5)]
 
 

@@ -46,7 +46,7 @@ def refusal_of(act: Callable[[], object]) -> Refusal | None:
 
 
 def test_what_is_there_at_first() -> None:
-    """The first integrations have ids in order and webhooks that nobody takes for real."""
+    """The first integrations have ids in order and webhooks that no one takes for real."""
     found = store(3).integrations
 
     assert list(found) == ["i-00001", "i-00002", "i-00003"]

@@ -27,7 +27,7 @@ def marked(connection: sqlite3.Connection, *, application: int = APPLICATION_ID,
 
 
 def test_empty_file_is_not_yet_a_ledger() -> None:
-    """A process that died before the schema was written leaves a file that is begun anew."""
+    """A process that died before the schema was written leaves a file that is started again."""
     with closing(sqlite3.connect(":memory:")) as connection:
         assert not is_ledger(connection, PATH)
 

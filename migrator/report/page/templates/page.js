@@ -61,9 +61,9 @@
   });
   order.addEventListener("change", () => heads[order.value].firstChild.click());
 
-  const anew = () => { limit = PAGE; show(); };
-  search.addEventListener("input", anew);
-  kind.addEventListener("change", anew);
+  const showFirst = () => { limit = PAGE; show(); };
+  search.addEventListener("input", showFirst);
+  kind.addEventListener("change", showFirst);
   more.addEventListener("click", () => { limit += PAGE * 5; show(); });
   tools.hidden = false;
 
