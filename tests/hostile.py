@@ -119,7 +119,7 @@ class Server:
 
     Attributes:
         rng: makes the answers.
-        good: the paths that were answered with a status line of 2xx.
+        good: the keys of the items whose bodies were answered with a status line of 2xx.
     """
 
     rng: Random
@@ -143,7 +143,8 @@ class Server:
                 with self.lock:
                     raw, ends = self.generated(body)
                     if re.match(rb"HTTP/\d\.\d 2\d\d", raw):
-                        self.good.add(head.split()[1].decode("latin-1"))
+                        # By the body: a redirect to another path is followed.
+                        self.good.update(f"i{number.decode()}" for number in re.findall(rb"value-(\d+)", body))
                 connection.sendall(raw)
                 if ends:
                     return
@@ -292,7 +293,7 @@ def one_run(seed: int, folder: Path) -> Ended:
         peak_mb=peak_mb,
         error=said,
         succeeded=frozenset(record["key"] for record in records if record["status"] == "succeeded"),
-        good=frozenset(path.rpartition("/")[2] for path in server.good),
+        good=frozenset(server.good),
         recorded=len(records),
     )
 

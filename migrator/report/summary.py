@@ -104,7 +104,7 @@ class LastInvocation(msgspec.Struct, kw_only=True, frozen=True):
         started_ms: when it started, in milliseconds since the epoch.
         finished_ms: when it finished.
         done_before: how many items the earlier invocations finished.
-        resent: how many items were in flight when an earlier one was interrupted.
+        resent: how many items were in flight when an earlier one was interrupted, and are sent again.
         quota: what the throttle saw and did.
         stopped: why it stopped before its end.
         note: what else is worth knowing, for the next step.

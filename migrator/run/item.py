@@ -233,7 +233,7 @@ class Items(Hooks):
         if self._verifier is not None and result.status is Status.SUCCEEDED:
             result, line = await self._verified(prepared, result)
         if self.precondition is not None and result.status is Status.SUCCEEDED:
-            self.precondition.succeeded(prepared)
+            self.precondition.succeeded(request)
         return result, line, None
 
     async def _record(self, request: Request, result: ItemResult) -> tuple[ItemResult, bytes]:

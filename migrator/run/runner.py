@@ -134,7 +134,7 @@ class Runner:
     async def _drive(self, files: RunFiles, ending: Ending, clock: Clock, started: Instant) -> LastInvocation:
         """Send what is left, and return what this invocation did."""
         async with self._session(clock, files.journal) as session, self._crew(files, session) as crew:
-            resent = len(files.reader.in_flight())
+            resent = len(files.reader.in_flight()) if self._facts.idempotent else 0
             stages = self._stages(files)
             controls = session.throttle if crew is None else crew.controls
             engine = self._engine(files, clock, controls, stages)

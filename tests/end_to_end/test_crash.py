@@ -177,6 +177,7 @@ def test_killed_with_unsafe_requests(
     assert all(seen["writes"][key] == 1 for key, end in ends.items() if end == "succeeded")
     assert list(ends.values()).count("in_doubt") <= witness.kills * SLOTS
     assert all(ends[key] == "succeeded" for key in witness.shown | witness.sent.keys())
+    assert workplace.summary()["resent"] == 0
 
 
 class Hearer(ThreadingHTTPServer):

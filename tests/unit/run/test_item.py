@@ -25,6 +25,32 @@ class Broken:
         """Note nothing."""
 
 
+class Completing:
+    """A precondition that makes the rest of a request, as one that needs the record does."""
+
+    def __init__(self) -> None:
+        self.seen: list[Request] = []
+
+    async def check(self, request: Request) -> Outcome | Request:
+        """Note what was looked at, and complete it."""
+        self.seen.append(request)
+        return replace(request, body=b'{"version":7}')
+
+    def succeeded(self, request: Request) -> None:
+        """Note what has succeeded."""
+        self.seen.append(request)
+
+
+def test_what_succeeded_is_what_was_looked_at() -> None:
+    """Else what was sent last is not recognised when the same item comes again."""
+    completing = Completing()
+
+    drive(requests(1), precondition=completing)
+
+    checked, succeeded = completing.seen
+    assert succeeded == checked
+
+
 def buggy(_server: Server, request: Request) -> tuple[int, dict[str, str]]:
     """Break on item 3."""
     if request.item == 3:
