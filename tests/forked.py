@@ -2,7 +2,7 @@
 
 To import the program takes half a second of CPU, and the tests start it hundreds of times. A forked process is like a
 new one but for that: it has its own environment, folder, streams and signals. Tests that are about the start or the
-last moments of a process use `Workplace.start`.
+last moments of a process use `Workplace.start`. Forked processes run on asyncio's own event loop, others on uvloop's.
 """
 
 import gc
@@ -163,6 +163,7 @@ def _become(connection: socket.socket) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(env)
+    sys.modules["uvloop"] = None  # type: ignore[assignment]
     sys.argv = ["migrator", *arguments]
 
 

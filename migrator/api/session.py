@@ -1,11 +1,10 @@
 """A session with one API: the throttle, the client and the reader, with what was learned of the API kept on disk."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import SystemRandom
-from time import time
+from time import monotonic, time
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -93,9 +92,8 @@ def _host(base_url: str) -> str:
 
 
 def system_clock() -> Clock:
-    """Return what reads the event loop's monotonic clock and the system's."""
-    loop = asyncio.get_running_loop()
-    return lambda: Instant(loop.time(), time())
+    """Return what reads the monotonic clock and the system's; that of an event loop may be a millisecond behind."""
+    return lambda: Instant(monotonic(), time())
 
 
 def safe_base_url(api: ApiProfile, options: RunOptions) -> str:

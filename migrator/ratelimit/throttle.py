@@ -7,7 +7,7 @@ and lets the head of the queue go. A request that need not wait passes without t
 import asyncio
 import math
 from random import Random, SystemRandom
-from time import time
+from time import monotonic, time
 from types import TracebackType
 from typing import Final, Self
 
@@ -45,8 +45,8 @@ FIND_OUT: Final = Dialect()
 
 
 def system_clock() -> Instant:
-    """Read the running event loop's monotonic clock and the system's."""
-    return Instant(asyncio.get_running_loop().time(), time())
+    """Read the monotonic clock and the system's; that of an event loop may be a millisecond behind."""
+    return Instant(monotonic(), time())
 
 
 class Throttle:

@@ -428,7 +428,7 @@ def test_public_use_with_any_client() -> None:
                 assert signal.quota is not None
                 assert (signal.throttled, signal.quota.limit) == (not verdict.allowed, 5)
 
-        async with Throttle() as sender, anyio.create_task_group() as tasks:
+        async with Throttle(clock=clock) as sender, anyio.create_task_group() as tasks:
             for _ in range(12):
                 tasks.start_soon(call, sender)
         return clock().mono, refused
