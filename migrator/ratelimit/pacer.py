@@ -114,7 +114,7 @@ class Pacer:
             return max(0.0, self._trial.next_at(self._in_flight) + MARGIN_S - now)
         if not self._probing and (self._needs_probe(now) or self._budget() > 0):
             return 0.0
-        next_at = self._models.next_at(now, self._in_flight)
+        next_at = self._models.next_at(now, self._in_flight, math.floor(self._reserve()))
         if not self._probing and not self._models.unlike_a_window:
             next_at = min(next_at, self._edge_by if now < self._edge_by + MARGIN_S else math.inf)
         return max(0.0, next_at + MARGIN_S - now)

@@ -74,8 +74,8 @@ class Bucket:
         """Give the idea up: a refusal, or an answer that no bucket gives."""
         self._contradicted = True
 
-    def next_at(self) -> float:
-        """Return when the next request may go, by the mirror alone; infinity where it knows nothing."""
+    def next_at(self, reserve: int) -> float:
+        """Return when the next request may go that leaves a reserve, by the mirror alone; infinity without one."""
         if not self.believed:
             return math.inf
-        return self._full_at - (self._limit - 1) * self._unit_s
+        return self._full_at - (self._limit - 1 - reserve) * self._unit_s

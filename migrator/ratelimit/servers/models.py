@@ -80,16 +80,22 @@ class ServerModels:
         self._trust, self._kept = 1, 0
         self._bucket.contradict()
 
-    def next_at(self, now: float, in_flight: int) -> float:
-        """Return when the next request may go; infinity where only an answer can tell."""
+    def next_at(self, now: float, in_flight: int, reserve: int) -> float:
+        """Return when the next request may go; infinity where only an answer can tell.
+
+        Args:
+            now: seconds of the monotonic clock.
+            in_flight: requests without an answer.
+            reserve: requests of the quota that are left to others.
+        """
         if self.on_trust >= self._trust:
             return math.inf
         match self.believed:
             case "bucket":
-                return self._bucket.next_at()
+                return self._bucket.next_at(reserve)
             case "counter":
-                return self._counter.next_at(now, in_flight)
+                return self._counter.next_at(now, in_flight + reserve)
             case "log":
-                return self._log.next_at(in_flight)
+                return self._log.next_at(in_flight + reserve)
             case _:
                 return math.inf

@@ -41,7 +41,8 @@ def test_a_bucket_is_used_as_it_fills() -> None:
     now = drained(one, Algorithm.GCRA)
 
     assert one.believed
-    assert now < one.next_at() <= now + 1.5
+    assert now < one.next_at(0) <= now + 1.5
+    assert one.next_at(5) > one.next_at(0) + 0.5
 
 
 @pytest.mark.parametrize("algorithm", [Algorithm.FIRST, Algorithm.SLIDING])
