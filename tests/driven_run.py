@@ -78,6 +78,7 @@ class Server:
         record: what it shows of every record.
         methods: of the requests it got.
         most: requests that were in flight at once.
+        latency_s: returns how long the next answer takes.
     """
 
     script: Script
@@ -86,6 +87,7 @@ class Server:
     record: Mapping[str, Any] | None = None
     methods: list[str] = field(default_factory=list)
     most: int = 0
+    latency_s: Callable[[], float] = lambda: LATENCY_S
     _in_flight: int = 0
 
     async def send(self, request: Request) -> Answer:
@@ -96,7 +98,7 @@ class Server:
         self._in_flight += 1
         self.most = max(self.most, self._in_flight)
         try:
-            await anyio.sleep(LATENCY_S)
+            await anyio.sleep(self.latency_s())
         finally:
             self._in_flight -= 1
         found = self.script(self, request)
@@ -205,17 +207,18 @@ def drive(
     meanwhile: Meanwhile | None = None,
     many_keys: bool = False,
     next_stage_allowed: Callable[[int, int], Awaitable[str | None]] = always,
+    latency_s: Callable[[], float] = lambda: LATENCY_S,
 ) -> Driven:
     """Drive a run in virtual time, and return what came of it."""
     todo, options = list(items), options if options is not None else RunOptions(concurrency=4)
     done = Counter() if done is None else done
 
     async def main(clock: Clock) -> Driven:
-        server, records, events = Server(script, clock, record=record), Records(), io.BytesIO()
+        server, records, events = Server(script, clock, record=record, latency_s=latency_s), Records(), io.BytesIO()
         masker, rng = Masker(Fingerprinter(b"k" * 32), []), Random(1)
         policy = RetryPolicy(max_attempts=options.max_attempts)
         async with Throttle(
-            settings=PacerSettings(),
+            settings=PacerSettings(rate=options.rate, pace=options.pace, reserve=options.reserve),
             dialect=Dialect(),
             concurrency=options.concurrency,
             clock=clock,

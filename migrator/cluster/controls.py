@@ -67,6 +67,10 @@ def merged(each: Sequence[ThrottleStatistics], gone: ThrottleStatistics) -> Thro
         waited_s={why: seconds / len(each) for why, seconds in waited.items()} or dict(gone.waited_s),
         limiter_share=None,
         workers=len(each),
+        reserve=tightest.reserve,
+        even=tightest.even,
+        wait_s=tightest.wait_s,
+        latency_s=sum(one.latency_s for one in each) / len(each) if each else 0.0,
     )
 
 
@@ -155,16 +159,8 @@ class CrewControls:
         """Return how things stand."""
         found = merged(list(self.standing.values()), self._gone)
         self._longest_reset_s = max(self._longest_reset_s, found.reset_s or 0.0)
+        found = replace(found, ceiling=self._rate, window_s=self._longest_reset_s or None)
         return replace(found, waiting_for="paused") if self._paused else found
-
-    def eta_s(self, pending: int, *, rate: float | None = None) -> float | None:
-        """Return the seconds until `pending` more requests are through; a window is the longest reset seen."""
-        stands = self.statistics()
-        by_rate = pending / rate if rate else None
-        if stands.limit is None or stands.remaining is None or stands.reset_s is None or pending <= stands.remaining:
-            return by_rate
-        windows = math.ceil((pending - stands.remaining) / max(1, stands.limit))
-        return stands.reset_s + (windows - 1) * self._longest_reset_s
 
     def _share(self) -> None:
         """Tell each worker its part."""

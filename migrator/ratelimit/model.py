@@ -34,12 +34,14 @@ class PacerMemory(msgspec.Struct, frozen=True, kw_only=True):
         longest_reset_s: the longest reset seen, which is about the window.
         steady_rate: the requests per second that held, where there are no headers.
         ready_at: when there is quota again, in seconds of the pacer's clock; None where there is some.
+        limit: the quota's size, to tell how long a run takes; the next run finds it out again.
     """
 
     late_s: float = 0.0
     longest_reset_s: float = 0.0
     steady_rate: float | None = None
     ready_at: float | None = None
+    limit: int | None = None
 
 
 class Ticket(NamedTuple):
@@ -81,6 +83,7 @@ class PacerStatistics(msgspec.Struct, frozen=True, kw_only=True):
         salvos: the same, those that were in flight together counted once.
         requests: requests let go.
         waiting_for: why the next request may not go now, in words for the display.
+        even: whether the quota is given back evenly, and not at its reset.
     """
 
     rate: float | None
@@ -94,6 +97,7 @@ class PacerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     salvos: int
     requests: int
     waiting_for: str | None
+    even: bool = False
 
 
 class ThrottleStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +117,13 @@ class ThrottleStatistics(msgspec.Struct, frozen=True, kw_only=True):
         waited_s: seconds in which requests were ready and none could go, by reason.
         limiter_share: the share of that time that was waited at the aiolimiter; None where nothing was waited for.
         workers: the processes whose throttles are added up here; 0 for this process's own.
+        ceiling: the user's own limit, in requests per second; None for none.
+        reserve: requests of each window that are left to others.
+        window_s: about the seconds in which a whole quota comes back; None where that is not known, or many quotas are
+            used side by side.
+        even: whether it comes back evenly, and not at the reset.
+        wait_s: seconds until the next request may go; 0 for now, and where only an answer can tell.
+        latency_s: seconds that a request takes; 0 where none was answered.
     """
 
     slots: int
@@ -128,3 +139,9 @@ class ThrottleStatistics(msgspec.Struct, frozen=True, kw_only=True):
     waited_s: Mapping[str, float]
     limiter_share: float | None
     workers: int = 0
+    ceiling: float | None = None
+    reserve: float = 0.0
+    window_s: float | None = None
+    even: bool = False
+    wait_s: float = 0.0
+    latency_s: float = 0.0

@@ -46,7 +46,13 @@ from migrator.ratelimit.servers.models import ServerModels
 from migrator.ratelimit.servers.report import Report
 from migrator.ratelimit.silent.trial import Trial
 
-__all__ = ["Pacer"]
+__all__ = ["QUOTA_WAITS", "Pacer"]
+
+USED_UP: Final = "quota used up"
+ASKED: Final = "the server asked to wait"
+OPENING: Final = "the first answer of the new window"
+QUOTA_WAITS: Final = frozenset({USED_UP, ASKED, OPENING})
+"""Why a request waits for its quota, in words for the display."""
 
 MARGIN_S: Final = 0.01
 """Seconds that are waited beyond an instant: the resolution of timers, and a little."""
@@ -89,6 +95,7 @@ class Pacer:
         self._recent: deque[tuple[float, int]] = deque(maxlen=REMEMBERED)
         self._late_s = known.late_s
         self._longest_reset_s = known.longest_reset_s
+        self._told_window_s: float | None = None
         self._first = self._answers = self._windows = 0
         self._moving = self._no_clock = False
         self._models = ServerModels()
@@ -152,6 +159,7 @@ class Pacer:
         self._models.on_trust -= ticket.on_trust
         self._announced, self._silent, self._bare_probes = True, False, 0
         self._limit = quota.limit or self._limit
+        self._told_window_s = quota.window_s or self._told_window_s
         newest_first = reversed(self._recent)
         overtaken = [left for _, left in takewhile(lambda one: one[0] > ticket.sent, newest_first)]
         self._recent.append((now, quota.remaining))
@@ -215,7 +223,9 @@ class Pacer:
     def memory(self) -> PacerMemory:
         """Return what is worth keeping for the next run."""
         steady = self._trial.steady_rate() if self._silent else None
-        return PacerMemory(late_s=self._late_s, longest_reset_s=self._longest_reset_s, steady_rate=steady)
+        return PacerMemory(
+            late_s=self._late_s, longest_reset_s=self._longest_reset_s, steady_rate=steady, limit=self._limit
+        )
 
     def refused_for_s(self, now: float) -> float:
         """Return for how long each probe has been refused."""
@@ -223,7 +233,7 @@ class Pacer:
 
     def window_s(self) -> float | None:
         """Return about how long the quota's window is, once that can be told."""
-        return self._longest_reset_s or None
+        return self._told_window_s or self._longest_reset_s or None
 
     def statistics(self, now: float) -> PacerStatistics:
         """Return how things stand."""
@@ -240,6 +250,7 @@ class Pacer:
             salvos=self._salvos,
             requests=self._requests,
             waiting_for=self._reason(now),
+            even=self._models.believed in {"bucket", "counter"} or self.settings.pace is Pace.SMOOTH,
         )
 
     def rate(self, now: float) -> float | None:
@@ -284,14 +295,12 @@ class Pacer:
         if now < self._held_until:
             return "the server is down"
         if now < self._blocked_until:
-            return "the server asked to wait" if self._refused else "quota used up"
+            return ASKED if self._refused else USED_UP
         if self._silent and self.delay(now) > 0.0:
             return "slow start"
         if self._probing:
-            return "the first answer" if not self._announced else "the first answer of the new window"
-        if self.delay(now) > 0.0:
-            return "quota used up"
-        return None
+            return "the first answer" if not self._announced else OPENING
+        return USED_UP if self.delay(now) > 0.0 else None
 
     def _edge(self, ticket: Ticket, quota: Quota, now: float) -> tuple[float, float]:
         """Return the interval in which the reported reset lies."""

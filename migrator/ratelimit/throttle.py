@@ -187,6 +187,7 @@ class Throttle:
         """Return how things stand."""
         now = self._clock().mono
         each = [queue.pacer.statistics(now) for queue in self._queues.values()]
+        delays = [queue.pacer.delay(now) for queue in self._queues.values()]
         tightest = min(each, key=_left, default=None)
         waited_s = sum(self._waited_s.values())
         return ThrottleStatistics(
@@ -202,6 +203,12 @@ class Throttle:
             waiting_for=self._waiting_for(now),
             waited_s=dict(self._waited_s),
             limiter_share=self._waited_s.get(EVEN_PACE, 0.0) / waited_s if waited_s else None,
+            ceiling=self._settings.rate,
+            reserve=tightest.reserve if tightest else 0.0,
+            window_s=next(iter(self._queues.values())).pacer.window_s() if len(each) == 1 else None,
+            even=tightest.even if tightest else False,
+            wait_s=min((one for one in delays if one < math.inf), default=0.0),
+            latency_s=self._concurrency.latency_s,
         )
 
     def _waiting_for(self, now: float) -> str | None:
@@ -213,28 +220,6 @@ class Throttle:
         if self._in_flight >= self._concurrency.level:
             return SLOTS
         return min(waiting, key=_left).waiting_for or EVEN_PACE
-
-    def eta_s(self, pending: int, *, rate: float | None = None) -> float | None:
-        """Return the seconds until `pending` more requests are through, as far as can be told.
-
-        The slowest of three counts: the rate, or what the slots can do where none is given; the user's own ceiling; and
-        the quota, which is the time to its renewal and a window for each further one that is needed. Where many quotas
-        are used side by side, their windows tell nothing of the whole.
-        """
-        if rate is None:
-            latency_s = self._concurrency.latency_s
-            rate = self._concurrency.level / latency_s if latency_s else 0.0
-        if self._settings.rate is not None:
-            rate = min(rate, self._settings.rate) if rate > 0.0 else self._settings.rate
-        by_rate = pending / rate if rate > 0.0 else None
-        stands = self.statistics()
-        window_s = next(iter(self._queues.values())).pacer.window_s() if len(self._queues) == 1 else None
-        if stands.limit is None or stands.remaining is None or stands.reset_s is None or not window_s:
-            return by_rate
-        if pending <= stands.remaining:
-            return by_rate
-        windows = math.ceil((pending - stands.remaining) / stands.limit)
-        return max(by_rate or 0.0, stands.reset_s + (windows - 1) * window_s)
 
     def _queue(self, limiter_key: str) -> KeyQueue:
         queue = self._queues.get(limiter_key)

@@ -25,6 +25,7 @@ class RunStatistics(msgspec.Struct, frozen=True, kw_only=True):
         elapsed_s: seconds since this invocation started.
         rate: items finished per second, over the last 200.
         eta_s: seconds until the run is finished, as far as that can be told.
+        limited_by: what the run is limited by, as `report.estimate` names it; None where that is not known.
         throttle: what the throttle does.
         stopping: why the run is being stopped; None while it is not.
         down: whether the server is taken for down.
@@ -40,6 +41,7 @@ class RunStatistics(msgspec.Struct, frozen=True, kw_only=True):
     eta_s: float | None
     throttle: ThrottleStatistics
     stopping: StopReason | None
+    limited_by: str | None = None
     down: bool = False
     reason: Reason = STARTS
     question: str | None = None

@@ -18,6 +18,7 @@ from migrator.errors import LedgerError, ReadingError, WaitTooLong
 from migrator.messages import Clock, Request
 from migrator.options import RunOptions
 from migrator.ratelimit.model import ThrottleStatistics
+from migrator.report.estimate import SERVER, Cycles, TimeLeft, time_left
 from migrator.report.journal import Journal
 from migrator.report.observer import RunStatistics
 from migrator.results import ItemResult, Outcome, Status, StopKind, StopReason
@@ -105,6 +106,7 @@ class Engine:
         )
         self._workers, self._asking = CancelScope(), CancelScope()
         self._started = self._progressed = clock().mono
+        self._cycles = Cycles(self._started)
         self._finishes: deque[float] = deque(maxlen=RATE_WINDOW)
         self._retried = self._exempt = 0
 
@@ -216,31 +218,31 @@ class Engine:
         """Return what to do about an answer; a server that went down is waited for, and given up in the end."""
         return self._outages.judged(request.item, outcome, decision, self._clock().mono)
 
-    def _eta_s(self, now: float, rate: float, stands: ThrottleStatistics) -> float | None:
-        """Return the seconds until all items are finished; an item may need several requests, or a part of one.
-
-        While the run waits for its quota the present rate falls, and the mean over the run says more.
-        """
-        elapsed_s = now - self._started
-        mean = self.finished_here / elapsed_s if elapsed_s > 0.0 else 0.0
+    def _time_left(self, rate: float, stands: ThrottleStatistics) -> TimeLeft | None:
+        """Return how long the rest takes; an item may need several requests, or a part of one."""
         each = 1.0
         if self.finished_here >= ETA_FROM:
             each = (stands.requests - stands.in_flight) / self.finished_here
-        pending = self._total - self._counts.total()
-        return self._throttle.eta_s(math.ceil(pending * each), rate=max(rate, mean) * each)
+        if self._cycles.waited:
+            rate = self.finished_here / self._cycles.active_s if self._cycles.active_s else math.inf
+        found = time_left(self.pending * each, stands, rate=rate * each, cycle=self._cycles.cycle(stands))
+        return found._replace(limited_by=SERVER) if found is not None and self._outages.down else found
 
     def statistics(self) -> RunStatistics:
         """Return how the run stands."""
         now, stands = self._clock().mono, self._throttle.statistics()
-        since = self._finishes[0] if self._finishes else now
+        since = self._finishes[0] if len(self._finishes) == RATE_WINDOW else self._started
         rate = len(self._finishes) / (now - since) if now > since else 0.0
+        self._cycles.note(stands, now)
+        left = self._time_left(rate, stands)
         return RunStatistics(
             total=self._total,
             counts=Counter(self._counts),
             retried=self._retried,
             elapsed_s=now - self._started,
             rate=rate,
-            eta_s=self._eta_s(now, rate, stands),
+            eta_s=None if left is None else left.seconds,
+            limited_by=None if left is None else left.limited_by,
             throttle=stands,
             stopping=self.stopped_by,
             down=self._outages.down,

@@ -48,9 +48,6 @@ class Controls(Protocol):
     def statistics(self) -> ThrottleStatistics:
         """Return how things stand."""
 
-    def eta_s(self, pending: int, *, rate: float | None = None) -> float | None:
-        """Return the seconds until `pending` more requests are through, as far as can be told."""
-
 
 class Conductor(Protocol):
     """What an item asks and tells the run that it belongs to; `Engine` is the one of a single process."""

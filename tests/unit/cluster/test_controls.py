@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from migrator.cluster import wire
 from migrator.cluster.controls import IDLE, CrewControls, divided
 from migrator.messages import Clock
+from migrator.report.estimate import time_left, told_cycle
 
 
 @given(st.integers(0, 2000), st.integers(1, 100))
@@ -91,11 +92,13 @@ def test_a_key_whose_quota_is_used_up_keeps_no_room_from_the_others() -> None:
     assert virtual_time.run(main) == [5.0, 0.0, 0.0]
 
 
-def test_the_time_that_is_left_counts_windows() -> None:
-    """207 more with 7 left now and 100 a window of 10 s: this window, and one more after it."""
+def test_a_window_is_the_longest_reset_seen() -> None:
+    """207 more with 7 left now and 100 a window of 10 s take this window, and one more after it."""
     controls, _ = crew(workers=1)
     controls.standing["w0"] = replace(IDLE, limit=100, remaining=100, reset_s=10.0)
     controls.statistics()
     controls.standing["w0"] = replace(IDLE, limit=100, remaining=7, reset_s=3.0)
-    assert controls.eta_s(207, rate=5.0) == 13.0
-    assert controls.eta_s(5, rate=5.0) == 1.0
+    stands = controls.statistics()
+    assert stands.window_s == 10.0
+    assert time_left(207, stands, rate=50.0, cycle=told_cycle(stands)) == (13.0, "quota")
+    assert time_left(5, stands, rate=5.0, cycle=told_cycle(stands)) == (1.0, "observed rate")
