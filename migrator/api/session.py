@@ -126,7 +126,7 @@ async def open_session(
     Raises:
         FolderError: the state folder cannot be used.
     """
-    learned = state.learned(_host(base_url), _credential(api, masker))
+    learned = _learned(api, base_url, state, masker)
     async with (
         open_shared_quota(
             options, base_url=base_url, identity=api.identity(), learned=learned, tell=tell_sharing
@@ -175,6 +175,15 @@ async def open_session(
                 lesson = replace(lesson, ready_at=lesson.ready_at - now.mono + now.utc)
             with suppress(errors.FolderError), files.write_atomically(learned) as file:
                 file.write(msgspec.json.encode(lesson))
+
+
+def recalled(api: ApiProfile, *, base_url: str, state: StateFolder, masker: Masker) -> PacerMemory | None:
+    """Return what earlier runs have learned of a server's limit for a credential; None where there was none."""
+    return _recalled(_learned(api, base_url, state, masker), system_clock()())
+
+
+def _learned(api: ApiProfile, base_url: str, state: StateFolder, masker: Masker) -> Path:
+    return state.learned(_host(base_url), _credential(api, masker))
 
 
 def _credential(api: ApiProfile, masker: Masker) -> str:

@@ -137,6 +137,7 @@ def _status(name: str, now: RunStatistics) -> dict[str, Any]:
         "elapsed_s": round(now.elapsed_s, 1),
         "rate_per_s": round(now.rate, 2),
         "eta_s": None if now.eta_s is None else round(now.eta_s),
+        "limited_by": now.limited_by,
         "in_flight": now.throttle.in_flight,
         "concurrency": now.throttle.slots,
         "workers": now.throttle.workers or None,

@@ -1,7 +1,6 @@
 """One command's run: takes the job's lock, finds the unfinished run or makes a folder, asks, and runs it."""
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import time
@@ -10,8 +9,10 @@ from typing import Final
 import msgspec
 
 from migrator import __version__
+from migrator.api.session import recalled
 from migrator.errors import FolderError, MigratorError, NotConfirmedError
-from migrator.options import RunOptions, Verify
+from migrator.options import RunOptions
+from migrator.report.estimate import Cycle, least_s, requests_of
 from migrator.report.observer import Observer
 from migrator.report.summary import Summary, summary_json, summary_text
 from migrator.results import Exit
@@ -64,6 +65,8 @@ class Confirmation(msgspec.Struct, frozen=True, kw_only=True):
         unfinished: the run that is resumed; None for a new one.
         left: items that are not finished.
         requests: that it takes at the most, if none is sent twice.
+        least_s: seconds that they take at the least, by the own ceiling and the quota that earlier runs met; None where
+            neither is known.
     """
 
     job: str
@@ -75,6 +78,7 @@ class Confirmation(msgspec.Struct, frozen=True, kw_only=True):
     unfinished: str | None
     left: int
     requests: int
+    least_s: float | None
 
 
 def silent(_text: str) -> None:
@@ -128,7 +132,7 @@ async def migrate(work: WorkList, options: RunOptions, caller: Caller, *, machin
             return Ending(Exit.OK, None, holder)
         unfinished = None if options.fresh or options.dry_run else _resumed(state, facts, caller.tell)
         if caller.confirm is not None and not (options.yes or options.dry_run):
-            _confirm(facts, options, caller.confirm, unfinished)
+            _confirm(facts, options, caller.confirm, unfinished, state)
         if unfinished is None:
             for notice in await work.before():
                 caller.tell(notice)
@@ -186,12 +190,17 @@ def _resumed(state: StateFolder, work: WorkFacts, tell: Callable[[str], None]) -
 
 
 def _confirm(
-    work: WorkFacts, options: RunOptions, confirm: Callable[[Confirmation], bool], unfinished: Path | None
+    work: WorkFacts,
+    options: RunOptions,
+    confirm: Callable[[Confirmation], bool],
+    unfinished: Path | None,
+    state: StateFolder,
 ) -> None:
     left = work.total
     if unfinished is not None:
         with read_ledger(unfinished / "ledger.db") as ledger:
             left -= ledger.counts().total()
+    requests = requests_of(left, reads=left * work.reads_first, batch_size=work.batch_size, verify=options.verify)
     asked = Confirmation(
         job=work.job,
         kind=work.kind,
@@ -201,7 +210,17 @@ def _confirm(
         undo=work.undo,
         unfinished=None if unfinished is None else unfinished.name,
         left=left,
-        requests=math.ceil(left / work.batch_size) + left * (work.reads_first + (options.verify is Verify.READ)),
+        requests=requests,
+        least_s=least_s(requests, ceiling=options.rate, cycle=_known_quota(work, options, state)),
     )
     if not confirm(asked):
         raise NotConfirmedError("not confirmed; nothing was sent")
+
+
+def _known_quota(work: WorkFacts, options: RunOptions, state: StateFolder) -> Cycle | None:
+    """Return the quota that earlier runs met; None where there was none."""
+    masker = state.masker(work.api.credentials())
+    known = recalled(work.api, base_url=work.base_url, state=state, masker=masker)
+    if known is None or not known.limit or not known.longest_reset_s:
+        return None
+    return Cycle(max(1.0, known.limit * (1.0 - options.reserve)), known.longest_reset_s)

@@ -356,6 +356,7 @@ async def _note_progress(journal: Journal, statistics: Callable[[], RunStatistic
             retried=now.retried,
             rate=round(now.rate, 1),
             eta_s=None if now.eta_s is None else round(now.eta_s),
+            limited_by=now.limited_by,
             quota_remaining=now.throttle.remaining,
             quota_reset_s=None if now.throttle.reset_s is None else round(now.throttle.reset_s, 1),
             waiting_for=now.waiting_for,

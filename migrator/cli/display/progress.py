@@ -85,4 +85,6 @@ def _quota(now: RunStatistics) -> Text:
         line.append(f", reset in {duration_text(round(throttle.reset_s))}", style="cyan")
     if now.waiting_for is not None:
         line.append(("  " if line else "") + f"waiting: {now.waiting_for}", style="yellow")
+    elif _left(now) and now.limited_by is not None:
+        line.append(("  " if line else "") + f"limited by {now.limited_by}", style="dim")
     return line or Text("the quota is not known", style="dim")

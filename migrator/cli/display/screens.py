@@ -1,5 +1,6 @@
 """How runs look on a terminal: the question before one starts, the table of `status`, one run, `ctl`."""
 
+import math
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -87,7 +88,7 @@ def in_flight_text(in_flight: int, workers: int | None) -> str:
 def _live(live: Mapping[str, Any]) -> str:
     parts = [f"{live['rate_per_s']:g}/s", in_flight_text(live["in_flight"], live.get("workers"))]
     if live["eta_s"] is not None:
-        parts.append(f"about {duration_text(live['eta_s'])} left")
+        parts.append(f"about {duration_text(live['eta_s'])} left, limited by {live['limited_by']}")
     if live["waiting_for"] is not None:
         parts.append(f"waiting: {live['waiting_for']}")
     return ", ".join(parts)
@@ -130,8 +131,8 @@ def question_text(asked: Confirmation) -> str:
     lines = [f"{what}: {asked.method} {items} on {urlsplit(asked.server).netloc}"]
     if asked.unfinished is not None:
         lines.append(f"Resumes {asked.unfinished}: {asked.left:,} of {items} {'is' if asked.left == 1 else 'are'} left")
-    if asked.requests > asked.left:
-        lines.append(f"Requests: at most {asked.requests:,}, with the reads that the options ask for")
+    least = "" if asked.least_s is None else f", which take at least {duration_text(math.ceil(asked.least_s))}"
+    lines.append(f"Requests: at most {asked.requests:,}{least}")
     return "\n".join([*map(wrapped, lines), wrapped(f"Rollback: {asked.undo}"), "Type yes to start"])
 
 

@@ -72,6 +72,7 @@ def test_many_items() -> None:
             {"reason": QUOTA},
             "quota 1,042 of 1,200 left, reset in 17 s  waiting: quota used up",
         ),
+        ({"limited_by": "slots"}, "quota 1,042 of 1,200 left, reset in 17 s  limited by slots"),
         ({"throttle": {"limit": None, "remaining": None, "reset_s": None}}, "the quota is not known"),
         ({"question": "stage 1 has ended; go on? "}, "stage 1 has ended; go on?"),
         (

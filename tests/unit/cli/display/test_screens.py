@@ -39,6 +39,7 @@ LIVE = {
     "counts": {"succeeded": 1200, "failed": 0},
     "rate_per_s": 1.67,
     "eta_s": 1080,
+    "limited_by": "quota",
     "in_flight": 4,
     "quota": {"limit": 100, "remaining": 42, "reset_s": 17.4, "refused": 0},
     "waiting_for": "quota used up",
@@ -76,7 +77,7 @@ def test_one_run() -> None:
         "  next     give the same command again",
     ]
     live = run_text(known(live=LIVE, state="running"), NOW)
-    assert "  now      1.67/s, 4 in flight, about 18 min left, waiting: quota used up" in live
+    assert "  now      1.67/s, 4 in flight, about 18 min left, limited by quota, waiting:" in live
 
 
 def test_control() -> None:
@@ -84,7 +85,7 @@ def test_control() -> None:
     assert control_text("rate", "5/s", LIVE).splitlines() == [
         f"{RUN} has the rate 5/s from now on.",
         "1,200 of 3,000 items finished (1,200 succeeded), 1.67/s, 4 in flight, about 18",
-        "  min left, waiting: quota used up.",
+        "  min left, limited by quota, waiting: quota used up.",
         "42 of 100 requests of the quota left, reset in 17 s.",
     ]
     assert f"Go on with: migrator ctl {RUN} resume" in control_text("pause", None, LIVE)
@@ -110,7 +111,9 @@ def test_command_stays_in_one_line() -> None:
     assert wrapped(f"  next     check the server, then: {command}").splitlines()[-1] == f"{' ' * 11}{command}"
 
 
-def asked(unfinished: str | None = None, *, kind: str = "run", total: int = 3000, requests: int = 12) -> list[str]:
+def asked(
+    unfinished: str | None = None, *, kind: str = "run", total: int = 3000, least_s: float | None = 1.2
+) -> list[str]:
     """Return the lines of the question before a run."""
     return question_text(
         Confirmation(
@@ -122,7 +125,8 @@ def asked(unfinished: str | None = None, *, kind: str = "run", total: int = 3000
             undo="not possible",
             unfinished=unfinished,
             left=12,
-            requests=requests,
+            requests=36,
+            least_s=least_s,
         )
     ).splitlines()
 
@@ -131,9 +135,10 @@ def test_question() -> None:
     """Before a run a person reads job, method, number, server, what is left, and what can be undone."""
     assert asked() == [
         "rotate: PATCH 3,000 items on api.confluent.cloud",
+        "Requests: at most 36, which take at least 2 s",
         "Rollback: not possible",
         "Type yes to start",
     ]
     assert asked(kind="rollback", total=1)[0] == "rotate (rollback): PATCH 1 item on api.confluent.cloud"
     assert asked("rotate-1")[1] == "Resumes rotate-1: 12 of 3,000 items are left"
-    assert asked(requests=36)[1] == "Requests: at most 36, with the reads that the options ask for"
+    assert asked(least_s=None)[1] == "Requests: at most 36"
