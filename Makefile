@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint pyright format shape coverage mutate matrix release-check docs bench bench-cluster bench-throttle interop interop-profiles interop-throttle shared-quota crash power-loss model soak fuzz hostile shells browser clean
+.PHONY: help install demo test lint pyright format shape coverage mutate matrix release-check docs bench bench-cluster bench-eta bench-safety bench-throttle interop interop-profiles interop-throttle shared-quota crash power-loss model soak fuzz hostile shells browser clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,12 @@ bench-cluster: install ## measure what an item costs the driver, a worker and th
 
 bench-throttle: install ## compare the throttle with others, on simulated servers
 	$(BIN)/python tests/benchmarks/bench_throttle.py
+
+bench-eta: install ## hold the time left that a run tells against the time it takes, in virtual time (1 minute)
+	$(BIN)/python tests/benchmarks/bench_eta.py
+
+bench-safety: install ## time 3,000 items with each safety flag and each pair, against the least time (6 minutes)
+	timeout 900 $(BIN)/python tests/benchmarks/bench_safety.py
 
 shared-quota: install ## measure runs that share a quota: Redis, and a limiter from npm (about 4 minutes)
 	$(BIN)/python tests/shared_quota/measure.py

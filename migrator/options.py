@@ -166,7 +166,7 @@ class RunOptions:
     )
     encoding: str = _option(SELECTION, READS_ITEMS, ENCODING, "utf-8", "The encoding of the items file.", shown="utf-8")
     only_changed: bool = _option(
-        SELECTION, SENDS, FLAG, False, "Read each item first; skip it if it is already as wanted."
+        SELECTION, SENDS | {"plan"}, FLAG, False, "Read each item first; skip it if it is already as wanted."
     )
     since_last: bool = _option(
         SELECTION, SENDS, FLAG, False, "Skip an item whose request is the last one that succeeded."
@@ -221,13 +221,15 @@ class RunOptions:
     )
     verify: Verify = _option(
         SAFETY,
-        RUNS,
+        RUNS | {"plan"},
         one_of(Verify),
         Verify.RESPONSE,
         "Compare what the server holds with what was sent.",
         shown="response",
     )
-    keep_before: bool = _option(SAFETY, SENDS, FLAG, False, "Keep what each write replaces, encrypted, for rollback.")
+    keep_before: bool = _option(
+        SAFETY, SENDS | {"plan"}, FLAG, False, "Keep what each write replaces, encrypted, for rollback."
+    )
     key_file: str | None = _option(
         SAFETY,
         RUNS | {"reconcile", "verify"},

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ async def plan(
     """Show what would change."""
     found = load(job, items, template, typed)
     chosen = Options.with_environment(typed, os.environ).resolved(found, command="plan")
+    chosen = replace(chosen, plan=out)  # the run that is told of is the one that applies this plan
     async with open_job(found, chosen, stdin=sys.stdin.buffer, tell=note) as ready:
         made = await ready.plan(tell=note)
     if out is not None:

@@ -1,5 +1,6 @@
 """A plan: reads what every item holds at the quota's pace, and says what would change. Nothing is written."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -13,12 +14,13 @@ from migrator.api.reader import Record
 from migrator.api.session import Session, open_session, safe_base_url, system_clock
 from migrator.api.state import ABSENT, changes, not_the_record, wanted_of
 from migrator.errors import MigratorError, ReadingError, WaitTooLong
+from migrator.job import template as templates
 from migrator.job.check import Verdict
 from migrator.job.job_file import Job
 from migrator.job.source import Source
-from migrator.job.template import Template, requests_of
 from migrator.messages import JSON, Request
 from migrator.options import RunOptions
+from migrator.report.estimate import least_s, requests_of, told_cycle
 from migrator.results import ErrorKind, ItemError
 from migrator.run.preconditions import LIST_FROM, listed, state_digest, states
 from migrator.secret import Masker, Secret, has_mask
@@ -103,14 +105,41 @@ class _Planner:
                 key_check=key_check(self._masker.fingerprint),
                 made=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
                 counts={action: counts[action] for action in ("change", "unchanged", *ACTIONS.values(), "unreadable")},
-                eta_s=session.throttle.eta_s(counts["change"]) if counts["change"] else 0.0,
+                run_requests=(requests := self._run_requests(counts["change"], stands.requests)),
+                eta_s=least_s(
+                    requests,
+                    ceiling=stands.ceiling,
+                    cycle=told_cycle(stands),
+                    slots_rate=stands.slots / stands.latency_s if stands.latency_s else None,
+                )
+                if requests
+                else 0.0,
                 requests=stands.requests,
                 items=self._items,
             )
 
+    def _run_requests(self, changes: int, read: int) -> int:
+        """Return how many requests a run with the same options takes.
+
+        Args:
+            changes: items that would change.
+            read: requests that this plan has taken, by pages where the API has a list.
+        """
+        options = self._options
+        keeps = options.keep_before or self._job.keep_before
+        writes = changes if options.only_changed or options.plan else self._total
+        if options.plan:
+            reads = changes
+        elif keeps or templates.needs_record(self._job.request):
+            reads = self._total
+        else:
+            reads = read if options.only_changed else 0
+        batch = self._job.request.batch
+        return requests_of(writes, reads=reads, batch_size=batch.size if batch else 1, verify=options.verify)
+
     async def _look_at_all(self, session: Session, known: Mapping[str, bytes] | None) -> None:
-        template = Template.compile(self._job, base_url=self._base_url)
-        requests = requests_of(self._source, self._job, template, total=self._verdict.items, only=self._only)
+        template = templates.Template.compile(self._job, base_url=self._base_url)
+        requests = templates.requests_of(self._source, self._job, template, total=self._verdict.items, only=self._only)
         if known is not None:
             self._listed = True
             requests = self._unlisted(requests, known)
@@ -228,9 +257,16 @@ def plan_text(plan: Plan, *, styled: Styled = plain) -> str:
             "cannot be rolled back."
         )
     counts = ", ".join(f"{count} {action}" for action, count in plan.counts.items() if count)
-    eta = f"; the run will take about {duration_text(round(plan.eta_s))}" if plan.eta_s else ""
-    lines.append(f"{plan.job} on {plan.server}: {counts or 'no items'}{eta}")
+    lines.append(f"{plan.job} on {plan.server}: {counts or 'no items'}{_cost(plan)}")
     return "\n".join(lines)
+
+
+def _cost(plan: Plan) -> str:
+    if not plan.counts.get("change"):
+        return ""
+    count = "1 request" if plan.run_requests == 1 else f"{plan.run_requests:,} requests"
+    least = f", at least {duration_text(math.ceil(plan.eta_s))}" if plan.eta_s else ""
+    return f"; the run takes {count}{least}"
 
 
 def _change_lines(found: Iterable[PlannedChange], styled: Styled) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """A job whose items have been opened and checked: what run and plan start from, and the public face too."""
 
+import dataclasses
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import BinaryIO
@@ -60,7 +61,10 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             MigratorError: nothing can be read.
         """
-        warnings = JobWork(self.job, self.source, self.verdict, self.options).warnings()
+        # A plan keeps nothing, and so needs no key.
+        job = replace(self.job, keep_before=False)
+        options = dataclasses.replace(self.options, keep_before=False, plan=None)
+        warnings = JobWork(job, self.source, self.verdict, options).warnings()
         for warning in warnings:
             tell(warning)
         plan = await make_plan(self.job, self.source, self.verdict, self.options, tell=tell)

@@ -63,7 +63,8 @@ class Plan(msgspec.Struct, kw_only=True, frozen=True):
         key_check: tells whether a state folder's key made the digests.
         made: when, in UTC.
         counts: items by action.
-        eta_s: how long the run will take under the quota seen; None where that cannot be told.
+        run_requests: how many requests a run with the same options takes, if none is sent twice.
+        eta_s: the seconds that it takes at the least, under the quota that was seen; None where that cannot be told.
         requests: how many requests the reading took.
         items: what would become of each.
         warnings: what may be wrong with the items, each cause once.
@@ -78,6 +79,7 @@ class Plan(msgspec.Struct, kw_only=True, frozen=True):
     made: str
     counts: dict[str, int]
     eta_s: float | None
+    run_requests: int = 0
     requests: int
     items: list[PlannedItem]
     warnings: tuple[str, ...] = ()

@@ -59,6 +59,28 @@ async def test_secrets_are_fingerprints(here: Bench) -> None:
     assert "/target/webhook_url" in plan_text(plan)
 
 
+@pytest.mark.parametrize(
+    ("options", "requests"),
+    [
+        pytest.param({}, 9, id="writes"),
+        pytest.param({"keep_before": "true"}, 18, id="keep-before"),
+        pytest.param({"verify": "read"}, 18, id="verify read"),
+        pytest.param({"keep_before": "true", "verify": "read", "only_changed": "true"}, 25, id="all"),
+        pytest.param({"only_changed": "true"}, 17, id="only-changed"),
+        pytest.param({"plan": "plan.json"}, 16, id="with the plan"),
+    ],
+)
+async def test_requests_of_the_run_are_told(here: Bench, options: dict[str, str], requests: int) -> None:
+    """A later run with the same options takes so many: 9 items, of which 8 change."""
+    webhook = "https://hooks.slack.example/services/TEXAMPLE/BEXAMPLE0002/new-secret-0002"
+    await here.guest.send("PATCH", "i-00002", {"target": {"kind": "Slack", "webhook_url": webhook}})
+    job = here.job(9)
+    source, verdict = here.checked(job)
+    plan = await make_plan(job, source, verdict, here.options("run", **options), tell=print)
+
+    assert plan.run_requests == requests
+
+
 async def test_masked_members_are_told(workplace: Workplace) -> None:
     """Where the service shows a mask, no one can tell whether the value changes, and the text says so."""
     async with bench(workplace, settings(masked=True)) as here:
@@ -123,6 +145,7 @@ def plan_of(*items: PlannedItem, **changes: Any) -> Plan:
         "made": "",
         "counts": {"change": len(items), "missing": 0},
         "eta_s": 90.0,
+        "run_requests": len(items) + 1,
         "requests": 1,
         "items": list(items),
     }
@@ -136,7 +159,7 @@ def test_text_shows_two_hundred_items() -> None:
 
     assert text.count('- {"a":1}') == 200
     assert "… and 50 more; --out FILE has all of them" in text
-    assert text.splitlines()[-1].startswith("rotate on https://api.example: 250 change; the run will take about ")
+    assert text.splitlines()[-1].endswith(": 250 change; the run takes 251 requests, at least 1 min 30 s")
 
 
 def test_text_of_what_cannot_be_written() -> None:
@@ -154,7 +177,7 @@ def test_text_of_what_cannot_be_written() -> None:
     assert "the server answered 500" in text
     assert "- (absent)" in text
     assert "c  (row 3)" not in text
-    assert "will take" not in text
+    assert text.endswith("the run takes 4 requests")
 
 
 def test_colours_are_the_callers() -> None:
