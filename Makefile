@@ -58,8 +58,8 @@ docs: install ## build the documentation as a site, and fail on every broken lin
 	$(BIN)/sphinx-build -q -W --keep-going -n docs build/docs
 	@echo build/docs/index.html
 
-bench: install ## measure throughput, memory and start-up, as ratios within one run
-	$(BIN)/python tests/benchmarks/bench.py
+bench: install ## measure throughput, memory and start-up, as ratios within one run (FULL=--full: the targets' sizes)
+	$(BIN)/python tests/benchmarks/bench.py $(FULL)
 
 bench-cluster: install ## measure what an item costs the driver, a worker and the scheduler of a run on workers
 	$(BIN)/python tests/benchmarks/bench_cluster.py
