@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import anyio
@@ -103,3 +105,31 @@ def test_last_moment_is_not_disturbed(signals: Signals) -> None:
 
     for number in NUMBERS:
         send(number)
+
+
+INTERRUPTED_TWICE = """
+import os, signal, sys
+
+class WhileImporting:
+    def find_spec(self, name, *_):
+        if name == "migrator.cli.main":
+            os.kill(os.getpid(), signal.SIGINT)
+
+class WhileLeaving:
+    def __del__(self, kill=os.kill, process=os.getpid()):
+        kill(process, 2)
+
+sys.meta_path.insert(0, WhileImporting())
+late = WhileLeaving()
+
+from migrator.__main__ import main
+
+main()
+"""
+
+
+def test_second_signal_while_the_process_leaves() -> None:
+    """An impatient Ctrl-C, after the interpreter has taken its handlers away, does not change the exit code."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED_TWICE], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (130, "")
