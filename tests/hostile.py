@@ -208,6 +208,7 @@ def served(server: Server) -> Iterator[int]:
     try:
         yield listener.getsockname()[1]
     finally:
+        listener.shutdown(socket.SHUT_RDWR)  # to close it alone does not end the thread that accepts
         listener.close()
 
 

@@ -134,7 +134,7 @@ def classify(request: Request, answer: Answer, *, verify: Verify, mask: Mask, si
         return _success(request, answer, verify, mask)
     if 300 <= answer.status < 400:
         return Outcome(status=Status.FAILED, error=_redirected(answer))
-    if answer.status >= 500 or answer.status in {408, 425}:
+    if answer.status < 200 or answer.status >= 500 or answer.status in {408, 425}:
         return _server_trouble(request, answer, mask, signal.retry_after_s)
     return _refusal(request, answer, mask)
 
@@ -311,7 +311,9 @@ def _is_refusal(reply: Reply, retry_after_s: float | None) -> bool:
 
 
 def _server_trouble(request: Request, reply: Reply, mask: Mask, retry_after_s: float | None) -> Outcome:
-    error = read_error(reply, mask, KINDS.get(reply.status, ErrorKind.SERVER), request.rules.error)
+    # A 101 is no answer to the request: this program asks for no other protocol.
+    kind = ErrorKind.PROTOCOL if reply.status < 200 else KINDS.get(reply.status, ErrorKind.SERVER)
+    error = read_error(reply, mask, kind, request.rules.error)
     if request.idempotent or _is_refusal(reply, retry_after_s):
         transient = reply.status not in NEVER_RETRIED
         return Outcome(status=Status.FAILED, error=error, transient=transient, retry_after_s=retry_after_s)

@@ -174,7 +174,7 @@ def test_refusals_prove_that_nothing_was_applied(status: int) -> None:
     assert judge(reply(status), idempotent=False).status is Status.FAILED
 
 
-@pytest.mark.parametrize("status", [408, 500, 501, 502, 503, 504, 505, 520, 524, 599])
+@pytest.mark.parametrize("status", [101, 199, 408, 500, 501, 502, 503, 504, 505, 520, 524, 599])
 def test_other_errors_leave_unsafe_requests_in_doubt(status: int) -> None:
     """The server may have acted before it answered so; the request is not sent again."""
     outcome = judge(reply(status), idempotent=False)
