@@ -3,13 +3,13 @@
 The command line shows the message and ends with the code; a Python caller catches `MigratorError`.
 """
 
+import errno
 import re
 from typing import Final
 
 from migrator.results import ErrorKind, Exit, ItemError
 
 __all__ = [
-    "OUT_OF_MEMORY",
     "FolderError",
     "InputChanged",
     "LedgerError",
@@ -23,7 +23,7 @@ __all__ = [
     "SourceError",
     "VaultError",
     "WaitTooLong",
-    "is_out_of_memory",
+    "shortage",
 ]
 
 
@@ -121,18 +121,24 @@ class MetricsError(MigratorError):
     """The metrics file cannot be written; the text says why."""
 
 
+KEPT: Final = "What was recorded is kept, and the same command goes on with the rest."
 OUT_OF_MEMORY: Final = (
-    "memory ran out. What was recorded is kept, and the same command goes on with the rest. It needs less memory with "
-    "fewer requests in flight (--concurrency 4); else raise the limit of the shell (ulimit -v), unit or container"
+    f"memory ran out. {KEPT} It needs less with fewer requests in flight (--concurrency 4); else raise the limit of "
+    "the shell (ulimit -v), unit or container"
+)
+OUT_OF_FILES: Final = (
+    f"the system gives no more open files. {KEPT} It needs fewer with fewer requests in flight (--concurrency 4); else "
+    "raise the limit (ulimit -n)"
 )
 REFUSED_MEMORY: Final = re.compile("can't start new thread|cannot allocate memory|failed to map segment", re.IGNORECASE)
 """How libraries say it without a MemoryError: a thread needs a stack, and a shared library a place."""
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error, or one of a group, says that the system gave no more memory."""
+def shortage(error: BaseException) -> str | None:
+    """Return what to tell the user where an error, or one of a group, says that memory or files ran out; else None."""
     if isinstance(error, BaseExceptionGroup):
-        return any(map(is_out_of_memory, error.exceptions))
-    return isinstance(error, MemoryError) or (
-        isinstance(error, OSError | RuntimeError | ImportError) and REFUSED_MEMORY.search(str(error)) is not None
-    )
+        return next(filter(None, map(shortage, error.exceptions)), None)
+    if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+        return OUT_OF_FILES
+    refused = isinstance(error, OSError | RuntimeError | ImportError) and REFUSED_MEMORY.search(str(error))
+    return OUT_OF_MEMORY if refused or isinstance(error, MemoryError) else None

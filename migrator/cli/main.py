@@ -109,10 +109,10 @@ def _code_of(code: int) -> int:
 
 def _message(error: Exception) -> int:
     """Print an error and return its exit code."""
-    from migrator.errors import OUT_OF_MEMORY, MigratorError, is_out_of_memory
+    from migrator.errors import MigratorError, shortage
 
-    if is_out_of_memory(error):
-        click.echo(f"migrator: {OUT_OF_MEMORY}", err=True)
+    if (lacking := shortage(error)) is not None:
+        click.echo(f"migrator: {lacking}", err=True)
         return EXIT_STOPPED
     from migrator.job.problems import JobError
 

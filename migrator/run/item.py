@@ -13,7 +13,7 @@ from migrator.api.outcome import Decision, Settle, Stop, held
 from migrator.api.polling import until_finished
 from migrator.api.reader import Reader
 from migrator.api.session import Session
-from migrator.errors import LedgerError, ReadingError, WaitTooLong, is_out_of_memory
+from migrator.errors import LedgerError, ReadingError, WaitTooLong, shortage
 from migrator.job.template import with_run
 from migrator.messages import Answer, Clock, Poll, Reply, Request
 from migrator.options import Verify
@@ -196,7 +196,7 @@ class Items(Hooks):
         except (LedgerError, ReadingError, WaitTooLong):
             raise
         except Exception as error:  # no odd answer ends a run: it ends its item
-            if is_out_of_memory(error):
+            if shortage(error) is not None:
                 raise
             finished = *await self._fail(request, error), None
         finally:

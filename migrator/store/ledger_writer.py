@@ -23,7 +23,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from migrator.errors import FolderError, LedgerError, is_out_of_memory
+from migrator.errors import FolderError, LedgerError, shortage
 from migrator.results import ItemResult
 from migrator.store.files import open_private
 from migrator.store.item_record import encoded, record
@@ -229,9 +229,7 @@ class Ledger:
         except sqlite3.Error as error:
             return explanation(error)
         except Exception as error:  # noqa: BLE001  a value that SQLite does not take: the task that waits has to be told
-            return (
-                "memory ran out" if is_out_of_memory(error) else f"a value cannot be recorded ({type(error).__name__})"
-            )
+            return "memory ran out" if shortage(error) else f"a value cannot be recorded ({type(error).__name__})"
         return None
 
     def __repr__(self) -> str:

@@ -1,9 +1,12 @@
 """An item's way: whatever an answer is like, the item gets a result, and the run goes on."""
 
+import errno
+
 import pytest
 from driven_run import Script, Server, drive, error, ok, requests
 from msgspec.structs import replace
 
+from migrator.errors import shortage
 from migrator.messages import Request
 from migrator.options import RunOptions, Threshold, Verify
 from migrator.results import ErrorKind, Outcome, Status
@@ -83,6 +86,20 @@ def test_bug_before_the_send_fails_its_item() -> None:
     assert (bug["item"], bug["error"]) == (3, "ZeroDivisionError")
     assert any("check" in frame for frame in bug["frames"])
     assert "a secret of the item" not in str(done.events)
+
+
+def test_lack_of_files_ends_the_run_and_not_its_item() -> None:
+    """It is no property of the item, which the same command sends once there are files again."""
+
+    def out_of_files(_server: Server, request: Request) -> tuple[int, dict[str, str]]:
+        if request.item == 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return 200, {}
+
+    with pytest.raises(ExceptionGroup) as ended:
+        drive(requests(50), out_of_files)
+
+    assert shortage(ended.value)
 
 
 def test_bugs_count_as_failures() -> None:
