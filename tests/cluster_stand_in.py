@@ -68,6 +68,7 @@ class Server:
         records: what each URL holds; a GET shows it, and is not counted.
         tokens: requests by the token that they came with.
         revoked: a token that it refuses.
+        unanswered: keys whose requests it never answers.
         on_request: called with the worker and the item's key for each request.
     """
 
@@ -77,6 +78,7 @@ class Server:
     records: dict[str, bytes] = field(default_factory=dict)
     tokens: Counter[str] = field(default_factory=Counter)
     revoked: str = ""
+    unanswered: frozenset[str] = frozenset()
     on_request: Callable[[str, str], None] = lambda _worker, _key: None
 
     async def answer(self, worker: str, request: Request, clock: Clock) -> Answer:
@@ -89,6 +91,8 @@ class Server:
         self.seen[request.key] += 1
         self.by_worker[worker] += 1
         self.on_request(worker, request.key)
+        if request.key in self.unanswered:
+            await anyio.sleep_forever()
         await anyio.sleep(LATENCY_S)
         return Reply(status=200, headers=self.headers, body=b"", sent=sent, received=clock())
 

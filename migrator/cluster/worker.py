@@ -325,13 +325,40 @@ def unpacked(work: wire.Work, job: Job) -> Request:
 
 
 @asynccontextmanager
+async def _session(needs: SenderNeeds, open_sender: OpenSender, quota: RemoteQuota) -> AsyncIterator[Session]:
+    """Open a throttle that shares the run's quota, and what sends through it."""
+    options = needs.options
+    async with (
+        Throttle(
+            settings=PacerSettings(pace=options.pace, reserve=options.reserve, rate=options.rate),
+            dialect=needs.api.rate_limit,
+            concurrency=options.concurrency,
+            clock=needs.clock,
+            max_wait_s=options.max_wait,
+            shared=quota,
+        ) as throttle,
+        open_sender(needs) as client,
+    ):
+        policy = RetryPolicy(max_attempts=options.max_attempts)
+        attempts = Attempts(throttle=throttle, client=client, policy=policy, rng=SystemRandom(), masker=needs.masker)
+        yield Session(
+            base_url=needs.api.base_url,
+            throttle=throttle,
+            client=client,
+            reader=Reader(attempts),
+            policy=policy,
+            masker=needs.masker,
+            clock=needs.clock,
+        )
+
+
+@asynccontextmanager
 async def _station(
     setup: wire.Setup, options: RunOptions, out: Outbox, open_sender: OpenSender, job: Job, *, clock: Clock
 ) -> AsyncIterator[_Station]:
     """Open what a worker needs for a run."""
     masker = Masker(Fingerprinter(setup.key), job.api.credentials())
     quota, events, ledger = RemoteQuota(out), RemoteEvents(out, masker), RemoteLedger(setup.run, out)
-    settings = PacerSettings(pace=options.pace, reserve=options.reserve, rate=options.rate)
     api = replace(job.api, base_url=setup.base_url)
     tokens = RemoteTokens(out, clock=clock, learn=masker.learn) if setup.has_tokens else None
     needs = SenderNeeds(
@@ -342,30 +369,9 @@ async def _station(
         masker=masker,
         tokens=tokens,
     )
-    async with (
-        Throttle(
-            settings=settings,
-            dialect=api.rate_limit,
-            concurrency=options.concurrency,
-            clock=clock,
-            max_wait_s=options.max_wait,
-            shared=quota,
-        ) as throttle,
-        open_sender(needs) as client,
-    ):
-        policy = RetryPolicy(max_attempts=options.max_attempts)
-        attempts = Attempts(throttle=throttle, client=client, policy=policy, rng=SystemRandom(), masker=masker)
-        session = Session(
-            base_url=setup.base_url,
-            throttle=throttle,
-            client=client,
-            reader=Reader(attempts),
-            policy=policy,
-            masker=masker,
-            clock=clock,
-        )
+    async with _session(needs, open_sender, quota) as session:
         engine = RemoteEngine(
-            setup.run, max_outage_s=options.max_outage, out=out, events=events, hold=throttle.hold, clock=clock
+            setup.run, max_outage_s=options.max_outage, out=out, events=events, hold=session.throttle.hold, clock=clock
         )
         doubtful: set[int] = set()
         written: dict[int, ItemResult] = {}
