@@ -121,7 +121,8 @@ class Attempts:
         counted, spared, waited_s, renewed = 1, 0, 0.0, False
         sent = self._hooks.was_sent(request)
         while True:
-            async with self._throttle.permit(request.limiter_key) as permit:
+            # An item that was started goes before the next one: what was read of it stays young, and few are half done.
+            async with self._throttle.permit(request.limiter_key, order=request.item) as permit:
                 waited_s += permit.waited_s
                 if not permit.granted or not self._hooks.still_wanted(request):
                     yield None

@@ -1,8 +1,9 @@
-"""The queue of one limiter key: who waits for a permit, first come, first served, and what they wait for."""
+"""The queue of one limiter key: who waits for a permit, in their order, and what they wait for."""
 
 import asyncio
 import math
-from collections import deque
+from bisect import insort
+from operator import itemgetter
 from typing import Final, TypeAlias
 
 import anyio
@@ -34,16 +35,20 @@ class KeyQueue:
         self.shared = shared
         self.limiter = TunableLimiter()
         self.overload = Overload()
-        self.waiters: deque[Waiter] = deque()
+        self.waiters: list[tuple[int, Waiter]] = []
         self.called = anyio.Event()
         self.ramp = FASTEST
+
+    def join(self, waiter: Waiter, order: int) -> None:
+        """Let a waiter stand in its order, behind those of the same."""
+        insort(self.waiters, (order, waiter), key=itemgetter(0))
 
     def head(self) -> "Waiter | None":
         """Return who is next; those that were cancelled have left."""
         waiters = self.waiters
-        while waiters and waiters[0].done():
+        while waiters and waiters[0][1].done():
             del waiters[0]
-        return waiters[0] if waiters else None
+        return waiters[0][1] if waiters else None
 
     async def until_called(self, delay_s: float) -> None:
         """Wait until something has changed, or for so long."""

@@ -116,14 +116,18 @@ class Throttle:
         """How many lanes can be of use."""
         return self._concurrency.lanes
 
-    def permit(self, limiter_key: str) -> Permit:
+    def permit(self, limiter_key: str, *, order: int = 0) -> Permit:
         """Return the permit for one request; `async with` waits until it may be sent.
+
+        Args:
+            limiter_key: names what has a limit of its own, such as a host.
+            order: of those that wait, the lowest goes first, and of the same order who came first.
 
         Raises:
             RuntimeError: the throttle is not open.
             WaitTooLong: on entering, where the wait would be longer than `max_wait_s`.
         """
-        return Permit(self, self._queue(limiter_key))
+        return Permit(self, self._queue(limiter_key), order)
 
     def wait_s(self, limiter_key: str) -> float:
         """Return the seconds until a request of a key can go, as far as is known; infinity while others of it wait."""
@@ -233,7 +237,7 @@ class Throttle:
             self._dispatchers.start_soon(self._dispatch, queue)
         return queue
 
-    async def enter(self, queue: KeyQueue, now: float) -> Ticket | None:
+    async def enter(self, queue: KeyQueue, now: float, order: int) -> Ticket | None:
         """Wait for the key's turn, the pacer, the aiolimiter and a slot; return None once the throttle is stopped."""
         if queue.head() is None and self._may_send(queue, now) and (share := queue.shared.take_at_once()) is not None:
             if await queue.limiter.pass_now(self._rate(queue, now)):
@@ -243,7 +247,7 @@ class Throttle:
         if self._stopped.is_set():
             return None
         waiter: Waiter = asyncio.get_running_loop().create_future()
-        queue.waiters.append(waiter)
+        queue.join(waiter, order)
         queue.called.set()
         try:
             return await waiter

@@ -34,6 +34,9 @@ RATE_WINDOW: Final = 200
 ETA_FROM: Final = 20
 """Finished items from which on the requests of an item are counted for the time that is left."""
 
+LEAST_S: Final = 0.1
+"""Seconds over which a rate is taken at the least: the first item would make any."""
+
 NextStageAllowed: TypeAlias = Callable[[int, int], Awaitable[str | None]]
 """Is given a stage's number and its end, and returns why not to go on; None to go on."""
 
@@ -54,6 +57,7 @@ class Engine:
         throttle: grants permits.
         clock: reads both clocks.
         batch_size: items that share a request; so many workers are needed for each.
+        requests_each: that an item takes, if none is sent twice.
         many_keys: whether items draw on many quotas, which are served side by side.
         next_stage_allowed: decides after each stage.
 
@@ -75,6 +79,7 @@ class Engine:
         throttle: Controls,
         clock: Clock,
         batch_size: int = 1,
+        requests_each: float = 1.0,
         many_keys: bool = False,
         next_stage_allowed: NextStageAllowed = always,
     ) -> None:
@@ -106,6 +111,7 @@ class Engine:
         )
         self._workers, self._asking = CancelScope(), CancelScope()
         self._started = self._progressed = clock().mono
+        self._requests_each = requests_each
         self._cycles = Cycles(self._started)
         self._finishes: deque[float] = deque(maxlen=RATE_WINDOW)
         self._retried = self._exempt = 0
@@ -218,14 +224,17 @@ class Engine:
         """Return what to do about an answer; a server that went down is waited for, and given up in the end."""
         return self._outages.judged(request.item, outcome, decision, self._clock().mono)
 
-    def _time_left(self, rate: float, stands: ThrottleStatistics) -> TimeLeft | None:
+    def _time_left(self, now: float, rate: float, stands: ThrottleStatistics) -> TimeLeft | None:
         """Return how long the rest takes; an item may need several requests, or a part of one."""
-        each = 1.0
+        answered = stands.requests - stands.in_flight
         if self.finished_here >= ETA_FROM:
-            each = (stands.requests - stands.in_flight) / self.finished_here
+            each = answered / self.finished_here
+            rate *= each
+        else:
+            each, rate = self._requests_each, answered / max(now - self._started, LEAST_S)
         if self._cycles.waited:
-            rate = self.finished_here / self._cycles.active_s if self._cycles.active_s else math.inf
-        found = time_left(self.pending * each, stands, rate=rate * each, cycle=self._cycles.cycle(stands))
+            rate = answered / self._cycles.active_s if self._cycles.active_s else math.inf
+        found = time_left(self.pending * each, stands, rate=rate, cycle=self._cycles.cycle(stands))
         return found._replace(limited_by=SERVER) if found is not None and self._outages.down else found
 
     def statistics(self) -> RunStatistics:
@@ -234,7 +243,7 @@ class Engine:
         since = self._finishes[0] if len(self._finishes) == RATE_WINDOW else self._started
         rate = len(self._finishes) / (now - since) if now > since else 0.0
         self._cycles.note(stands, now)
-        left = self._time_left(rate, stands)
+        left = self._time_left(now, rate, stands)
         return RunStatistics(
             total=self._total,
             counts=Counter(self._counts),

@@ -17,7 +17,7 @@ from migrator import __version__
 from migrator.api.session import Session, open_session, system_clock
 from migrator.errors import FolderError, LedgerError, ReadingError, WaitTooLong
 from migrator.messages import Clock, Instant, Request
-from migrator.options import RunOptions
+from migrator.options import RunOptions, Verify
 from migrator.report.journal import Event, Journal, open_journal, write_results
 from migrator.report.observer import Observer, RunStatistics
 from migrator.report.summary import LastInvocation, Summary, complete_invocation
@@ -229,6 +229,7 @@ class Runner:
         return Stages(self._options, self._facts.gate, journal=files.journal, counts=files.reader.counts, ask=self._ask)
 
     def _engine(self, files: RunFiles, clock: Clock, controls: Controls, stages: Stages) -> Engine:
+        facts = self._facts
         return Engine(
             name=self._place.name,
             options=self._options,
@@ -238,6 +239,7 @@ class Runner:
             throttle=controls,
             clock=clock,
             batch_size=self._facts.batch_size,
+            requests_each=1 / facts.batch_size + facts.reads_first + (self._options.verify is Verify.READ),
             many_keys=self._facts.api.many_keys,
             next_stage_allowed=stages.passed,
         )

@@ -27,7 +27,8 @@ def test_the_first_that_is_still_there_is_next() -> None:
         keys = queue()
         assert keys.head() is None
         first, second, third = (asyncio.get_running_loop().create_future() for _ in range(3))
-        keys.waiters.extend((first, second, third))
+        for waiter in (first, second, third):
+            keys.join(waiter, 0)
         assert keys.head() is first
         first.set_result(None)
         second.cancel()
@@ -57,5 +58,22 @@ def test_a_wait_ends_in_time_or_when_something_has_changed() -> None:
                 await anyio.sleep(1.0)
                 keys.called.set()
         assert ends == [2.5, 3.5, 4.5]
+
+    virtual_time.run(main)
+
+
+def test_the_lowest_order_goes_first() -> None:
+    """Of the same order who came first; so an item that was started goes before one that was not."""
+
+    async def main(_clock: Clock) -> None:
+        keys = queue()
+        later, first, second = (asyncio.get_running_loop().create_future() for _ in range(3))
+        keys.join(later, 7)
+        keys.join(first, 3)
+        keys.join(second, 3)
+
+        for expected in (first, second, later):
+            assert keys.head() is expected
+            expected.set_result(None)
 
     virtual_time.run(main)
