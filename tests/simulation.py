@@ -208,7 +208,7 @@ class Simulation:
             case "first window":
                 if now >= self._window_ends:
                     self._window_ends = now + window_s
-                return replace(verdict, reset_s=self._window_ends - now)
+                return replace(verdict, reset_s=round(self._window_ends - now, 6))
             case "aligned window":
                 return replace(verdict, reset_s=window_s - (now + self.world.phase_s) % window_s)
             case _:

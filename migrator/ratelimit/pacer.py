@@ -166,9 +166,10 @@ class Pacer:
         edge_from, edge_by = self._edge(ticket, quota, now)
         caused = self._lowest is not None and quota.remaining > self._lowest and ticket.sent >= self._lowest_at
         opening = self._lowest is None or was_probe or edge_from > self._edge_by or caused
-        self._tell_models(ticket, quota, now, opening=opening, overtaken=len(overtaken))
+        met = self._lowest is not None and quota.remaining >= self._lowest and ticket.sent >= self._lowest_at
+        self._tell_models(ticket, quota, now, opening=opening or met, overtaken=len(overtaken))
         if ticket.on_trust:
-            self._models.kept()
+            self._models.kept(met=opening or met)
             self._moving = True
         if ticket.epoch != self._epoch or (self._probing and not was_probe):
             # Sent before the refusal or before the probe: it says nothing of the window that is to be opened.

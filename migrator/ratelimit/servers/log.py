@@ -22,16 +22,21 @@ LEAST, LARGEST = 8, 10_000
 
 
 class Log:
-    """Our own requests of the last window."""
+    """Our own requests of the last window.
 
-    __slots__ = ("_answered", "_fastest_s", "_length", "_limit", "contradicted")
+    Attributes:
+        contradicted: whether it may have asked too much.
+        exceeded: whether the server gave back sooner, as a window or a counter does.
+    """
+
+    __slots__ = ("_answered", "_fastest_s", "_length", "_limit", "contradicted", "exceeded")
 
     def __init__(self, length: WindowLength) -> None:
         self._length = length
         self._answered: deque[float] = deque(maxlen=LARGEST)
         self._fastest_s = math.inf
         self._limit = 0
-        self.contradicted = False
+        self.contradicted = self.exceeded = False
 
     @property
     def believed(self) -> bool:
@@ -42,7 +47,7 @@ class Log:
         """Take an answer into account."""
         self._limit = report.limit
         if report.refused:
-            self.contradicted = self.contradicted or report.on_trust
+            self.contradicted = self.contradicted or (report.on_trust and not self._length.too_short())
             return
         self._fastest_s = min(self._fastest_s, report.now - report.sent)
         # Of the requests that the server has counted beside this one, so many are answered.
@@ -50,6 +55,8 @@ class Log:
         if counted > 0 and self.believed and (window_s := self._length.seconds) is not None:
             oldest = self._answered[-counted] if counted <= len(self._answered) else -math.inf
             self.contradicted = oldest <= report.sent - window_s
+            full = self._answered[-self._limit] if self._limit <= len(self._answered) else -math.inf
+            self.exceeded = self.exceeded or full + 0.0 > report.now - window_s
         self._answered.append(report.now)
 
     def lost(self, now: float) -> None:

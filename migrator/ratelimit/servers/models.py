@@ -5,6 +5,7 @@ many go together, up to a few until a whole limit has passed. A refusal lets one
 """
 
 import math
+from typing import Final
 
 from migrator.ratelimit.servers.bucket import Bucket
 from migrator.ratelimit.servers.counter import Counter
@@ -16,6 +17,9 @@ __all__ = ["ServerModels"]
 
 FEW, MANY = 4, 10_000
 """Requests that go on a kind's word together, before and after a whole limit has passed on it."""
+
+LEAST_EVIDENCE: Final = 2
+"""The weight of answers that neither a window nor a log would have given, before a counter is believed."""
 
 
 class ServerModels:
@@ -37,7 +41,8 @@ class ServerModels:
         """The kind that is believed, if any."""
         if self._bucket.believed:
             return "bucket"
-        if self._counter.believed and (self._log.contradicted or self._counter.shorter):
+        no_log = self._log.exceeded or self._log.contradicted
+        if self._counter.possible and no_log and self._counter.evidence >= LEAST_EVIDENCE:
             return "counter"
         return "log" if self._log.believed else None
 
@@ -70,10 +75,10 @@ class ServerModels:
         """Note that a request ended that the server may have counted, until now at the latest."""
         self._log.lost(now)
 
-    def kept(self) -> None:
-        """Note that a request was accepted that went on a kind's word alone."""
-        self._kept += 1
-        self._trust = min(2 * self._trust, FEW if self._kept < self._limit else MANY)
+    def kept(self, *, met: bool) -> None:
+        """Note that a request was accepted that went on a kind's word; it counts if it met what had come back."""
+        self._kept += met
+        self._trust = min((1 + met) * self._trust, FEW if self._kept < self._limit else MANY)
 
     def refused(self) -> None:
         """Note a refusal: the next kind that is believed is tried by one request again."""

@@ -116,7 +116,10 @@ async def many(sender: Throttle, server: Server, counts: dict[str, int]) -> None
 def test_all_are_sent_and_none_is_refused(
     algorithm: Algorithm, limit: int, latency_s: float, concurrency: int | None, count: int, pace: Pace
 ) -> None:
-    """Whatever the quota, every request goes, none is refused, and no more are in flight than there are slots."""
+    """Whatever the quota, every request goes, none is refused, and no more are in flight than there are slots.
+
+    A sliding counter, which does not tell where its windows begin, may refuse one that goes to find out, and another.
+    """
 
     async def main(clock: Clock) -> Server:
         server = Server(clock, algorithm=algorithm, limit=limit, latency_s=latency_s)
@@ -128,7 +131,7 @@ def test_all_are_sent_and_none_is_refused(
     server = virtual_time.run(main)
 
     assert len(server.accepted["key"]) == count
-    assert server.refused == 0
+    assert server.refused <= (2 if algorithm is Algorithm.COUNTER else 0)
     assert server.most_in_flight <= (concurrency or 64)
 
 

@@ -54,3 +54,26 @@ def test_a_policy_names_it() -> None:
     one.answered(report(3.0, window_s=7.0))
 
     assert one.seconds == 7.0
+
+
+@given(st.integers(1, 100))
+def test_any_whole_length(window_s: int) -> None:
+    """A length that few servers use is found from two windows' first resets."""
+    one = WindowLength()
+    one.answered(report(float(window_s)))
+    one.answered(report(float(window_s)))
+
+    assert one.seconds == window_s
+
+
+def test_too_short() -> None:
+    """After a refusal the next length is taken, as long as the resets allow one."""
+    one = WindowLength()
+    for _ in range(2):
+        one.answered(report(1.9, resolution_s=1.9))
+    assert one.seconds == 1.0
+
+    assert one.too_short()
+    assert one.seconds == 2.0
+    assert one.too_short()
+    assert not one.too_short()
