@@ -39,6 +39,14 @@ ROLES: Final = {
 RESET_ORDER: Final = ("after", "reset", "time", "next")
 """Endings of a reset's name: of several in a set the first one counts. Seconds from now need no clock."""
 
+SPANS_S: Final = {
+    **dict.fromkeys(("second", "secondly"), "1"),
+    **dict.fromkeys(("minute", "minutely"), "60"),
+    **dict.fromkeys(("hour", "hourly"), "3600"),
+    **dict.fromkeys(("day", "daily"), "86400"),
+}
+"""Words for a set that say how long its window is, in seconds: Kong's `X-RateLimit-Remaining-Minute`."""
+
 OTHER_UNITS: Final = re.compile(
     r"concurren|complexity|token|bytes|cost|points|policy|reason|resource|scope|bucket|near"
 )
@@ -77,9 +85,11 @@ def header_sets(headers: Mapping[str, str]) -> list[HeaderSet]:
             one = sets.setdefault(key.removesuffix(":"), {})
             if role not in one or _order(name) < _order(one[role][0]):
                 one[role] = (name, value)
-    for one in sets.values():
+    for key, one in sets.items():
         if (limit := one.pop("maybe limit", None)) is not None and "remaining" in one:
             one.setdefault("limit", limit)
+        if (span := SPANS_S.get(key.rpartition(":")[2])) is not None and "window_ms" not in one:
+            one.setdefault("window_s", (key, span))
     return [one for one in sets.values() if not one.keys() <= {"window_s", "window_ms"}]
 
 

@@ -113,3 +113,36 @@ def test_refusals_without_an_end(retry_after: str | None) -> None:
 
     assert asked <= 45
     assert 600.0 <= seconds <= 1801.0
+
+
+def test_a_day_s_quota_that_is_used_up_is_not_asked_for_more() -> None:
+    """Kong and HubSpot tell of a minute's and of a day's quota, and of no reset: the wait is too long, and is told."""
+
+    async def main(clock: Clock) -> tuple[int, int, float]:
+        accepted: list[float] = []
+        refused = 0
+        async with throttle(clock, max_wait_s=3600.0) as sender:
+            with pytest.raises(WaitTooLong):
+                while True:
+                    async with sender.permit("key") as permit:
+                        sent = clock()
+                        in_minute = sum(at // 60 == sent.mono // 60 for at in accepted)
+                        full = in_minute >= 60 or len(accepted) >= 100
+                        if not full:
+                            accepted.append(sent.mono)
+                        await anyio.sleep(LATENCY_S)
+                        headers = {
+                            "x-ratelimit-limit-minute": "60",
+                            "x-ratelimit-remaining-minute": str(max(0, 59 - in_minute)),
+                            "x-ratelimit-limit-day": "100",
+                            "x-ratelimit-remaining-day": str(100 - len(accepted)),
+                        }
+                        refused += full
+                        status = 429 if full else 200
+                        permit.received(Reply(status=status, headers=headers, body=b"", sent=sent, received=clock()))
+        return len(accepted), refused, clock().mono
+
+    accepted, refused, seconds = virtual_time.run(main)
+
+    assert (accepted, refused) == (100, 0)
+    assert seconds < 120.0

@@ -32,3 +32,24 @@ def test_several_sets() -> None:
 def test_other_units() -> None:
     """What counts tokens or complexity is no limit of requests."""
     assert header_sets({"x-ratelimit-remaining-tokens": "5", "content-length": "3"}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "window_s"),
+    [
+        ("x-ratelimit-remaining-minute", "60"),
+        ("x-ratelimit-remaining-hour", "3600"),
+        ("x-hubspot-ratelimit-daily-remaining", "86400"),
+        ("x-ratelimit-remaining-short", None),
+    ],
+)
+def test_a_set_that_is_named_after_its_window(name: str, window_s: str | None) -> None:
+    """The word is all that such servers say of it."""
+    (found,) = header_sets({name: "7"})
+    assert found.get("window_s", ("", None))[1] == window_s
+
+
+def test_a_window_that_is_told_counts_more_than_a_word() -> None:
+    """HubSpot's interval is in milliseconds."""
+    (found,) = header_sets({"x-ratelimit-remaining-daily": "7", "x-ratelimit-interval-milliseconds-daily": "5000"})
+    assert "window_s" not in found
