@@ -96,7 +96,8 @@ class Cycles:
     def note(self, stands: ThrottleStatistics, now: float) -> None:
         """Look at what the throttle does; several times a second."""
         went = stands.requests > self._requests
-        if self._waiting and went and (not self._openings or now >= self._openings[-1].at + LEAST_S):
+        # A run may start with a wait, for a quota that an earlier one used up: a window need not begin there.
+        if self._waiting and went and self._requests and self._is_new(now):
             self._openings.append(Opening(now, now - self._since, self._requests))
         elif not self._waiting:
             self.active_s += now - self._noted
@@ -104,6 +105,9 @@ class Cycles:
             self._since = now
         self._noted, self._requests = now, stands.requests
         self._waiting = stands.waiting_for in QUOTA_WAITS
+
+    def _is_new(self, now: float) -> bool:
+        return not self._openings or now >= self._openings[-1].at + LEAST_S
 
     def cycle(self, stands: ThrottleStatistics) -> Cycle | None:
         """Return the mean of the last cycles, or what headers tell before one has ended; None for no limit.
