@@ -16,6 +16,7 @@ from yarl import URL
 
 from migrator import __version__
 from migrator.api.credentials import LiveCredentials, NoToken, Tokens, live_credentials
+from migrator.api.direct import Direct, Received, read_body
 from migrator.api.network import Network
 from migrator.job.profile.api_profile import ApiProfile
 from migrator.job.profile.auth import AuthKind
@@ -23,9 +24,6 @@ from migrator.messages import Answer, Clock, Failure, FailureKind, Instant, Repl
 from migrator.secret import Secret
 
 __all__ = ["Client", "session_headers"]
-
-LONGEST_BODY: Final = 1 << 20
-"""Bytes of an answer that are read: an integration is about 1 KB, a page of 250 of them 300 KB."""
 
 LONGEST_CONNECT_S: Final = 10.0
 """Seconds for name resolution, TCP and TLS; a server that takes longer is down for our purpose."""
@@ -45,6 +43,7 @@ class Client:
     Args:
         session: made by `open`; keeps connections alive.
         fresh: the same, with a new connection for each request; None where the first does so already.
+        direct: sends plain requests over the first's connections at less cost; None where none are kept, or by a proxy.
         clock: reads both clocks.
         credentials: holds a token that is renewed; None where the session's headers carry fixed credentials.
         headers: what each request carries beside the session's headers.
@@ -56,6 +55,7 @@ class Client:
         session: aiohttp.ClientSession,
         *,
         fresh: aiohttp.ClientSession | None = None,
+        direct: Direct | None = None,
         clock: Clock,
         credentials: Tokens | None = None,
         headers: Mapping[str, str] | None = None,
@@ -63,6 +63,7 @@ class Client:
     ) -> None:
         self._session = session
         self._fresh = fresh
+        self._direct = direct
         self._clock = clock
         self._credentials = credentials
         self._headers = headers or {}
@@ -141,6 +142,9 @@ class Client:
                 yield cls(
                     keeping,
                     fresh=fresh,
+                    direct=Direct(alive, base_url=profile.base_url, headers=headers, timeout=timeout)
+                    if proxy is None
+                    else None,
                     clock=clock,
                     credentials=credentials,
                     headers=carried,
@@ -194,13 +198,14 @@ class Client:
         goes out once more on a new connection (RFC 9112, section 9.3.1).
         """
         sent, resent = self._clock(), False
+        direct = self._direct if self._direct is not None and self._direct.takes(request) else None
         try:
-            url = URL(request.url, encoded=True)
+            url = None if direct is not None else URL(request.url, encoded=True)
         except ValueError:
             return _failure(aiohttp.InvalidURL(""), sent, self._clock())
         try:
             try:
-                return await self._exchange_redirected(self._session, request, url, sent, headers)
+                return await self._exchange_redirected(direct or self._session, request, url, sent, headers)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                 if self._fresh is None or isinstance(error, aiohttp.ClientConnectorError):
                     raise
@@ -211,50 +216,50 @@ class Client:
 
     async def _exchange_redirected(
         self,
-        session: aiohttp.ClientSession,
+        sender: aiohttp.ClientSession | Direct,
         request: Request,
-        url: URL,
+        url: URL | None,
         sent: Instant,
         headers: Mapping[str, str] | None,
     ) -> Reply:
-        reply = await self._exchange(session, request, url, sent, headers)
+        carried = {**dict(request.headers), **_credentials(request), **(headers or {})}
+        if isinstance(sender, Direct):
+            reply = self._reply(await sender.send(request, carried), sent)
+        else:
+            reply = await self._exchange(sender, request, url or URL(request.url, encoded=True), sent, carried)
         if reply.status in {307, 308}:
-            target = _same_origin(url, reply.headers.get("location", ""))
+            target = _same_origin(url or URL(request.url, encoded=True), reply.headers.get("location", ""))
             if target is not None:
-                reply = await self._exchange(session, request, target, sent, headers)
+                session = self._session if isinstance(sender, Direct) else sender
+                reply = await self._exchange(session, request, target, sent, carried)
         return reply
 
     async def _exchange(
-        self,
-        session: aiohttp.ClientSession,
-        request: Request,
-        url: URL,
-        sent: Instant,
-        headers: Mapping[str, str] | None,
+        self, session: aiohttp.ClientSession, request: Request, url: URL, sent: Instant, carried: Mapping[str, str]
     ) -> Reply:
         async with session.request(
             request.method,
             url,
             data=request.body,
-            headers={**self._headers, **dict(request.headers), **_credentials(request), **(headers or {})},
+            headers={**self._headers, **carried},
             proxy_headers=self._proxy_headers,
             allow_redirects=False,
         ) as response:
-            try:
-                body, truncated = await _body(response)
-            except (aiohttp.ClientError, TimeoutError, OSError):
-                if response.status < 300:
-                    raise
-                # The status alone says that it was refused, whatever became of the body.
-                body, truncated = b"", True
-            return Reply(
-                status=response.status,
-                headers=_joined(response.headers),
-                body=body,
-                truncated=truncated,
-                sent=sent,
-                received=self._clock(),
-            )
+            body, truncated = await read_body(response.status, response.content)
+            if truncated:
+                response.close()
+            return self._reply((response.status, response.headers, body, truncated), sent)
+
+    def _reply(self, received: Received, sent: Instant) -> Reply:
+        status, headers, body, truncated = received
+        return Reply(
+            status=status,
+            headers=_joined(headers),
+            body=body,
+            truncated=truncated,
+            sent=sent,
+            received=self._clock(),
+        )
 
 
 def session_headers(profile: ApiProfile) -> dict[str, str]:
@@ -300,26 +305,6 @@ def _joined(headers: CIMultiDictProxy[str]) -> Mapping[str, str]:
         lower = name.lower()
         joined[lower] = f"{joined[lower]}, {value}" if lower in joined else value
     return joined
-
-
-async def _body(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
-    """Return what is read of a body, and whether there was more."""
-    length = response.content_length
-    if length is not None and length <= LONGEST_BODY and "Content-Encoding" not in response.headers:
-        return await response.read(), False
-    body, truncated = await _read_at_most(response.content, LONGEST_BODY)
-    if truncated:
-        response.close()
-    return body, truncated
-
-
-async def _read_at_most(stream: aiohttp.StreamReader, size: int) -> tuple[bytes, bool]:
-    chunks, room = [], size + 1
-    while room > 0 and (chunk := await stream.read(room)):
-        chunks.append(chunk)
-        room -= len(chunk)
-    body = b"".join(chunks)
-    return body[:size], len(body) > size
 
 
 def _same_origin(url: URL, location: str) -> URL | None:

@@ -13,7 +13,8 @@ import trustme
 from hostile_server import Connection, Serve, answer, hostile
 
 from migrator import __version__
-from migrator.api.client import LONGEST_BODY, Client
+from migrator.api.client import Client
+from migrator.api.direct import LONGEST_BODY
 from migrator.job.profile.api_profile import ApiProfile
 from migrator.job.profile.auth import Auth, AuthKind
 from migrator.messages import Answer, Failure, FailureKind, Instant, Reply, Request, Stage
@@ -22,6 +23,16 @@ from migrator.secret import Secret
 pytestmark = pytest.mark.anyio
 
 BODY = b'{"target":{"kind":"Slack","webhook_url":"https://hooks.slack.example/services/secret-part"}}'
+
+
+HEADERS: dict[str, str | Secret] = {}
+
+
+@pytest.fixture(autouse=True, params=["direct", "session"])
+def path_of_requests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send requests both ways; a header that says how to send goes through aiohttp's session."""
+    if request.param == "session":
+        monkeypatch.setitem(HEADERS, "Connection", "keep-alive")
 
 
 def clock() -> Instant:
@@ -33,7 +44,7 @@ def clock() -> Instant:
 async def client(url: str, *, timeout_s: float = 5.0, reuse: bool = True) -> AsyncIterator[Client]:
     """Open a client with credentials."""
     auth = Auth(kind=AuthKind.BASIC, username="KEY", secret=Secret("s3cret"))
-    profile = ApiProfile(name="test", base_url=url, auth=auth)
+    profile = ApiProfile(name="test", base_url=url, auth=auth, headers=HEADERS)
     async with Client.open(profile, timeout_s=timeout_s, clock=clock, reuse_connections=reuse) as opened:
         yield opened
 
@@ -365,6 +376,15 @@ async def test_a_broken_body_does_not_hide_the_status(headers: str) -> None:
         assert isinstance(got, kind)
         if isinstance(got, Reply):
             assert (got.status, got.truncated) == (409, True)
+
+
+@pytest.mark.parametrize(("status", "kind"), [("409 No", Reply), ("200 OK", Failure)])
+async def test_a_body_that_does_not_come_does_not_hide_the_status(status: str, kind: type) -> None:
+    """The same where the server stops in the middle of the body, and keeps the connection open."""
+    got, _ = await send(once(f"HTTP/1.1 {status}\r\nContent-Length: 9\r\n\r\nabc".encode()), timeout_s=0.3)
+
+    assert isinstance(got, kind)
+    assert got.received.mono - got.sent.mono < 2.0
 
 
 async def test_a_url_that_is_none() -> None:
