@@ -122,7 +122,8 @@ class Attempts:
         sent = self._hooks.was_sent(request)
         while True:
             # An item that was started goes before the next one: what was read of it stays young, and few are half done.
-            async with self._throttle.permit(request.limiter_key, order=request.item) as permit:
+            writes = request.method != "GET"
+            async with self._throttle.permit(request.limiter_key, order=request.item, writes=writes) as permit:
                 waited_s += permit.waited_s
                 if not permit.granted or not self._hooks.still_wanted(request):
                     yield None

@@ -118,10 +118,9 @@ async def open_session(
     masker: Masker,
     clock: Clock,
     reuse_connections: bool = True,
-    writes: bool = True,
     tell_sharing: Tell = lambda _: None,
 ) -> AsyncIterator[Session]:
-    """Open a session, and close it on leaving; one that only reads keeps no space between its requests.
+    """Open a session, and close it on leaving.
 
     Raises:
         FolderError: the state folder cannot be used.
@@ -136,7 +135,7 @@ async def open_session(
                 pace=options.pace,
                 reserve=options.reserve,
                 rate=options.rate,
-                write_spacing_s=api.write_spacing_s if writes else 0.0,
+                write_spacing_s=api.write_spacing_s,
             ),
             dialect=api.rate_limit,
             concurrency=options.concurrency,

@@ -88,7 +88,7 @@ async def export(api: ApiProfile, options: RunOptions, *, out: Path, where: str 
 
     try:
         async with open_session(
-            api, options, base_url=base_url, state=state, masker=masker, clock=system_clock(), writes=False
+            api, options, base_url=base_url, state=state, masker=masker, clock=system_clock()
         ) as session:
             return await writer.write(session)
     except PagingError:

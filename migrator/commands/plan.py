@@ -88,7 +88,6 @@ class _Planner:
             state=self._state,
             masker=self._masker,
             clock=system_clock(),
-            writes=False,
         ) as session:
             known = None
             if self._job.api.collection is not None and self._total >= LIST_FROM:
@@ -110,6 +109,7 @@ class _Planner:
                     requests,
                     ceiling=stands.ceiling,
                     cycle=told_cycle(stands),
+                    spaced_s=self._job.api.write_spacing_s * (math.ceil(counts["change"] / self._batch_size) - 1),
                     slots_rate=stands.slots / stands.latency_s if stands.latency_s else None,
                 )
                 if requests
@@ -134,8 +134,12 @@ class _Planner:
             reads = self._total
         else:
             reads = read if options.only_changed else 0
+        return requests_of(writes, reads=reads, batch_size=self._batch_size, verify=options.verify)
+
+    @property
+    def _batch_size(self) -> int:
         batch = self._job.request.batch
-        return requests_of(writes, reads=reads, batch_size=batch.size if batch else 1, verify=options.verify)
+        return 1 if batch is None else batch.size
 
     async def _look_at_all(self, session: Session, known: Mapping[str, bytes] | None) -> None:
         template = templates.Template.compile(self._job, base_url=self._base_url)

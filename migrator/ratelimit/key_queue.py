@@ -27,7 +27,7 @@ Waiter: TypeAlias = "asyncio.Future[Ticket | None]"
 class KeyQueue:
     """The waiters of one limiter key, with its pacer, its aiolimiter and the reader of its headers."""
 
-    __slots__ = ("called", "limiter", "overload", "pacer", "ramp", "reader", "shared", "waiters")
+    __slots__ = ("_write_at", "called", "limiter", "overload", "pacer", "ramp", "reader", "shared", "waiters")
 
     def __init__(self, pacer: Pacer, reader: QuotaReader, shared: SharedKey) -> None:
         self.pacer = pacer
@@ -35,13 +35,29 @@ class KeyQueue:
         self.shared = shared
         self.limiter = TunableLimiter()
         self.overload = Overload()
-        self.waiters: list[tuple[int, Waiter]] = []
+        self.waiters: list[tuple[int, Waiter, bool]] = []
+        self._write_at = -math.inf
         self.called = anyio.Event()
         self.ramp = FASTEST
 
-    def join(self, waiter: Waiter, order: int) -> None:
+    def join(self, waiter: Waiter, order: int, *, writes: bool) -> None:
         """Let a waiter stand in its order, behind those of the same."""
-        insort(self.waiters, (order, waiter), key=itemgetter(0))
+        insort(self.waiters, (order, waiter, writes), key=itemgetter(0))
+
+    def delay(self, now: float, *, writes: bool) -> float:
+        """Return the seconds until a request may go, by the pacer and by the space between two writes."""
+        delay_s = self.pacer.delay(now)
+        return max(delay_s, self._write_at - now) if writes else delay_s
+
+    def sent(self, now: float, *, writes: bool) -> Ticket:
+        """Note that a request goes now, which `delay` has allowed."""
+        if writes:
+            self._write_at = now + self.pacer.settings.write_spacing_s
+        return self.pacer.sent(now)
+
+    def head_writes(self) -> bool:
+        """Tell whether the next one writes."""
+        return self.head() is not None and self.waiters[0][2]
 
     def head(self) -> "Waiter | None":
         """Return who is next; those that were cancelled have left."""

@@ -257,8 +257,6 @@ class Pacer:
     def rate(self, now: float) -> float | None:
         """Return the requests per second to send evenly; None for as fast as the budget allows."""
         rates = [self.settings.rate] if self.settings.rate is not None else []
-        if self.settings.write_spacing_s > 0.0:
-            rates.append(1.0 / self.settings.write_spacing_s)
         if self._silent and (tried := self._trial.rate(now)) is not None:
             rates.append(tried)
         elif self.settings.pace is Pace.SMOOTH and self._lowest is not None:

@@ -18,7 +18,7 @@ class Gate(Protocol):
     def now(self) -> Instant:
         """Read both clocks."""
 
-    async def enter(self, queue: KeyQueue, now: float, order: int) -> Ticket | None:
+    async def enter(self, queue: KeyQueue, now: float, order: int, *, writes: bool) -> Ticket | None:
         """Wait until a request may go; return None once the throttle is stopped."""
 
     def answered(self, queue: KeyQueue, ticket: Ticket, answer: Answer, kind: str) -> RateLimitSignal:
@@ -36,11 +36,11 @@ class Permit:
         waited_s: how long it took to get here.
     """
 
-    __slots__ = ("_gate", "_order", "_queue", "_ticket", "_told", "granted", "waited_s")
+    __slots__ = ("_gate", "_order", "_queue", "_ticket", "_told", "_writes", "granted", "waited_s")
 
-    def __init__(self, gate: Gate, queue: KeyQueue, order: int) -> None:
+    def __init__(self, gate: Gate, queue: KeyQueue, order: int, *, writes: bool) -> None:
         self._gate = gate
-        self._order = order
+        self._order, self._writes = order, writes
         self._queue = queue
         self._ticket: Ticket | None = None
         self._told = False
@@ -49,7 +49,7 @@ class Permit:
 
     async def __aenter__(self) -> Self:
         started = self._gate.now().mono
-        self._ticket = await self._gate.enter(self._queue, started, self._order)
+        self._ticket = await self._gate.enter(self._queue, started, self._order, writes=self._writes)
         if self._ticket is not None:
             self.granted = True
             self.waited_s = self._ticket.sent - started

@@ -116,18 +116,19 @@ class Throttle:
         """How many lanes can be of use."""
         return self._concurrency.lanes
 
-    def permit(self, limiter_key: str, *, order: int = 0) -> Permit:
+    def permit(self, limiter_key: str, *, order: int = 0, writes: bool = True) -> Permit:
         """Return the permit for one request; `async with` waits until it may be sent.
 
         Args:
             limiter_key: names what has a limit of its own, such as a host.
             order: of those that wait, the lowest goes first, and of the same order who came first.
+            writes: False for a request that only reads: it keeps no space from the write before it.
 
         Raises:
             RuntimeError: the throttle is not open.
             WaitTooLong: on entering, where the wait would be longer than `max_wait_s`.
         """
-        return Permit(self, self._queue(limiter_key), order)
+        return Permit(self, self._queue(limiter_key), order, writes=writes)
 
     def wait_s(self, limiter_key: str) -> float:
         """Return the seconds until a request of a key can go, as far as is known; infinity while others of it wait."""
@@ -237,17 +238,18 @@ class Throttle:
             self._dispatchers.start_soon(self._dispatch, queue)
         return queue
 
-    async def enter(self, queue: KeyQueue, now: float, order: int) -> Ticket | None:
+    async def enter(self, queue: KeyQueue, now: float, order: int, *, writes: bool) -> Ticket | None:
         """Wait for the key's turn, the pacer, the aiolimiter and a slot; return None once the throttle is stopped."""
-        if queue.head() is None and self._may_send(queue, now) and (share := queue.shared.take_at_once()) is not None:
+        free = queue.head() is None and self._may_send(queue, now, writes=writes)
+        if free and (share := queue.shared.take_at_once()) is not None:
             if await queue.limiter.pass_now(self._rate(queue, now)):
                 # Nothing has to be waited for, and no other task has run since that was found.
-                return self._let_go(queue, now, share)
+                return self._let_go(queue, now, share, writes=writes)
             queue.shared.returned(share)
         if self._stopped.is_set():
             return None
         waiter: Waiter = asyncio.get_running_loop().create_future()
-        queue.join(waiter, order)
+        queue.join(waiter, order, writes=writes)
         queue.called.set()
         try:
             return await waiter
@@ -266,14 +268,14 @@ class Throttle:
             now = self._clock().mono
             if queue.head() is None or self._paused or self._in_flight >= self._concurrency.level:
                 await queue.until_called(math.inf)
-            elif (delay_s := queue.pacer.delay(now)) > 0.0:
+            elif (delay_s := queue.delay(now, writes=queue.head_writes())) > 0.0:
                 await self._wait(queue, delay_s, now)
             else:
                 waited_s = await queue.limiter.acquire(self._rate(queue, now))
                 self._count_wait(EVEN_PACE, waited_s)
                 # An answer may have stopped the key meanwhile: then the permit is lost, which does no harm.
                 now = self._clock().mono
-                if queue.head() is not None and self._may_send(queue, now):
+                if queue.head() is not None and self._may_send(queue, now, writes=queue.head_writes()):
                     await self._take_and_let_go(queue)
 
     async def _take_and_let_go(self, queue: KeyQueue) -> None:
@@ -285,20 +287,20 @@ class Throttle:
                 await queue.until_called(share.wait_s)
                 self._count_wait(SHARED_USED_UP, self._clock().mono - now)
             return
-        waiter = queue.head()
-        if waiter is not None and self._may_send(queue, now):
-            waiter.set_result(self._let_go(queue, now, share.window))
+        waiter, writes = queue.head(), queue.head_writes()
+        if waiter is not None and self._may_send(queue, now, writes=writes):
+            waiter.set_result(self._let_go(queue, now, share.window, writes=writes))
         else:
             queue.shared.returned(share.window)
 
-    def _let_go(self, queue: KeyQueue, now: float, share: int) -> Ticket:
+    def _let_go(self, queue: KeyQueue, now: float, share: int, *, writes: bool) -> Ticket:
         self._in_flight += 1
-        ticket = queue.pacer.sent(now)
+        ticket = queue.sent(now, writes=writes)
         return ticket._replace(share=share) if share else ticket
 
-    def _may_send(self, queue: KeyQueue, now: float) -> bool:
+    def _may_send(self, queue: KeyQueue, now: float, *, writes: bool) -> bool:
         free = self._in_flight < self._concurrency.level and not self._paused and not self._stopped.is_set()
-        return free and queue.pacer.delay(now) <= 0.0
+        return free and queue.delay(now, writes=writes) <= 0.0
 
     def _rate(self, queue: KeyQueue, now: float) -> float:
         rate = queue.pacer.rate(now)
@@ -311,7 +313,7 @@ class Throttle:
         return ramp if rate is None else min(rate, ramp)
 
     async def _wait(self, queue: KeyQueue, delay_s: float, now: float) -> None:
-        reason = queue.pacer.statistics(now).waiting_for or "pace"
+        reason = queue.pacer.statistics(now).waiting_for or EVEN_PACE
         if self._too_long(queue, delay_s + queue.pacer.refused_for_s(now), reason):
             return
         await queue.until_called(delay_s)

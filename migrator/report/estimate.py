@@ -200,7 +200,12 @@ def _by_quota(requests: float, stands: ThrottleStatistics, cycle: Cycle, slots_r
 
 
 def least_s(
-    requests: int, *, ceiling: float | None, cycle: Cycle | None, slots_rate: float | None = None
+    requests: int,
+    *,
+    ceiling: float | None,
+    cycle: Cycle | None,
+    spaced_s: float = 0.0,
+    slots_rate: float | None = None,
 ) -> float | None:
     """Return the seconds that a run takes at the least, if it starts with a whole quota; None where nothing is known.
 
@@ -208,11 +213,14 @@ def least_s(
         requests: of the run.
         ceiling: the user's own limit, in requests per second; None for none.
         cycle: what the quota gives back each time; None where that is not known.
+        spaced_s: seconds that the API wants between all writes together.
         slots_rate: requests per second that the slots can do; None where that is not known.
     """
     found = [requests / rate for rate in (ceiling, slots_rate) if rate]
     if cycle is not None:
         found.append((math.ceil(requests / cycle.requests) - 1) * cycle.seconds)
+    if spaced_s > 0.0:
+        found.append(spaced_s)
     return max(found, default=None)
 
 

@@ -1,6 +1,7 @@
 """One command's run: takes the job's lock, finds the unfinished run or makes a folder, asks, and runs it."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import time
@@ -211,7 +212,12 @@ def _confirm(
         unfinished=None if unfinished is None else unfinished.name,
         left=left,
         requests=requests,
-        least_s=least_s(requests, ceiling=options.rate, cycle=_known_quota(work, options, state)),
+        least_s=least_s(
+            requests,
+            ceiling=options.rate,
+            cycle=_known_quota(work, options, state),
+            spaced_s=work.api.write_spacing_s * (math.ceil(left / work.batch_size) - 1),
+        ),
     )
     if not confirm(asked):
         raise NotConfirmedError("not confirmed; nothing was sent")

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Iterator
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -193,13 +194,12 @@ def test_first_come_first_served() -> None:
     assert virtual_time.run(main) == list(range(12))
 
 
-@pytest.mark.parametrize(("rate", "spacing_s"), [(5.0, 0.0), (None, 0.2)])
-def test_own_ceiling(rate: float | None, spacing_s: float) -> None:
-    """A rate of the user's, or the spacing that an API asks for, holds over any stretch of time but for its burst."""
+def test_own_ceiling() -> None:
+    """A rate of the user's holds over any stretch of time but for its burst."""
 
     async def main(clock: Clock) -> list[float]:
         server = Server(clock, limit=10_000, window_s=60.0, latency_s=0.01)
-        async with throttle(clock, rate=rate, write_spacing_s=spacing_s) as sender:
+        async with throttle(clock, rate=5.0) as sender:
             await many(sender, server, {"key": 60})
         return server.accepted["key"]
 
@@ -208,6 +208,34 @@ def test_own_ceiling(rate: float | None, spacing_s: float) -> None:
     for start in range(0, 60, 7):
         for end in range(start + 1, 60):
             assert end - start <= 5.0 * (times[end] - times[start]) + 2.001
+
+
+def test_writes_keep_their_space_and_reads_do_not_wait_for_it() -> None:
+    """GitHub asks for a second between two writes, and for none between reads."""
+
+    async def main(clock: Clock) -> tuple[list[float], list[float]]:
+        server = Server(clock, limit=10_000, window_s=60.0, latency_s=0.01)
+        written: list[float] = []
+        read: list[float] = []
+
+        async def item(sender: Throttle, number: int) -> None:
+            for times in (read, written):
+                async with sender.permit("key", order=number, writes=times is written) as permit:
+                    times.append(clock().mono)
+                    permit.received(await server.send("key"))
+
+        async with throttle(clock, write_spacing_s=1.0) as sender, anyio.create_task_group() as tasks:
+            for number in range(20):
+                tasks.start_soon(item, sender, number)
+        return written, read
+
+    written, read = virtual_time.run(main)
+
+    gaps = [later - earlier for earlier, later in pairwise(written)]
+    assert min(gaps) >= 1.0
+    assert max(gaps) < 1.1
+    assert all(before < after for before, after in zip(read, written, strict=True))
+    assert read[-1] < written[-1] - 0.9
 
 
 def test_refusal_pauses_everybody() -> None:

@@ -28,7 +28,7 @@ def test_the_first_that_is_still_there_is_next() -> None:
         assert keys.head() is None
         first, second, third = (asyncio.get_running_loop().create_future() for _ in range(3))
         for waiter in (first, second, third):
-            keys.join(waiter, 0)
+            keys.join(waiter, 0, writes=True)
         assert keys.head() is first
         first.set_result(None)
         second.cancel()
@@ -68,9 +68,9 @@ def test_the_lowest_order_goes_first() -> None:
     async def main(_clock: Clock) -> None:
         keys = queue()
         later, first, second = (asyncio.get_running_loop().create_future() for _ in range(3))
-        keys.join(later, 7)
-        keys.join(first, 3)
-        keys.join(second, 3)
+        keys.join(later, 7, writes=True)
+        keys.join(first, 3, writes=True)
+        keys.join(second, 3, writes=True)
 
         for expected in (first, second, later):
             assert keys.head() is expected

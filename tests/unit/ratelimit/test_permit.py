@@ -31,7 +31,7 @@ class Opened:
         mono = next(self._times)
         return Instant(mono, 1_795_435_200.0 + mono)
 
-    async def enter(self, _queue: KeyQueue, _now: float, _order: int) -> Ticket | None:
+    async def enter(self, _queue: KeyQueue, _now: float, _order: int, *, writes: bool) -> Ticket | None:
         """Return the ticket."""
         return self.ticket
 
@@ -50,7 +50,7 @@ def reply_to(headers: Mapping[str, str], *, body: bytes = b"") -> Reply:
     gate = Opened()
 
     async def main(_clock: Clock) -> None:
-        async with Permit(gate, queue(), 0) as permit:
+        async with Permit(gate, queue(), 0, writes=True) as permit:
             assert permit.granted
             assert permit.waited_s == 3.0
             assert permit.answered(status=429, headers=headers, body=body).throttled
@@ -96,7 +96,7 @@ def test_only_the_first_answer_counts() -> None:
     async def main(_clock: Clock) -> None:
         now = Instant(104.0, 0.0)
         answer = Reply(status=200, headers={}, body=b"", sent=now, received=now)
-        async with Permit(gate, queue(), 0) as permit:
+        async with Permit(gate, queue(), 0, writes=True) as permit:
             assert permit.received(answer, kind="PATCH").throttled
             assert not permit.received(answer, kind="PATCH").throttled
 
@@ -109,7 +109,7 @@ def test_a_stopped_throttle_grants_nothing() -> None:
     gate = Opened(ticket=None)
 
     async def main(_clock: Clock) -> None:
-        async with Permit(gate, queue(), 0) as permit:
+        async with Permit(gate, queue(), 0, writes=True) as permit:
             assert not permit.granted
             assert permit.answered(status=200, headers={}) == RateLimitSignal()
 
@@ -124,7 +124,7 @@ def test_an_error_gives_the_slot_back() -> None:
 
     async def main(_clock: Clock) -> None:
         with pytest.raises(OSError, match="cable"):
-            async with Permit(gate, queue(), 0):
+            async with Permit(gate, queue(), 0, writes=True):
                 raise OSError("the cable was cut")
 
     virtual_time.run(main)
