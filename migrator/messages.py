@@ -17,6 +17,7 @@ __all__ = [
     "Answer",
     "AnswerRules",
     "Batch",
+    "BodyLimits",
     "Clock",
     "Failure",
     "FailureKind",
@@ -89,6 +90,24 @@ class Poll(msgspec.Struct, frozen=True, kw_only=True):
     failed: tuple[str, ...] = ()
     every_s: float = 2.0
     at_most_s: float = 600.0
+
+
+class BodyLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the bodies of an API's answers tell of its rate limit (JMESPath), as GraphQL servers do that count points.
+
+    Attributes:
+        limit: points at the most.
+        remaining: points that are left.
+        cost: points of this request; None where each request is one.
+        reset: when there is more: seconds from now, or a time.
+        restored: points that come back per second, where they do bit by bit.
+    """
+
+    limit: str
+    remaining: str
+    cost: str | None = None
+    reset: str | None = None
+    restored: str | None = None
 
 
 class AnswerRules(msgspec.Struct, frozen=True, kw_only=True):

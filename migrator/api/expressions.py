@@ -1,16 +1,21 @@
 """What a server sent, read by the words of a profile: JMESPath, and names that are shown for values. Pure."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import jmespath
 from jmespath.exceptions import JMESPathError
 from msgspec.structs import replace
 
 from migrator.job.json_reader import Unreadable, decode
-from migrator.messages import JSON, AnswerRules
+from migrator.messages import JSON, AnswerRules, BodyLimits, Reply
+from migrator.ratelimit.dialect.reset_time import ResetForm, parse_reset
+from migrator.ratelimit.headers import Quota
 
-__all__ = ["ShownNames", "as_written", "record_in", "search"]
+__all__ = ["ShownNames", "as_written", "quota_in_body", "record_in", "search"]
+
+LARGEST: Final = 1e12
+"""Points; what is above is no limit of requests."""
 
 
 def search(expression: str, document: Any) -> Any:
@@ -19,6 +24,38 @@ def search(expression: str, document: Any) -> Any:
         return jmespath.search(expression, document)
     except (JMESPathError, RecursionError):
         return None
+
+
+def quota_in_body(limits: BodyLimits, reply: Reply) -> Quota | None:
+    """Return what an answer's body says of the rate limit, in requests of this one's cost; None where it says nothing.
+
+    Args:
+        limits: where it stands.
+        reply: the answer.
+    """
+    document = None if reply.truncated else decode(reply.body)
+    if not isinstance(document, Mapping):
+        return None
+    limit, remaining = _points(limits.limit, document), _points(limits.remaining, document)
+    cost = _points(limits.cost, document) or 1.0
+    if limit is None or remaining is None or limit < cost:
+        return None
+    quota = Quota(limit=int(limit / cost), remaining=int(remaining / cost))
+    if restored := _points(limits.restored, document):
+        return replace(quota, reset_s=max(0.0, limit - remaining) / restored, resolution_s=0.0)
+    told = None if limits.reset is None else str(search(limits.reset, document))
+    reset = told and parse_reset("reset", told, ResetForm.AUTO, at=reply.received, headers=reply.headers)
+    if not reset:
+        return quota
+    return replace(quota, reset_s=reset.seconds, resolution_s=reset.resolution_s, late_s=reset.late_s)
+
+
+def _points(expression: str | None, document: Any) -> float | None:
+    """Return a number that is not below zero, or None."""
+    found = None if expression is None else search(expression, document)
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return None
+    return float(found) if 0 <= found < LARGEST else None
 
 
 def record_in(document: JSON, rules: AnswerRules) -> JSON:

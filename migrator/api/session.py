@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from random import SystemRandom
 from time import monotonic, time
@@ -15,7 +16,7 @@ from migrator import errors
 from migrator.api.attempts import Attempts, Hooks
 from migrator.api.client import Client
 from migrator.api.credentials import LiveCredentials
-from migrator.api.expressions import ShownNames
+from migrator.api.expressions import ShownNames, quota_in_body
 from migrator.api.network import network_of
 from migrator.api.outcome import RetryPolicy
 from migrator.api.reader import Reader
@@ -138,6 +139,7 @@ async def open_session(
                 write_spacing_s=api.write_spacing_s,
             ),
             dialect=api.rate_limit,
+            in_body=None if api.body_limits is None else partial(quota_in_body, api.body_limits),
             concurrency=options.concurrency,
             clock=clock,
             rng=SystemRandom(),

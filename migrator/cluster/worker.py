@@ -6,6 +6,7 @@ own. What it sends is what `run.item` sends in a single process.
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 from random import SystemRandom
 from typing import Any, Final, TypeAlias
 
@@ -17,6 +18,7 @@ from msgspec.structs import replace
 from migrator import __version__
 from migrator.api.attempts import Attempts
 from migrator.api.client import Client
+from migrator.api.expressions import quota_in_body
 from migrator.api.network import network_of
 from migrator.api.outcome import RetryPolicy
 from migrator.api.reader import Reader
@@ -332,6 +334,7 @@ async def _session(needs: SenderNeeds, open_sender: OpenSender, quota: RemoteQuo
         Throttle(
             settings=PacerSettings(pace=options.pace, reserve=options.reserve, rate=options.rate),
             dialect=needs.api.rate_limit,
+            in_body=None if (limits := needs.api.body_limits) is None else partial(quota_in_body, limits),
             concurrency=options.concurrency,
             clock=needs.clock,
             max_wait_s=options.max_wait,

@@ -9,8 +9,8 @@ Anything that cannot be read is ignored: a header is never a reason to fail an i
 
 import math
 import re
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -32,7 +32,7 @@ from migrator.ratelimit.dialect.reset_time import (
 )
 from migrator.ratelimit.dialect.server_clock import ServerClock
 
-__all__ = ["Dialect", "Quota", "QuotaReader", "RateLimitSignal", "parse_quota"]
+__all__ = ["Dialect", "InBody", "Quota", "QuotaReader", "RateLimitSignal", "parse_quota"]
 
 LARGEST_LIMIT: Final = 10**9
 CONTRADICTIONS: Final = 3
@@ -83,6 +83,10 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     policy: str | None = None
 
 
+InBody: TypeAlias = Callable[[Reply], Quota | None]
+"""Returns what an answer's body says of the rate limit, or None where it says nothing."""
+
+
 class RateLimitSignal(msgspec.Struct, frozen=True, kw_only=True):
     """What one answer says of the rate limit, computed once and used by all who ask.
 
@@ -130,9 +134,10 @@ class QuotaReader:
     in a row contradict it; a single odd value is ignored.
     """
 
-    __slots__ = ("_clock", "_contradictions", "_dialect", "_form", "_last", "_learned")
+    __slots__ = ("_clock", "_contradictions", "_dialect", "_form", "_in_body", "_last", "_learned")
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: Dialect, in_body: InBody | None = None) -> None:
+        self._in_body = in_body
         self._dialect = self._learned = dialect
         self._form = dialect.reset
         self._clock = ServerClock()
@@ -153,6 +158,8 @@ class QuotaReader:
         if wait_s and reply.status == 429 and not self._clock.known and "date" not in reply.headers:
             see_wait(self._clock, *_reset_header(reply.headers, self._dialect), wait_s=wait_s, at=reply.received)
         quota = self.read(reply.headers, at=reply.received, sent=reply.sent.mono)
+        if quota is None and self._in_body is not None:
+            quota = self._in_body(reply)
         throttled = _is_throttled(reply, remaining=quota.remaining if quota is not None else None)
         return RateLimitSignal(quota=quota, throttled=throttled, retry_after_s=wait_s)
 

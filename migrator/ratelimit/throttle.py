@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from migrator.errors import WaitTooLong
 from migrator.messages import Answer, Clock, Failure, Instant
 from migrator.ratelimit.concurrency import Concurrency
-from migrator.ratelimit.headers import Dialect, QuotaReader, RateLimitSignal
+from migrator.ratelimit.headers import Dialect, InBody, QuotaReader, RateLimitSignal
 from migrator.ratelimit.key_queue import FASTEST, KeyQueue, Waiter
 from migrator.ratelimit.model import PacerMemory, PacerSettings, PacerStatistics, ThrottleStatistics, Ticket
 from migrator.ratelimit.pacer import NO_RESET_S, Pacer
@@ -64,6 +64,7 @@ class Throttle:
     Args:
         settings: what the user and the profile say of the pace.
         dialect: how the API writes its rate limit.
+        in_body: reads it from an answer's body, where headers say nothing of it.
         concurrency: requests in flight at the most; None finds its own level.
         clock: reads both clocks.
         rng: the source of jitter.
@@ -77,6 +78,7 @@ class Throttle:
         *,
         settings: PacerSettings = DEFAULTS,
         dialect: Dialect = FIND_OUT,
+        in_body: InBody | None = None,
         concurrency: int | None = None,
         clock: Clock = system_clock,
         rng: Random | None = None,
@@ -85,7 +87,7 @@ class Throttle:
         shared: SharedQuota | None = None,
     ) -> None:
         self._settings = settings
-        self._dialect = dialect
+        self._dialect, self._in_body = dialect, in_body
         self._clock = clock
         self._rng = rng if rng is not None else SystemRandom()
         self._max_wait_s = max_wait_s
@@ -233,7 +235,7 @@ class Throttle:
             if self._dispatchers is None:
                 raise RuntimeError("the throttle is not open: use it as `async with Throttle() as throttle`")
             queue = self._queues[limiter_key] = KeyQueue(
-                pacer, QuotaReader(self._dialect), SharedKey(limiter_key, self._shared)
+                pacer, QuotaReader(self._dialect, self._in_body), SharedKey(limiter_key, self._shared)
             )
             self._dispatchers.start_soon(self._dispatch, queue)
         return queue

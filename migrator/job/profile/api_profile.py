@@ -17,7 +17,7 @@ from migrator.job.problems import Findings, Problem, compile_schema, did_you_mea
 from migrator.job.profile.auth import Auth, AuthReader
 from migrator.job.profile.collection import Collection, CollectionReader, check_expression
 from migrator.job.profile.variables import VARIABLE, Outside
-from migrator.messages import JSON, NO_RULES, AnswerRules, Poll, host_of, is_loopback, unsafe_url
+from migrator.messages import JSON, NO_RULES, AnswerRules, BodyLimits, Poll, host_of, is_loopback, unsafe_url
 from migrator.options import run_schema
 from migrator.ratelimit.dialect.reset_time import ResetForm
 from migrator.ratelimit.headers import Dialect
@@ -52,7 +52,8 @@ class ApiProfile(msgspec.Struct, frozen=True, kw_only=True):
         headers: sent with every request; a value that came from a variable or a file is a secret.
         proxy: the proxy's URL; True for the one that the environment names, and False for none.
         rate_limit: how it writes its rate limit.
-        write_spacing_s: seconds between two requests, where it asks for that.
+        body_limits: where the bodies of its answers tell of its rate limit; None where they do not.
+        write_spacing_s: seconds between two writes, where it asks for that.
         limiter_column: the column whose value has a quota of its own.
         limits: JSON Schema of a request's body, by ``METHOD path``.
         readable: whether a GET of a request's own URL returns the record.
@@ -67,6 +68,7 @@ class ApiProfile(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str | Secret] = msgspec.field(default_factory=dict)
     proxy: bool | str | Secret = False
     rate_limit: Dialect = msgspec.field(default_factory=Dialect)
+    body_limits: BodyLimits | None = None
     write_spacing_s: float = 0.0
     limiter_column: str | None = None
     limits: Mapping[str, Mapping[str, JSON]] = msgspec.field(default_factory=dict)
@@ -233,6 +235,7 @@ class ProfileReader:
             headers=headers,
             proxy=proxy if isinstance(proxy, bool) else self._text(proxy, (*self._place, "proxy")),
             rate_limit=_dialect(rate),
+            body_limits=self._body_limits(rate.get("body")),
             write_spacing_s=self._spacing(rate.get("write_spacing")),
             limiter_column=rate["key"].removeprefix("column:") if "key" in rate else None,
             limits=api.get("limits", {}),
@@ -355,6 +358,11 @@ class ProfileReader:
             except OSError as error:
                 raise OSError(f"the command {error}") from None
         return self._outside.variable(name, trusted=self._trusted)
+
+    def _body_limits(self, given: Mapping[str, str] | None) -> BodyLimits | None:
+        for member in given or ():
+            check_expression((given or {})[member], self._wrong, (*self._place, "rate_limit", "body", member))
+        return None if given is None else BodyLimits(**given)
 
     def _spacing(self, text: str | None) -> float:
         if text is None:

@@ -9,7 +9,7 @@ import pytest
 from migrator.job import source
 from migrator.job.problems import JobError
 from migrator.job.profile.api_profile import ApiProfile
-from migrator.messages import AnswerRules, Poll
+from migrator.messages import AnswerRules, BodyLimits, Poll
 from migrator.ratelimit.dialect.reset_time import ResetForm
 from migrator.ratelimit.headers import Dialect
 from migrator.secret import Secret
@@ -32,6 +32,7 @@ FULL: dict[str, Any] = {
         "reset_header": "X-My-Reset",
         "write_spacing": "1s",
         "key": "column:org",
+        "body": {"limit": "l", "remaining": "r", "reset": "t", "restored": "p", "cost": "c"},
     },
     "limits": {"PATCH /x/{id}": {"type": "object"}},
     "poll": {"url": "href", "state": "status", "done": ["ok"], "failed": ["bad"], "every": "5s", "at_most": "1m"},
@@ -148,6 +149,7 @@ def test_every_member_of_a_profile_arrives(tmp_path: Path) -> None:
         reset=ResetForm.RELATIVE, limit_header="x-my-limit", remaining_header="x-my-rest", reset_header="x-my-reset"
     )
     assert (api.write_spacing_s, api.limiter_column, api.many_keys) == (1.0, "org", True)
+    assert api.body_limits == BodyLimits(limit="l", remaining="r", reset="t", restored="p", cost="c")
     assert api.limits == FULL["limits"]
     assert api.rules == AnswerRules(
         record="data",
