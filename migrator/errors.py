@@ -121,7 +121,7 @@ class MetricsError(MigratorError):
     """The metrics file cannot be written; the text says why."""
 
 
-KEPT: Final = "What was recorded is kept, and the same command goes on with the rest."
+KEPT: Final = "What was recorded is kept, and the same command resumes the run."
 OUT_OF_MEMORY: Final = (
     f"memory ran out. {KEPT} It needs less with fewer requests in flight (--concurrency 4); else raise the limit of "
     "the shell (ulimit -v), unit or container"

@@ -287,7 +287,7 @@ def unsafe_url(url: str, *, credentials: bool) -> str | None:
     if parts.username is not None:
         return "may not hold credentials: they belong into auth"
     if parts.scheme == "http" and credentials and not is_loopback(host):
-        return "is plain HTTP: credentials go over it to this machine alone (localhost, 127.0.0.1)"
+        return "is plain HTTP: credentials go over it only to this machine (localhost, 127.0.0.1)"
     return None
 
 

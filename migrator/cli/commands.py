@@ -17,7 +17,7 @@ DETAILED: Final = "--detailed-exitcode"
 EXIT_CODES: Final = """
 Exit codes: 0 all items succeeded or needed no change; 1 some failed or are in doubt; 2 wrong use, nothing was sent;
 3 stopped early; 4 another run of this job is active; 129, 130 and 143 stopped by a signal. After 3 and a signal, the
-same command goes on.
+same command resumes the run.
 """
 
 
@@ -116,7 +116,7 @@ EXPORT: Final = Command(
     "api_commands:export",
     help="""Write an API's records to an items file, one row each, with the columns that run takes.
 
-API is the name of a built-in profile, or a job file. If it was interrupted, the same command goes on.""",
+API is the name of a built-in profile, or a job file. If it was interrupted, the same command resumes it.""",
     example="migrator export confluent-cloud --out items.csv --where \"target.kind == 'Slack'\"",
     parameters=[
         click.Argument(["api"], metavar="API", shell_complete=profiles),
@@ -211,7 +211,7 @@ INIT: Final = Command(
     "api_commands:init",
     help="""Write a job file and a template of its items, for a request of a built-in profile or of an OpenAPI document.
 
-What the document does not say, such as how a list goes on, is printed. Files that are there are not replaced.""",
+What the document does not say, such as how a list is paged, is printed. Files that are there are not replaced.""",
     example="""migrator init confluent-cloud --columns target.kind,target.webhook_url
 migrator init --openapi api.yaml --operation updateThing --columns name,owner.id
 migrator init --example""",

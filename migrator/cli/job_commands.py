@@ -42,7 +42,12 @@ async def run(job: str, items: str | None, template: str | None, *, as_json: boo
 
 def check(job: str, items: str | None, template: str | None, *, as_json: bool, **typed: Any) -> None:
     """Check every row."""
-    found = load(job, items, template, typed)
+    try:
+        found = load(job, items, template, typed)
+    except JobError as error:
+        if any("is not set" in problem.message for problem in error.problems):
+            error.hint = "To check without credentials, as in a pull request, give --no-credentials."
+        raise
     chosen = Options.with_environment(typed, os.environ).resolved(found, command="check")
     name, verdict = check_items(found, chosen, stdin=sys.stdin.buffer)
     for warning in verdict.warnings:

@@ -125,7 +125,7 @@ def _message(error: Exception) -> int:
             click.echo(error.hint, err=True)
         files, count = {problem.file for problem in error.problems}, error.count
         where = f"{files.pop()}: " if len(files) == 1 else ""
-        click.echo(f"migrator: {where}{count} problem{'s' if count != 1 else ''}; nothing was sent", err=True)
+        click.echo(f"migrator: {where}{count:,} problem{'s' if count != 1 else ''}; nothing was sent", err=True)
         return EXIT_USAGE
     while isinstance(error, ExceptionGroup) and error.subgroup(MigratorError) is not None:
         error = error.exceptions[0]

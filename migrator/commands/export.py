@@ -94,7 +94,7 @@ async def export(api: ApiProfile, options: RunOptions, *, out: Path, where: str 
     except PagingError:
         raise
     except (ReadingError, WaitTooLong) as error:
-        raise MigratorError(f"{error}; give the same command again to go on", Exit.STOPPED) from None
+        raise MigratorError(f"{error}; give the same command again to resume", Exit.STOPPED) from None
 
 
 class _Writer:

@@ -80,7 +80,7 @@ async def reconcile(place: Path, job: Job, source: Source, meta: Mapping[str, st
                 row = await _settled(session, request, doubtful[request.item], image, ends)
                 await ledger.settle(row)
     except (ReadingError, WaitTooLong) as error:
-        raise MigratorError(f"{error}; give the same command again to go on", Exit.STOPPED) from None
+        raise MigratorError(f"{error}; give the same command again to resume", Exit.STOPPED) from None
     code = await _write_views(place, source, masker)
     return Reconciled(
         succeeded=ends["succeeded"],

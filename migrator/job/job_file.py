@@ -226,7 +226,8 @@ def load_job(text: str, *, source: str, outside: Outside) -> Job:
     if findings.problems:
         wrong = {problem.field for problem in findings.problems}
         sound = tuple(
-            one for place, one in enumerate(job.notify) if not any(f"notify.{place}.{name}" in wrong for name in one)
+            {} if any(f"notify.{place}.{name}" in wrong for name in one) else one
+            for place, one in enumerate(job.notify)
         )
         raise JobError(tuple(findings.problems), name=job.name, notify=sound)
     return job
@@ -315,7 +316,7 @@ class _JobReader:
         if list(placeholders_in(body)) != ["@items"]:
             self._wrong(("request", "batch", "body"), "needs {@items} once, and no column")
         if Encoding(request.get("encoding", Encoding.JSON)) is not Encoding.JSON:
-            self._wrong(("request", "batch"), "goes with the encoding json alone: items share one JSON document")
+            self._wrong(("request", "batch"), "goes only with the encoding json: items share one JSON document")
         return Batch(
             size=given["size"],
             body=body,

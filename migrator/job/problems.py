@@ -123,11 +123,20 @@ def explain(errors: Iterable[jsonschema_rs.ValidationError]) -> Iterator[tuple[t
     for error in errors:
         kind: dict[str, Any] = error.kind.as_dict()
         branches = kind.get("context")
-        if error.kind.name in {"oneOf", "anyOf"} and branches:
+        if error.kind.name in {"oneOf", "anyOf"} and branches and (names := _required_one_of(branches)):
+            yield tuple(error.instance_path), f"needs {_listed(names)}"
+        elif error.kind.name in {"oneOf", "anyOf"} and branches:
             root = list(error.instance_path)
             yield from explain(min(branches, key=partial(_misfit, root=root)))
         else:
             yield from _finding(tuple(error.instance_path), error.kind.name, kind)
+
+
+def _required_one_of(branches: Sequence[Sequence[jsonschema_rs.ValidationError]]) -> list[str]:
+    """Return the members of which one is needed, where each form says only that; else nothing."""
+    found = [error.kind.as_dict().get("property") for branch in branches for error in branch]
+    alone = all(len(branch) == 1 and branch[0].kind.name == "required" for branch in branches)
+    return [str(name) for name in found] if alone else []
 
 
 def _misfit(found: Sequence[jsonschema_rs.ValidationError], *, root: list[str | int]) -> tuple[int, int, int]:
@@ -277,7 +286,7 @@ class JobError(MigratorError):
         count: all of them, each row counted.
         hint: what may help; empty for nothing.
         name: the job's, where it could be read.
-        notify: the targets of notices that nothing is wrong with, so that they can be told of the rest.
+        notify: the targets of notices, so that they can be told; one with which something is wrong is empty.
     """
 
     def __init__(

@@ -80,12 +80,14 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """Who is told, and when.
 
     Attributes:
+        place: its place in `notify`.
         kind: how.
         url: where; empty for a command.
         command: the program and its arguments.
         on: the moments at which it is told.
     """
 
+    place: int = 0
     kind: Kind
     url: Secret = NO_URL
     command: tuple[str, ...] = ()
@@ -128,13 +130,13 @@ def usable_targets(
     """Return the targets that can be told, and what is wrong with each of the others.
 
     Args:
-        given: the array, its URLs as secrets.
+        given: the array, its URLs as secrets; an entry with which something is wrong is empty.
         allow_commands: whether commands may be run.
     """
     targets, problems = [], []
     for place, entry in enumerate(given):
         try:
-            targets.append(_read(place, entry, allow_commands=allow_commands))
+            targets += [_read(place, entry, allow_commands=allow_commands)] if entry else []
         except NoticeError as error:
             problems.append(str(error))
     return tuple(targets), tuple(problems)
@@ -145,13 +147,13 @@ def _read(place: int, entry: Mapping[str, Any], *, allow_commands: bool) -> Targ
     on = frozenset(Moment(name) for name in entry["on"]) if "on" in entry else None
     if kind is Kind.COMMAND:
         if not allow_commands:
-            raise NoticeError(f"notify.{place}.command: commands are run with --allow-commands alone")
-        return Target(kind=kind, command=tuple(entry[kind]), on=ENDS if on is None else on)
+            raise NoticeError(f"notify.{place}.command: a command needs --allow-commands")
+        return Target(place=place, kind=kind, command=tuple(entry[kind]), on=ENDS if on is None else on)
     url: Secret = entry[kind]
     if why := _unusable(kind, url.reveal()):
         raise NoticeError(f"notify.{place}.{kind} {why}")
     usual = frozenset(Moment) if kind is Kind.PING else ENDS
-    return Target(kind=kind, url=url, on=usual if on is None else on)
+    return Target(place=place, kind=kind, url=url, on=usual if on is None else on)
 
 
 def _unusable(kind: Kind, url: str) -> str | None:
@@ -166,7 +168,7 @@ def _unusable(kind: Kind, url: str) -> str | None:
     if not host or parts.scheme not in {"http", "https"} or not url.isprintable() or " " in url:
         return "has to be an http or https URL"
     if parts.scheme == "http" and not is_loopback(host):
-        return "is plain HTTP, which goes to this machine alone (localhost, 127.0.0.1): its URL is a credential"
+        return "is plain HTTP, which goes only to this machine (localhost, 127.0.0.1): its URL is a credential"
     return None
 
 
@@ -192,23 +194,21 @@ async def notify(
     """
     problems: dict[int, str] = {}
 
-    async def tell(place: int, target: Target) -> None:
-        if problem := await _told(place, target, moment, summary, timeout_s=timeout_s):
-            problems[place] = problem
+    async def tell(target: Target) -> None:
+        if problem := await _told(target, moment, summary, timeout_s=timeout_s):
+            problems[target.place] = problem
 
     async with anyio.create_task_group() as tasks:
-        for place, target in enumerate(targets):
-            tasks.start_soon(tell, place, target)
+        for target in targets:
+            tasks.start_soon(tell, target)
     return [problems[place] for place in sorted(problems)]
 
 
-async def _told(
-    place: int, target: Target, moment: Moment, summary: Mapping[str, object], *, timeout_s: float
-) -> str | None:
+async def _told(target: Target, moment: Moment, summary: Mapping[str, object], *, timeout_s: float) -> str | None:
     """Tell a target if it wants to hear of this moment; return what went wrong, or None."""
     if moment not in target.on:
         return None
-    name = f"notify.{place} ({target})"
+    name = f"notify.{target.place} ({target})"
     try:
         with anyio.fail_after(timeout_s):
             await _tell(target, moment, summary)
@@ -225,13 +225,12 @@ class Notice(Observer):
     """Tells one target of a job file that a run starts, and how it ended.
 
     Args:
-        place: the target's place in `notify`.
         target: who is told.
     """
 
-    def __init__(self, place: int, target: Target) -> None:
-        self._place, self._target = place, target
-        self.once = f"notify.{place}"
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self.once = f"notify.{target.place}"
 
     async def started(self, facts: Mapping[str, str]) -> Sequence[str]:
         """Tell that the run starts; return what went wrong."""
@@ -242,7 +241,7 @@ class Notice(Observer):
         return await self._tell(Moment.SUCCESS if summary["exit_code"] == 0 else Moment.FAILURE, dict(summary))
 
     async def _tell(self, moment: Moment, summary: Mapping[str, object]) -> Sequence[str]:
-        problem = await _told(self._place, self._target, moment, summary, timeout_s=NOTICE_S)
+        problem = await _told(self._target, moment, summary, timeout_s=NOTICE_S)
         return () if problem is None else (problem,)
 
 
@@ -365,7 +364,7 @@ async def _apprise(url: str, moment: Moment, summary: Mapping[str, object]) -> N
     plain = service.protocol or ()
     scheme = url.partition("://")[0].lower()
     if scheme in ((plain,) if isinstance(plain, str) else plain) and not is_loopback(_host(url)):
-        raise _Problem("goes over the network in plain text, which is done to this machine alone")
+        raise _Problem("goes over the network in plain text, which is only done to this machine")
     told = apprise.Apprise()
     told.add(service)
     kind = {Moment.START: "info", Moment.SUCCESS: "success", Moment.FAILURE: "failure"}[moment]

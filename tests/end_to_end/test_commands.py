@@ -109,6 +109,7 @@ def test_unset_variable(workplace: Workplace) -> None:
 
     assert done.code == 2
     assert "the variable CONFLUENT_CLOUD_API_KEY is not set" in done.err
+    assert "give --no-credentials" in done.err
 
 
 def test_schema_accepts_the_jobs_that_ship(workplace: Workplace) -> None:

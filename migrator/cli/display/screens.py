@@ -96,8 +96,8 @@ def _live(live: Mapping[str, Any]) -> str:
 
 DONE: Final = {
     "pause": "is paused: it starts no more items",
-    "resume": "goes on",
-    "stop": "stops: it finishes what is in flight; the same command goes on later",
+    "resume": "continues",
+    "stop": "stops: it finishes what is in flight; the same command resumes it later",
     "status": "is active",
 }
 
@@ -120,7 +120,7 @@ def control_text(verb: str, value: str | None, now: Mapping[str, Any]) -> str:
         reset = "" if quota["reset_s"] is None else f", reset in {duration_text(round(quota['reset_s']))}"
         lines.append(f"{quota['remaining']:,}{limit} requests of the quota left{reset}.")
     if verb == "pause":
-        lines.append(f"Go on with: migrator ctl {now['run']} resume")
+        lines.append(f"Resume it with: migrator ctl {now['run']} resume")
     return "\n".join(wrapped(line) for line in lines)
 
 

@@ -128,7 +128,7 @@ def _observers(
                 from migrator.report.notify import Notice, read_targets
 
                 targets = read_targets(notices, allow_commands=options.allow_commands)
-                observers += [Notice(place, target) for place, target in enumerate(targets)]
+                observers += [Notice(target) for target in targets]
         yield observers
 
 

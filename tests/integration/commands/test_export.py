@@ -84,7 +84,7 @@ async def test_it_goes_on_where_it_stopped(workplace: Workplace) -> None:
     """When the quota ends the export half way, the same command reads the rest, and no page twice."""
     clock = Clock()
     async with bench(workplace, settings(items=600, limit=2, window_s=3600.0), clock=clock) as here:
-        with pytest.raises(MigratorError, match="give the same command again to go on") as stopped:
+        with pytest.raises(MigratorError, match="give the same command again to resume") as stopped:
             await exported(here, max_wait="1s")
         assert stopped.value.exit_code == Exit.STOPPED
         assert not out(here).exists()

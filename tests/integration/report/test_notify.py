@@ -19,7 +19,7 @@ from summaries import summary
 
 from migrator import __version__
 from migrator.errors import NoticeError
-from migrator.report.notify import Kind, Moment, Target, notify, read_targets
+from migrator.report.notify import Kind, Moment, Target, notify, read_targets, usable_targets
 from migrator.report.summary import Summary
 from migrator.secret import Secret
 
@@ -359,6 +359,17 @@ async def test_apprise_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+async def test_a_problem_names_the_entry_of_the_job_file() -> None:
+    """Entries before it that cannot be used count as well."""
+    told, problems = usable_targets(
+        [{}, {"command": ["true"]}, {"webhook": Secret("http://127.0.0.1:9/x")}], allow_commands=False
+    )
+
+    assert problems == ("notify.1.command: a command needs --allow-commands",)
+    (refused,) = await notify(told, Moment.FAILURE, FAILED, timeout_s=5)
+    assert refused.startswith("notify.2 (webhook 127.0.0.1)")
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the package's own
 async def test_apprise_tells_people(hearer: Hearer, capfd: pytest.CaptureFixture[str]) -> None:
     """A service of Apprise's gets the summary for people, one that fails is told, and plain text stays at home."""
@@ -370,7 +381,7 @@ async def test_apprise_tells_people(hearer: Hearer, capfd: pytest.CaptureFixture
     problems += await notify(told[:1], Moment.SUCCESS, summary(), timeout_s=10)
 
     assert problems == [
-        "notify.1 (apprise json): goes over the network in plain text, which is done to this machine alone",
+        "notify.1 (apprise json): goes over the network in plain text, which is only done to this machine",
         "notify.2 (apprise no): is no URL that Apprise knows",
         "notify.0 (apprise json): the service refused the notice, or cannot be reached",
     ]

@@ -86,6 +86,15 @@ def test_own_profile() -> None:
     assert (profile.write_spacing_s, profile.limiter_column) == (0.5, "org")
 
 
+def test_targets_of_notices_keep_their_place() -> None:
+    """One with which something is wrong is empty, so that what is told of the others names the right entry."""
+    with pytest.raises(JobError) as found:
+        load(document(notify=[{"webhook": "${NOT_SET}"}, {"webhook": "https://hooks.example/a"}]))
+
+    broken, sound = found.value.notify
+    assert (broken, list(sound)) == ({}, ["webhook"])
+
+
 @pytest.mark.parametrize(("method", "idempotent"), [("PATCH", True), ("PUT", True), ("DELETE", True), ("POST", False)])
 def test_idempotence(method: str, idempotent: bool) -> None:
     """A method's idempotence is assumed, and the job may declare otherwise."""
@@ -117,6 +126,7 @@ def test_an_idempotency_key_makes_a_post_safe_to_send_again(text: str) -> None:
         ),
         (document(request={"method": "FETCH", "path": "/"}), "request.method: has to be PATCH, PUT, POST or DELETE"),
         (document(request={"method": "PATCH", "path": "/{id"}), "request.path: has a single brace at character 2"),
+        (document(notify=[{"url": "https://x"}]), "notify.0: needs ping, webhook, command or apprise"),
         (document(secrets=["id"]), "key: names the secret id, but keys are shown"),
         (document(item_schema={"type": "strin"}), "item_schema: is no valid JSON Schema"),
         (document(api={"base_url": "ftp://x"}), "api.base_url"),
@@ -125,7 +135,7 @@ def test_an_idempotency_key_makes_a_post_safe_to_send_again(text: str) -> None:
         (document(api={"base_url": "https://x", "headers": {"A": "b\r\nC: d"}}), "may not hold line breaks"),
         (document(api={"base_url": "http://x", "auth": {"type": "bearer", "token": "t"}}), "is plain HTTP"),
         (document(api={"base_url": "https://u:p@x"}), "may not hold credentials"),
-        (document(api={"base_url": "https://x", "auth": {"type": "bearer"}}), "api.auth.token: is missing"),
+        (document(api={"base_url": "https://x", "auth": {"type": "bearer"}}), "api.auth: needs token, file or command"),
     ],
 )
 def test_problems(text: str | dict[str, Any], problem: str) -> None:
@@ -320,7 +330,7 @@ def test_base_url_that_is_none(url: str) -> None:
         ({"body": {}, "headers": {"X-A": "1", "x-a": "2"}}, "headers", "twice"),
         ({"body": {}, "headers": {"idempotency-key": "{@run}"}}, "headers", "the same Idempotency-Key for every item"),
         ({"body": {}, "batch": {"size": 2, "body": {"x": "{id}"}}}, "batch.body", "needs {@items} once"),
-        ({"wanted": {"a": 1}, "encoding": "form", "batch": {"size": 2}}, "batch", "json alone"),
+        ({"wanted": {"a": 1}, "encoding": "form", "batch": {"size": 2}}, "batch", "only with the encoding json"),
         ({"body": {}, "batch": {"size": 2, "result": "]"}}, "batch.result", "is no valid JMESPath expression"),
         ({"body": {"a": "{a"}}, "body.a", "brace"),
         ({"body": {}, "read": {"path": "/{id"}}, "read.path", "brace"),

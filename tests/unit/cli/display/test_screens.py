@@ -88,7 +88,7 @@ def test_control() -> None:
         "  min left, limited by quota, waiting: quota used up.",
         "42 of 100 requests of the quota left, reset in 17 s.",
     ]
-    assert f"Go on with: migrator ctl {RUN} resume" in control_text("pause", None, LIVE)
+    assert f"Resume it with: migrator ctl {RUN} resume" in control_text("pause", None, LIVE)
 
 
 def test_wrapped() -> None:

@@ -135,7 +135,7 @@ def test_token_exchange() -> None:
             {**OAUTH2, "client_secret": "${CONFLUENT_CLOUD_API_SECRET}"},
             "would send CONFLUENT_CLOUD_API_SECRET to auth.example",
         ),
-        ({"type": "bearer"}, "api.auth.token: is missing"),
+        ({"type": "bearer"}, "api.auth: needs token, file or command"),
         ({"type": "bearer", "file": "nowhere"}, "api.auth.file: the file nowhere: No such file"),
         ({"type": "bearer", "file": "token", "renew_every": "soon"}, "api.auth.renew_every: has to be a duration"),
         ({"type": "oauth2", "grant": "client_credentials", "token_url": "https://x"}, "api.auth.client_id: is missing"),
