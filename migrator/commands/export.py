@@ -8,17 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import jmespath
-import jmespath.exceptions
 import msgspec
 from msgspec.structs import replace
 
+from migrator.api.expressions import search
 from migrator.api.reader import Page, member
 from migrator.api.session import Session, open_session, safe_base_url, system_clock
 from migrator.errors import MigratorError, PagingError, ReadingError, WaitTooLong
 from migrator.job.csv_reader import neutralised
 from migrator.job.profile.api_profile import ApiProfile
-from migrator.job.profile.collection import Collection
+from migrator.job.profile.collection import Collection, fault_in_expression
 from migrator.options import RunOptions
 from migrator.results import Exit
 from migrator.secret import Masker, Secret, is_mask
@@ -76,15 +75,13 @@ async def export(api: ApiProfile, options: RunOptions, *, out: Path, where: str 
     collection = api.collection
     if collection is None or not collection.columns:
         raise MigratorError(f"the profile of {api.name} has no collection with columns, which an export needs")
-    try:
-        wanted = jmespath.compile(where) if where is not None else None
-    except jmespath.exceptions.JMESPathError as error:
-        raise MigratorError(f"--where is no valid JMESPath expression: {str(error).splitlines()[0]}") from None
+    if where is not None and (fault := fault_in_expression(where)):
+        raise MigratorError(f"--where {fault}")
     base_url = safe_base_url(api, options)
     state = StateFolder.open(Path(options.state))
     masker = state.masker(api.credentials())
     asked = (base_url, where, redact, replace(collection, secrets=frozenset()), sorted(collection.secrets))
-    writer = _Writer(api, collection, masker, out=out, wanted=wanted, redact=redact, question=repr(asked))
+    writer = _Writer(api, collection, masker, out=out, where=where, redact=redact, question=repr(asked))
 
     try:
         async with open_session(
@@ -105,7 +102,7 @@ class _Writer:
         masker: Masker,
         *,
         out: Path,
-        wanted: Any,
+        where: str | None,
         redact: bool,
         question: str,
     ) -> None:
@@ -115,7 +112,7 @@ class _Writer:
         self._out = out
         self._part = out.with_name(out.name + PART)
         self._cursor_file = out.with_name(out.name + CURSOR)
-        self._wanted = wanted
+        self._where = where
         self._redact = redact
         self._question = masker.fingerprint.digest(question)
 
@@ -156,7 +153,7 @@ class _Writer:
         rows = []
         for record in page.records:
             cursor.records += 1
-            if self._wanted is None or self._wanted.search(record):
+            if self._where is None or search(self._where, record):
                 rows.append([self._cell(cursor, record, column) for column in self._collection.columns])
         cursor.rows += len(rows)
         cursor.next_url = page.next

@@ -2,18 +2,31 @@
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import jmespath
 import jmespath.exceptions
 import msgspec
+from jmespath.functions import Functions
 
 from migrator.job.placeholders import columns_in
 
-__all__ = ["Collection", "CollectionReader", "Paging", "PagingKind", "Parents", "check_expression"]
+__all__ = [
+    "Collection",
+    "CollectionReader",
+    "Paging",
+    "PagingKind",
+    "Parents",
+    "check_expression",
+    "fault_in_expression",
+]
 
 Place: TypeAlias = tuple[str | int, ...]
 Wrong: TypeAlias = Callable[[Place, str], None]
+
+
+DEEPEST: Final = 100
+"""Nodes in each other of an expression: an evaluation takes some frames of Python's 1,000 for each."""
 
 
 class PagingKind(StrEnum):
@@ -81,11 +94,25 @@ class Collection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_expression(text: str | None, wrong: Wrong, place: Place) -> None:
-    """Say of a text at a place if it is no JMESPath expression."""
+    """Say of a text at a place if it is no JMESPath expression that can be evaluated."""
+    if text and (message := fault_in_expression(text)):
+        wrong(place, message)
+
+
+def fault_in_expression(text: str) -> str | None:
+    """Return why a text is no JMESPath expression that can be evaluated, or None."""
     try:
-        jmespath.compile(text or "@")
+        level: list[Any] = [jmespath.compile(text).parsed]
     except (jmespath.exceptions.JMESPathError, RecursionError):
-        wrong(place, "is no valid JMESPath expression")
+        return "is no valid JMESPath expression"
+    for _ in range(DEEPEST):
+        for node in level:
+            if node["type"] == "function_expression" and node["value"] not in Functions.FUNCTION_TABLE:
+                return f"is no valid JMESPath expression: there is no function {node['value']}"
+        level = [child for node in level for child in node["children"] if isinstance(child, dict)]
+        if not level:
+            return None
+    return f"is a JMESPath expression of more than {DEEPEST} steps in each other"
 
 
 class CollectionReader:

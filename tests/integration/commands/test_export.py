@@ -107,12 +107,17 @@ async def test_other_question_starts_anew(here: Bench) -> None:
     assert len(rows(here)) == 120
 
 
-@pytest.mark.parametrize("where", ["[", "id ==", "nothing("])
+@pytest.mark.parametrize("where", ["[", "id ==", "nothing(", "nothing(@)", "[" * 5000, "!" * 5000])
 async def test_expression_that_is_not_valid_is_told(here: Bench, where: str) -> None:
     """Nothing is read."""
     with pytest.raises(MigratorError, match="--where is no valid JMESPath expression"):
         await exported(here, where=where)
     assert here.guest.sandbox.statistics.statuses == {}
+
+
+async def test_records_of_which_an_expression_makes_no_sense_are_left_out(here: Bench) -> None:
+    """A function that does not take a record's value ends no export."""
+    assert (await exported(here, where="length(`1`) > `1`")).rows == 0
 
 
 def test_git_would_take_what_it_does_not_ignore(tmp_path: Path) -> None:
