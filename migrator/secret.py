@@ -141,7 +141,7 @@ class Masker:
     def __init__(self, fingerprint: Fingerprinter, credentials: Iterable[Secret] = ()) -> None:
         self.fingerprint = fingerprint
         self._credentials = self._fixed = tuple(credentials)
-        self._others: dict[str, None] = {}
+        self._others: dict[str, int] = {}
         self._hex_others = False
 
     def learn(self, credential: Secret) -> None:
@@ -156,7 +156,7 @@ class Masker:
             # A short secret has no needles: it is never looked for in texts.
             if secret.needles and len(secret.needles[-1]) >= WINDOW:
                 end = secret.needles[-1][-WINDOW:]
-                others[end] = None
+                others[end] = len(secret.needles[-1])
                 self._hex_others = self._hex_others or HEX_END.fullmatch(end) is not None
                 if len(others) > REMEMBERED:
                     del others[next(iter(others))]
@@ -226,13 +226,18 @@ class Masker:
         return list(self._merged(text, sorted(found, key=lambda one: (one[0], -one[1]))))
 
     def _remembered(self, view: View) -> Iterator[tuple[int, int]]:
-        """Yield the words of a view that hold another item's secret."""
+        """Yield where a view holds another item's secret, with the whole words that it touches."""
         text, others = view.text, self._others
-        if not others or others.keys().isdisjoint(_windows(text)):
+        windows = _windows(text)
+        if not others or others.keys().isdisjoint(windows):
             return
-        for word in WORD.finditer(text):
-            if not others.keys().isdisjoint(_windows(word[0])):
-                yield view.place(*word.span())
+        words = [word.span() for word in WORD.finditer(text)]
+        for place, window in enumerate(windows):
+            if (length := others.get(window)) is not None:
+                end = place + WINDOW
+                touched = [word for word in words if word[0] < end and word[1] > end - length]
+                first, last = touched[0][0] if touched else end, touched[-1][1] if touched else end
+                yield view.place(min(first, max(0, end - length)), max(last, end))
 
     def _merged(self, text: str, found: Iterable[tuple[int, int, Secret | None]]) -> Iterator[tuple[int, int, str]]:
         merged: list[tuple[int, int, Secret | None]] = []

@@ -90,6 +90,23 @@ def test_ids_of_requests(spell: Callable[[str], str]) -> None:
         assert masker.server_text(harmless, [Secret("my-own-Webhook")]) == harmless
 
 
+@pytest.mark.parametrize(
+    "other",
+    ["abcdefghij+klmn/op==", "correct horse battery", 'quo"ted,va lue', "a+b+c+d+e+f+g+h", "tail-is-short x y z"],
+)
+@pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
+def test_secrets_of_other_items_are_masked_whole(spell: Callable[[str], str], other: str) -> None:
+    """Also where they are more than one word, or hold the plus that is a blank in a form."""
+    masker = Masker(FINGERPRINT)
+    masker.remember([Secret(other)])
+
+    shown = masker.server_text(f"said: {spell(other)} to you")
+
+    assert spell(other)[:6] not in shown
+    assert shown.startswith("said: ")
+    assert shown.endswith(" to you")
+
+
 def test_other_items_are_forgotten_in_the_end() -> None:
     """What is known of other items is bounded: the earliest are forgotten."""
     masker = Masker(FINGERPRINT)
