@@ -392,7 +392,8 @@ def _given(option: Option, value: str | bool, where: str) -> Any:  # noqa: FBT00
     try:
         return _read(option, value)
     except ValueError as error:
-        shown = "" if option.name == "base_url" or option.kind.secret else f", not {value!r}"
+        hidden = option.name == "base_url" or option.kind.secret or "://" in str(value)  # there may be a password in it
+        shown = "" if hidden else f", not {value!r}"
         raise OptionError(f"{where} takes {error}{shown}") from None
 
 

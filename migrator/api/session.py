@@ -1,5 +1,6 @@
 """A session with one API: the throttle, the client and the reader, with what was learned of the API kept on disk."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -105,7 +106,7 @@ def safe_base_url(api: ApiProfile, options: RunOptions) -> str:
     """
     base_url = (options.base_url or api.base_url).rstrip("/")
     if message := unsafe_url(base_url, credentials=api.has_credentials):
-        raise MigratorError(f"{base_url.partition('?')[0]}: {message}")
+        raise MigratorError(f"{re.split('[?#]', base_url)[0]}: {message}")
     return base_url
 
 

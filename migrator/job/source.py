@@ -34,6 +34,9 @@ __all__ = [
 ]
 
 DEFAULT_TEMPLATE: Final = "confluent-integration"
+LARGEST_VALUE: Final = 1 << 20
+"""Bytes of a file that stands for a value in a job file."""
+
 FORMS: Final = {".csv": Form.CSV, ".tsv": Form.CSV, ".jsonl": Form.JSONL, ".ndjson": Form.JSONL, ".json": Form.JSON}
 STANDARD_INPUT: Final = "-"
 UTF_8: Final = "utf-8"
@@ -265,7 +268,16 @@ def _own_profiles(env: Mapping[str, str]) -> OwnProfiles:
 
 
 def _reader(folder: Path) -> Callable[[str], str]:
-    return lambda name: (folder / name).read_text("utf-8")
+    return lambda name: _small_text(folder / name)
+
+
+def _small_text(path: Path) -> str:
+    """Return the text of a file; a pipe or a device could keep the program waiting for ever."""
+    if not path.is_dir() and path.exists() and not path.is_file():
+        raise OSError("is no regular file")
+    if path.stat().st_size > LARGEST_VALUE:
+        raise OSError("is larger than 1 MB")
+    return path.read_text("utf-8")
 
 
 def _reader_below(folder: Path, others: Sequence[str]) -> Callable[[str], str]:
@@ -275,7 +287,7 @@ def _reader_below(folder: Path, others: Sequence[str]) -> Callable[[str], str]:
         path = (folder / name).resolve()
         if not any(path.is_relative_to(place.resolve()) for place in (folder, *map(Path, others))):
             raise OSError(f"is not below the job file's folder: give --allow-file {name}")
-        return path.read_text("utf-8")
+        return _small_text(path)
 
     return read
 

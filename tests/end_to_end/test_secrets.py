@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -236,6 +237,13 @@ def test_a_password_in_a_url(workplace: "Workplace") -> None:
             assert done.code == 2
             assert "canary" not in done.out + done.err
             assert "CONFLUENT_CLOUD_API_SECRET" in done.err
+    for option in (
+        ("--base-url", f"http://127.0.0.1:9/#{PASSWORD}"),
+        ("--base-url", f"http://127.0.0.1:9/?token={PASSWORD}"),
+        ("--scheduler", f"tls://user:{PASSWORD}@host:1/x"),
+    ):
+        done = workplace.run("run", "job.json", "--yes", *option)
+        assert (done.code, "canary" in done.out + done.err) == (2, False)
     assert not (workplace.folder / ".migrator" / "runs").exists()
 
 
@@ -275,3 +283,16 @@ def test_files_of_a_job_file(workplace: "Workplace", tmp_path_factory: pytest.Te
         assert code(name) == 2
     assert code(str(outside), "--allow-file", str(outside)) == 0
     assert code("link", "--allow-file", str(outside.parent)) == 0
+
+
+def test_files_that_would_not_end(workplace: "Workplace") -> None:
+    """A pipe, or a file of gigabytes, is refused and not waited for."""
+    os.mkfifo(workplace.folder / "pipe")
+    with (workplace.folder / "large").open("wb") as file:
+        file.truncate(3 << 30)
+
+    for name, said in (("pipe", "is no regular file"), ("large", "is larger than 1 MB")):
+        api = {"base_url": "http://127.0.0.1:9", "auth": {"type": "bearer", "token": f"${{file:{name}}}"}}
+        workplace.write_job(1, api=api)
+        done = workplace.run("check", "job.json")
+        assert (done.code, said in done.err) == (2, True)
