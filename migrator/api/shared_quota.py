@@ -52,7 +52,8 @@ async def open_shared_quota(
     except ImportError:
         raise MigratorError("--shared-quota needs the extra redis (package redis)") from None
     key = quota_identity(options, base_url=base_url, identity=identity)
-    async with RedisQuota(options.shared_quota.reveal(), identity=key, changed=tell) as shared:
+    url, files = options.shared_quota.reveal(), (options.ca_file, options.client_cert)
+    async with RedisQuota(url, identity=key, changed=tell, ca_file=files[0], client_cert=files[1]) as shared:
         yield shared
 
 

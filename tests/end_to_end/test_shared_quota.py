@@ -1,10 +1,12 @@
 """Several runs on one quota: real processes, a real server, and a real Redis where it is installed."""
 
 import json
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
+import trustme
 from conftest import Finished, Workplace, webhook
 from redis_server import needs_redis, redis_server
 from sandboxes import SandboxProcess, StartSandbox
@@ -79,6 +81,39 @@ def test_a_run_goes_on_without_its_redis_and_says_so(
     assert done.code == 0, done.err
     events = [json.loads(line) for line in (workplace.last_run() / "events.jsonl").read_text().splitlines()]
     assert [one["event"] for one in events].count("quota.not_shared") == 1
+
+
+@needs_redis
+def test_redis_over_tls_with_certificates_of_both_sides(
+    workplace: Workplace, start_sandbox: StartSandbox, tmp_path: Path
+) -> None:
+    """The password comes from the environment; an authority that is not trusted is named, and the run goes on."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    for name, pem in (("ca", authority.cert_pem), ("key", certificate.private_key_pem), ("both", None)):
+        data = certificate.private_key_and_cert_chain_pem if pem is None else pem
+        (tmp_path / f"{name}.pem").write_bytes(data.bytes())
+    (tmp_path / "cert.pem").write_bytes(certificate.cert_chain_pems[0].bytes())
+    files = ("--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem", "--tls-ca-cert-file", "ca.pem")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    tls = ["--ca-file", str(tmp_path / "ca.pem"), "--client-cert", str(tmp_path / "both.pem")]
+    with (
+        redis_server(tmp_path, "--tls-port", str(port), *files, "--requirepass", "hidden-password"),
+        start_sandbox("--items", "9", "--limit", "0") as server,
+    ):
+        name = write_items(workplace, "items.csv", 1, 9)
+        env = workplace.env | {"MIGRATOR_SHARED_QUOTA": f"rediss://:hidden-password@127.0.0.1:{port}/0"}
+        for more, reasons in ((tls, []), ([], ["certificate is not trusted"])):
+            done = workplace.run(
+                "run", name, "--base-url", server.url, "--quota-name", "any", "--fresh", *more, env=env
+            )
+            assert done.code == 0, done.err
+            events = [json.loads(line) for line in (workplace.last_run() / "events.jsonl").read_text().splitlines()]
+            told = [str(one) for one in events if one["event"] == "quota.not_shared"]
+            assert len(told) == len(reasons), told
+            assert all(reason in one for reason, one in zip(reasons, told, strict=True))
+            assert "hidden-password" not in done.err + done.out
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib import resources
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import anyio
 import redis.asyncio
@@ -87,6 +87,8 @@ class RedisQuota:
     Args:
         url: ``rediss://…``, or ``redis://…`` on this machine; it may hold a password and is not shown anywhere.
         identity: names the quota: a secret of at least 16 bytes that all its runs have.
+        ca_file: trust the certificates of this PEM file in place of the system's.
+        client_cert: show the certificate of this PEM file, which holds its key too.
         changed: told why the server cannot be used, and None when it can be used again.
         retry_s: seconds until a server that was lost is tried again.
 
@@ -95,14 +97,25 @@ class RedisQuota:
     """
 
     def __init__(
-        self, url: str, *, identity: bytes, changed: Callable[[str | None], None], retry_s: float = RETRY_S
+        self,
+        url: str,
+        *,
+        identity: bytes,
+        changed: Callable[[str | None], None],
+        ca_file: str | None = None,
+        client_cert: str | None = None,
+        retry_s: float = RETRY_S,
     ) -> None:
+        tls: dict[str, Any] = {}
+        if url.startswith("rediss:"):
+            tls = {"ssl_ca_certs": ca_file, "ssl_certfile": client_cert, "ssl_keyfile": client_cert}
         self._client = redis.asyncio.Redis.from_url(
             url,
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
             max_connections=2,
+            **tls,
         )
         self._script = self._client.register_script(SCRIPT)
         self._identity, self._changed, self._retry_s = identity, changed, retry_s
@@ -202,8 +215,12 @@ class RedisQuota:
             if isinstance(one, _Question):
                 one.answered.set()
         self._waiting.clear()
-        refused = isinstance(error, AuthenticationError)
-        self._changed("the server refuses the password" if refused else "the server cannot be reached")
+        if isinstance(error, AuthenticationError):
+            self._changed("the server refuses the password")
+        elif "CERTIFICATE_VERIFY_FAILED" in str(error):
+            self._changed("the server's certificate is not trusted (--ca-file)")
+        else:
+            self._changed("the server cannot be reached")
 
     async def _find_again(self) -> None:
         self._called = anyio.Event()
