@@ -55,6 +55,8 @@ class TunableLimiter:
 
     async def acquire(self, rate: float) -> float:
         """Let one request pass at this rate; return the seconds that it waited. A stop ends the wait early."""
+        if await self.pass_now(rate):
+            return 0.0
         limiter = await self._tuned(rate)
         started = self._at
         with anyio.CancelScope() as self._scope:

@@ -236,14 +236,19 @@ class Pacer:
         """Return about how long the quota's window is, once that can be told."""
         return self._told_window_s or self._longest_reset_s or None
 
+    def reset_s(self, now: float) -> float | None:
+        """Return the seconds until the window has ended for certain; None where no window is known."""
+        known = self._lowest is not None and now < self._edge_by + MARGIN_S
+        return max(0.0, self._edge_by - now) if known else None
+
     def statistics(self, now: float) -> PacerStatistics:
         """Return how things stand."""
-        known = self._lowest is not None and now < self._edge_by + MARGIN_S
+        reset_s = self.reset_s(now)
         return PacerStatistics(
             rate=self.rate(now),
             limit=self._limit,
-            remaining=max(0, (self._lowest or 0) - self._in_flight - len(self._lost)) if known else None,
-            reset_s=max(0.0, self._edge_by - now) if known else None,
+            remaining=max(0, (self._lowest or 0) - self._in_flight - len(self._lost)) if reset_s is not None else None,
+            reset_s=reset_s,
             budget=max(0, self._budget()) if self._lowest is not None else None,
             in_flight=self._in_flight,
             reserve=self._reserve(),

@@ -384,7 +384,7 @@ class Throttle:
         else:
             queue.pacer.answered(ticket, quota, now)
             if ticket.share:
-                reset_s = queue.pacer.statistics(now).reset_s
+                reset_s = queue.pacer.reset_s(now)
                 remaining = quota.remaining if quota is not None else None
                 queue.shared.answered(ticket.share, remaining, NO_RESET_S if reset_s is None else reset_s)
         if answer.status >= 500 and not signal.throttled:
