@@ -44,7 +44,7 @@ class Direct:
     """Sends requests to one origin over the kept connections of a connector.
 
     Args:
-        connector: keeps connections; it is open, and somebody else closes it.
+        connector: keeps connections; it is open, and its owner closes it.
         base_url: the API's.
         headers: what every request carries.
         timeout: `connect` and `total` count.
