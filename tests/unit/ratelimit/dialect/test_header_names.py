@@ -53,3 +53,22 @@ def test_a_window_that_is_told_counts_more_than_a_word() -> None:
     """HubSpot's interval is in milliseconds."""
     (found,) = header_sets({"x-ratelimit-remaining-daily": "7", "x-ratelimit-interval-milliseconds-daily": "5000"})
     assert "window_s" not in found
+
+
+def test_a_limit_that_only_its_rest_makes_one() -> None:
+    """HubSpot's `-Secondly` is a limit without a rest, and says nothing; `-Daily` has one."""
+    assert header_sets({"x-hubspot-ratelimit-secondly": "10"}) == []
+    (daily,) = header_sets({"x-hubspot-ratelimit-daily": "250000", "x-hubspot-ratelimit-daily-remaining": "7"})
+    assert daily["limit"][1] == "250000"
+    assert daily["remaining"][1] == "7"
+
+
+@pytest.mark.parametrize(
+    "names", [("x-ratelimit-reset", "x-ratelimit-reset-after"), ("x-ratelimit-next", "x-ratelimit-reset")]
+)
+@pytest.mark.parametrize("backwards", [False, True])
+def test_of_several_resets_the_clearest_counts(names: tuple[str, str], backwards: bool) -> None:
+    """Seconds from now need no clock, whatever the order of the headers."""
+    headers = {name: name for name in (names[::-1] if backwards else names)}
+    (found,) = header_sets(headers | {"x-ratelimit-remaining": "7"})
+    assert found["reset"][0] == names[1]
