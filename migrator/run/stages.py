@@ -3,6 +3,7 @@
 import subprocess
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from tempfile import TemporaryFile
 from typing import TypeAlias
 
 import anyio
@@ -66,9 +67,12 @@ class Stages:
     async def _asked_gate(self, number: int, end: int) -> str | None:
         told = msgspec.json.encode({"stage": number, "items": end, "counts": self._counts()})
         try:
-            with anyio.fail_after(GATE_S):
+            # From a file, since a command may end without a look at it, which breaks a pipe.
+            with anyio.fail_after(GATE_S), TemporaryFile() as stdin:
+                stdin.write(told)
+                stdin.seek(0)
                 done = await anyio.run_process(
-                    self._gate, input=told, stdout=subprocess.DEVNULL, stderr=None, check=False
+                    self._gate, stdin=stdin, stdout=subprocess.DEVNULL, stderr=None, check=False
                 )
         except TimeoutError:
             return f"the gate did not end within {GATE_S:.0f} s"
