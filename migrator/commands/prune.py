@@ -43,9 +43,10 @@ def prune(state: Path, *, keep_last: int | None, older_than_s: float | None, now
     """Remove the folders of ended runs that neither rule keeps, and return them, the oldest first.
 
     A run is removed with all that it holds, the images of a rollback too. One on which a run that stays depends, as
-    a retry does on the run that it retries, stays. One that was stopped, or whose ledger cannot
-    be read, stays, as does what is no run's folder or is reached through a link. The runs of a job that is under way
-    are left for another time, since the last of them may still be writing its summary.
+    a retry does on the run that it retries, stays. So does the retry of a run that has not ended: without it that run
+    would be resumed, and send again what the retry has sent. One that was stopped, or whose ledger cannot be read,
+    stays, as does what is no run's folder or is reached through a link. The runs of a job that is under way are left
+    for another time, since the last of them may still be writing its summary.
 
     Args:
         state: the state folder.
@@ -70,7 +71,7 @@ def prune(state: Path, *, keep_last: int | None, older_than_s: float | None, now
     removed: list[_Ended] = []
     found, origins = _by_job(state), _origins(state)
     chosen = {run.place.name for ended in found.values() for run in _superfluous(ended, keep_last, older_than_s, now)}
-    needed = _needed(origins, chosen)
+    needed = _needed(origins, chosen, {run.place.name for ended in found.values() for run in ended})
     for job, ended in found.items():
         with _at_rest(state, job) as at_rest:
             for run in _superfluous(ended, keep_last, older_than_s, now) if at_rest else ():
@@ -108,15 +109,26 @@ def _origins(state: Path) -> dict[str, str | None]:
     return origins
 
 
-def _needed(origins: Mapping[str, str | None], chosen: Container[str]) -> set[str]:
-    """Return the runs on which one that stays depends: a retry or a rollback reads the run that it is of."""
+def _needed(origins: Mapping[str, str | None], chosen: Container[str], ended: Container[str]) -> set[str]:
+    """Return the runs on which one that stays depends: a retry and the run that it is of need each other."""
     needed: set[str] = set()
     for run in origins:
-        origin = None if run in chosen else origins[run]
-        while origin is not None and origin not in needed:
-            needed.add(origin)
-            origin = origins.get(origin)
+        line = list(_line(origins, run))
+        if run not in chosen:
+            needed.update(line[1:])
+        if any(one in origins and one not in ended for one in line):
+            needed.update(line)
     return needed
+
+
+def _line(origins: Mapping[str, str | None], run: str) -> Iterator[str]:
+    """Yield a run, the run that it is of, and so on."""
+    seen: set[str] = set()
+    following: str | None = run
+    while following is not None and following not in seen:
+        seen.add(following)
+        yield following
+        following = origins.get(following)
 
 
 def _ended(place: Path) -> _Ended | None:

@@ -94,7 +94,8 @@ def retry_work(place: Path, job: Job, source: Source, meta: Mapping[str, str], o
     Items in doubt are left out: a person has to look before they are sent again.
 
     Raises:
-        MigratorError: there is nothing to do, the run was a dry run, or the items have changed.
+        MigratorError: there is nothing to do, the run was a dry run, the items have changed, or the run was
+            interrupted while it sent items that must not be sent twice.
         LedgerError: a ledger cannot be read.
     """
     if meta.get("dry_run") == "true":
@@ -104,10 +105,10 @@ def retry_work(place: Path, job: Job, source: Source, meta: Mapping[str, str], o
     chain = list(_chain(place))
     only = frozenset(items) - _left_out(chain)
     if not only:
-        raise MigratorError(
-            f"{place.name} has nothing to retry; for items in doubt use migrator reconcile {place.name}",
-            Exit.OK,
-        )
+        doubtful = f"; for items in doubt: {meta['reconcile_command']}" if meta.get("reconcile_command") else ""
+        raise MigratorError(f"{place.name} has nothing to retry{doubtful}", Exit.OK)
+    if not job.request.idempotent:
+        _refuse_unrecorded(chain)
     return JobWork(job, source, verdict, options, only=only, only_count=len(only)).of(
         place.name, kind="retry", first_run=chain[-1].name
     )
@@ -120,6 +121,18 @@ def _chain(place: Path) -> Iterator[Path]:
         meta = ledger.meta()
     if meta.get("kind") == "retry":
         yield from _chain(place.with_name(meta["of"]))
+
+
+def _refuse_unrecorded(chain: Iterable[Path]) -> None:
+    """Raise where a run was interrupted while it sent what must not be sent twice: nothing says yet what came of it."""
+    for place in chain:
+        with read_ledger(place / "ledger.db") as ledger:
+            count, command = len(ledger.in_flight()), ledger.meta().get("resume_command", "the command that started it")
+        if count:
+            raise MigratorError(
+                f"{place.name} was interrupted while it sent {count} item{'s' if count != 1 else ''} that must not be "
+                f"sent twice. Resume it first, which records them as in doubt: {command}"
+            )
 
 
 def _left_out(chain: Iterable[Path]) -> set[int]:

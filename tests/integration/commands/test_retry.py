@@ -89,6 +89,23 @@ async def test_retry_of_a_retry_leaves_out_what_either_did(here: Bench) -> None:
     assert [request.item for request in work.requests(iter(()))] == [3]
 
 
+async def test_run_that_was_killed_in_mid_send_is_not_retried(here: Bench) -> None:
+    """What must not be sent twice, and was on its way, is recorded as in doubt by a resume first."""
+    request = {
+        "method": "PATCH",
+        "path": "/notifications/v1/integrations/{id}",
+        "body": {"target": {"kind": "Slack", "webhook_url": "{webhook_url}"}},
+        "idempotent": False,
+    }
+    place = await here.run(here.job(5, request=request))
+    async with Ledger.open(place / "ledger.db", create=False) as ledger:
+        await ledger.begin_durably(9, "i-00009", 1, 0)
+    job, source, meta = here.origin(place)
+
+    with pytest.raises(MigratorError, match="while it sent 1 item that must not be sent twice"):
+        retry_work(place, job, source, meta, here.options("retry"))
+
+
 async def test_changed_items_are_refused(here: Bench) -> None:
     """Row numbers may mean other items then: nothing is sent, and the message names the file to use."""
     place = await here.run(here.job(3))

@@ -252,3 +252,13 @@ def test_leftovers_of_a_kill_are_removed(state: Path) -> None:
     prune(state, keep_last=1, older_than_s=None, now=NOON, dry_run=False)
 
     assert [path.name for path in state.glob(".new-*")] == [alive.name]
+
+
+def test_retry_of_a_run_that_has_not_ended_stays(state: Path) -> None:
+    """Without it the run would be resumed, and send again what the retry has sent."""
+    stopped = make_run(state, 9, state="running")
+    retry = make_run(state, 8, kind="retry", of=stopped.name)
+    further = make_run(state, 7, kind="retry", of=retry.name)
+
+    assert prune(state, keep_last=0, older_than_s=None, now=NOON, dry_run=False) == []
+    assert left(state) == names(stopped, retry, further)
