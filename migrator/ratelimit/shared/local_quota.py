@@ -10,7 +10,6 @@ numbers true for a run that joins it. Each run holds a shared lock on a second f
 alone.
 """
 
-import asyncio
 import fcntl
 import math
 import mmap
@@ -18,7 +17,7 @@ import os
 import secrets
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from hashlib import blake2b
 from operator import attrgetter
 from pathlib import Path
@@ -95,7 +94,6 @@ class LocalQuota:
             self._map.close()
         os.close(self._file)
         os.close(self._users)
-        self._file = self._users = -1
 
     async def take(self, limiter_key: str) -> Share:
         """Take one request, or learn when to ask again."""
@@ -108,40 +106,31 @@ class LocalQuota:
 
     def report(self, report: Report) -> None:
         """Say how a request ended."""
-        if not self._hold():
-            return
-        try:
-            if (place := self._place(report.limiter_key)) is not None:
+        with self._locked() as held:
+            if held and (place := self._place(report.limiter_key)) is not None:
                 run, budget = self._read(place)
                 budget.tell(report, monotonic())
                 self._write(place, run, budget)
-        finally:
-            self._let_go()
 
     @contextmanager
     def together(self) -> Iterator[None]:
         """Hold the lock for all questions and reports of the block."""
-        outermost = not self._holds
-        held = self._holds = self._hold()
-        try:
-            yield
-        finally:
-            if outermost and held:
-                self._unlock()
+        with self._locked() as held:
+            self._holds = held
+            try:
+                yield
+            finally:
+                self._holds = False
 
     def _ask(self, limiter_key: str) -> Share:
-        if not self._hold():
-            return Share(0.0, 0)
-        try:
-            if (place := self._place(limiter_key)) is None:
+        with self._locked() as held:
+            if not held or (place := self._place(limiter_key)) is None:
                 return Share(0.0, 0)
             now = monotonic()
             last, budget = self._read(place)
             share = budget.force(now) if self._is_alone(last, now) else budget.take(now)
             self._write(place, self._run, budget)
             return share
-        finally:
-            self._let_go()
 
     def _is_alone(self, last: bytes, now: float) -> bool:
         """Tell whether no other run has the file open; `last` asked last, and may just have joined."""
@@ -153,28 +142,18 @@ class LocalQuota:
             _lock(self._users, fcntl.LOCK_SH)
         return self._alone
 
-    def _hold(self) -> bool:
-        """Take the lock, and tell whether it is held: another process may not let go of it."""
-        return self._holds or _lock(self._file, fcntl.LOCK_EX)
-
-    def _let_go(self) -> None:
-        """Give the lock back: at once, or at the end of this turn of the event loop where there is no other run.
-
-        A turn has several answers and questions, and to lock for each takes a tenth of an item's CPU.
-        """
+    @contextmanager
+    def _locked(self) -> Iterator[bool]:
+        """Hold the lock, and yield whether it is held: another process may not let go of it."""
         if self._holds:
+            yield True
             return
-        if self._alone:
-            with suppress(RuntimeError):
-                asyncio.get_running_loop().call_soon(self._unlock)
-                self._holds = True
-                return
-        self._unlock()
-
-    def _unlock(self) -> None:
-        self._holds = False
-        if self._file >= 0:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
+        held = _lock(self._file, fcntl.LOCK_EX)
+        try:
+            yield held
+        finally:
+            if held:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def _place(self, limiter_key: str) -> int | None:
         """Return where a key's record stands, which is made where there is none; None where there is no room."""

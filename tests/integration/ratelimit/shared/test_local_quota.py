@@ -1,6 +1,5 @@
 """The quota that the processes of one host share through a file."""
 
-import asyncio
 import fcntl
 import multiprocessing
 import os
@@ -53,25 +52,6 @@ def test_questions_and_reports_within_a_block_count_as_they_would_one_by_one(tmp
             first.report(Report("key", window, ReportKind.RETURNED))
             assert second.take_at_once("key") == 0
         assert taken(second) == 3
-
-
-def test_a_run_that_is_alone_locks_once_a_turn_of_its_event_loop(tmp_path: Path) -> None:
-    """A run that joins meanwhile goes by its own pacer until the turn ends, and then finds all that was taken."""
-
-    async def main() -> None:
-        with LocalQuota(tmp_path / "quota") as first:
-            window = open_window(first, 10)
-            with LocalQuota(tmp_path / "quota") as second:
-                assert [first.take_at_once("key") for _ in range(4)] == [window] * 4
-                assert second.take_at_once("key") == 0
-                await asyncio.sleep(0)
-                assert taken(second) == 6
-                assert first.take_at_once("key") is None
-            with LocalQuota(tmp_path / "quota") as third:
-                await asyncio.sleep(0)
-                assert third.take_at_once("key") is None
-
-    asyncio.run(main())
 
 
 def test_two_runs_take_what_is_left_together(tmp_path: Path) -> None:
