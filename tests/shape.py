@@ -122,6 +122,20 @@ def depth(graph: Mapping[str, set[str]]) -> tuple[int, list[list[str]]]:
     return max(level(number) for number in range(len(order))), [group for group in order if len(group) > 1]
 
 
+def by_package(graph: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """Return which packages import which; the modules of the root are one, and its faces are left out."""
+
+    def package(name: str) -> str:
+        head, dot, _ = name.partition(".")
+        return head if dot or head in LAYERS else "the root"
+
+    found: dict[str, set[str]] = {}
+    for name, others in graph.items():
+        if name not in {"", "__main__"}:
+            found.setdefault(package(name), set()).update(map(package, others))
+    return {name: others - {name} for name, others in found.items()}
+
+
 def upward(graph: Mapping[str, set[str]]) -> list[str]:
     """Return the imports that go from a lower layer to a higher one."""
 
@@ -186,7 +200,8 @@ def report(base: str | None) -> Iterator[tuple[str, str, bool]]:
     tenth = round(quantiles(functions, n=10)[-1])
     shape = f"{median(functions):.0f} / {tenth} / {functions[-1]}"
     yield "lines a function: median / 90 % / longest", shape, functions[-1] > LONGEST_FUNCTION
-    yield "import depth", str(deepest), deepest > DEEPEST
+    packages_deep, _ = depth(by_package(at_top))
+    yield "import depth: packages / modules", f"{packages_deep} / {deepest}", packages_deep > DEEPEST
     yield "import cycles", "; ".join(" ".join(group) for group in cycles) or "0", bool(cycles)
     yield "upward imports", "; ".join(upward(graph)) or "0", bool(upward(graph))
     thousand = lines / 1000
