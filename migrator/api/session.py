@@ -170,13 +170,17 @@ async def open_session(
             shared=shared,
             tokens=client.live,
         )
-        # So that the next run makes no mistake twice; one that cannot be noted is no reason to fail.
-        if (lesson := throttle.memory()) is not None:
-            now = clock()
-            if lesson.ready_at is not None:
-                lesson = replace(lesson, ready_at=lesson.ready_at - now.mono + now.utc)
-            with suppress(errors.FolderError), files.write_atomically(learned) as file:
-                file.write(msgspec.json.encode(lesson))
+        _keep_lesson(throttle, clock, learned)
+
+
+def _keep_lesson(throttle: Throttle, clock: Clock, learned: Path) -> None:
+    """Keep what was learned, so that the next run makes no mistake twice; one that cannot be kept is no failure."""
+    if (lesson := throttle.memory()) is not None:
+        now = clock()
+        if lesson.ready_at is not None:
+            lesson = replace(lesson, ready_at=lesson.ready_at - now.mono + now.utc)
+        with suppress(errors.FolderError), files.write_atomically(learned) as file:
+            file.write(msgspec.json.encode(lesson))
 
 
 def recalled(api: ApiProfile, *, base_url: str, state: StateFolder, masker: Masker) -> PacerMemory | None:

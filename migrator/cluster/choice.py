@@ -42,5 +42,5 @@ def _unfit(job: Job, options: RunOptions) -> str | None:
     if options.workers is not None and options.scheduler is not None:
         return "give --workers or --scheduler, not both: a cluster has as many workers as it has"
     if job.api.write_spacing_s:
-        return f"{job.api.name} wants a pause between two requests, so that workers gain nothing: leave them out"
+        return f"{job.api.name} wants a pause between two writes, so that workers gain nothing: leave them out"
     return None
