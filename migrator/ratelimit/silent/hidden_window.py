@@ -38,6 +38,11 @@ EXPLORED_S: Final = 30.0
 class HiddenWindow:
     """The guess.
 
+    Args:
+        limit: requests that passed in a window.
+        began: when the first one of the run was answered.
+        ended: when the last one was: the run may have met two windows, of which the later one ends after its length.
+
     Attributes:
         limit: requests that passed in a window.
         began: when the first one of the run was answered.
@@ -45,10 +50,10 @@ class HiddenWindow:
         confirmed: whether a second run was about as long as the first.
     """
 
-    __slots__ = ("_held", "_least_s", "_patience", "began", "confirmed", "limit", "most_s")
+    __slots__ = ("_ended", "_held", "_least_s", "_patience", "began", "confirmed", "limit", "most_s")
 
-    def __init__(self, limit: int, began: float) -> None:
-        self.limit, self.began = limit, began
+    def __init__(self, limit: int, began: float, ended: float | None = None) -> None:
+        self.limit, self.began, self._ended = limit, began, began if ended is None else ended
         self._least_s, self.most_s = 0.0, math.inf
         self._held, self._patience = 0, PATIENCE
         self.confirmed = False
@@ -58,6 +63,11 @@ class HiddenWindow:
         """Whether the limit has held for so long that more is tried."""
         return self._held >= self._patience * self.limit * max(1.0, EXPLORED_S / max(self.most_s, SHORT_S))
 
+    @property
+    def held(self) -> bool:
+        """Whether a whole limit has passed since it was taken for one."""
+        return self._held >= self.limit
+
     def allowed(self) -> int:
         """Return the requests that may be in a window."""
         return self.limit + (max(1, self.limit // 10) if self.exploring else 0)
@@ -65,8 +75,11 @@ class HiddenWindow:
     @property
     def length_s(self) -> float:
         """The length that is used: the most, or the middle of wide bounds; infinity where it is not known."""
-        halved_s = 0.5 * (self._least_s + self.most_s)
-        return halved_s if 0.0 < self._least_s * WIDE < self.most_s < math.inf else self.most_s
+        if not self._least_s or math.isinf(self.most_s):
+            return self.most_s
+        if self._least_s * WIDE < self.most_s:
+            return 0.5 * (self._least_s + self.most_s)
+        return max((float(one) for one in PROBES_S if self._least_s < one <= self.most_s), default=self.most_s)
 
     def passed(self, began: float, age_s: float) -> None:
         """Note an accepted request.
@@ -96,12 +109,9 @@ class HiddenWindow:
         if run and run < SAME_LIMIT * self.limit:
             return False
         self.began = max(self.began, last)
-        if run >= 2 * self.limit and not self.exploring and run % self.limit < SAME_LIMIT * self.limit:
-            # It met the begin of a window.
-            too_short = retry_after_s is None or retry_after_s > 1.0
-        else:
-            too_short = run <= self.limit
-        if not too_short:
+        self._ended = max(self._ended, self.began)
+        met_begin = run >= 2 * self.limit and not self.exploring and run % self.limit < SAME_LIMIT * self.limit
+        if run > self.limit and not met_begin:
             if self.exploring:
                 self._patience *= 2
             else:
@@ -111,9 +121,10 @@ class HiddenWindow:
         if 0 < run <= self.limit:
             self.limit, self._held = run, 0
         if retry_after_s is not None:
-            self.most_s = max(1.0, math.floor(now - self.began + retry_after_s))
+            known_s = self.most_s if math.isfinite(self.most_s) else 1.0
+            self.most_s = max(known_s, math.floor(now - self.began + retry_after_s))
         else:
-            self._least_s = max(self._least_s, sent - self.began)
+            self._least_s = max(self._least_s, sent - (self.began if run else self._ended))
             if self.most_s <= self._least_s:
                 self.most_s = math.inf
         return True
@@ -124,14 +135,13 @@ class HiddenWindow:
         The first one goes soon: it passes where the quota trickles in.
         """
         if math.isfinite(self.most_s):
-            return self.began + self.length_s
+            by_first = self.began + self.length_s
+            return by_first if by_first > now else self._ended + self.length_s
         if first:
-            return min(now + QUICK_S, self._next_age(now))
-        return self._next_age(now)
+            return min(now + QUICK_S, self.began + self._next_length(now))
+        return self._ended + self._next_length(now)
 
-    def _next_age(self, now: float) -> float:
+    def _next_length(self, now: float) -> float:
         age_s = max(now - self.began, self._least_s)
         length_s = next((float(one) for one in PROBES_S if one > age_s), 0.0)
-        if not length_s:
-            length_s = PROBES_S[-1] * 2.0 ** math.ceil(math.log2(age_s / PROBES_S[-1]) + 1e-9)
-        return self.began + length_s
+        return length_s or PROBES_S[-1] * 2.0 ** math.ceil(math.log2(age_s / PROBES_S[-1]) + 1e-9)

@@ -66,6 +66,8 @@ class Trial:
             return 1
         if self._window is not None and (self._run == self._window.limit or not self._window.confirmed):
             return 1
+        if self._window is not None and not self._window.held:
+            return min(1 + self._run, FEW)
         if self._steady and self._window is None:
             return 1 + self._run
         return min(1 + self._run, FEW + max(0, len(self._accepted) - CAREFUL) // ONE_MORE)
@@ -127,7 +129,7 @@ class Trial:
                 self._window = None
                 self._cubic.refused(now)
         elif not self._steady and run == len(self._accepted) > 0:
-            self._window = HiddenWindow(run, self._run_from)
+            self._window = HiddenWindow(run, self._run_from, self._accepted[-1])
             self._window.refused(run, sent, now, retry_after_s)
             self._cubic.met(now)
         elif self._accepted or self._steady:

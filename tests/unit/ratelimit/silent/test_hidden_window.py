@@ -55,6 +55,29 @@ def test_a_refusal_at_a_windows_begin_makes_it_longer() -> None:
     assert one.length_s == 60.0
 
 
+def test_a_burst_that_met_two_windows() -> None:
+    """A probe goes a whole length after the last request of the burst, and the length that servers use is kept."""
+    one, now = HiddenWindow(93, 0.0, 0.9), 0.95
+    ends, probes = 10.4, 0
+    while now < ends:
+        assert one.refused(93 if not probes else 0, now, now, None)
+        now = one.probe_at(now, first=not probes)
+        probes += 1
+
+    assert now == pytest.approx(10.9)
+    assert probes <= 5
+
+
+def test_retry_after_never_makes_the_length_shorter() -> None:
+    """Requests that began late in a window tell of its rest, not of its length."""
+    one = HiddenWindow(50, 0.0)
+    one.refused(50, 0.5, 0.5, 10.0)
+    assert one.length_s == 10.0
+
+    one.refused(50, 15.0, 15.0, 5.0, last=14.0)
+    assert one.length_s == 10.0
+
+
 def test_a_limit_that_has_held_is_exceeded_by_a_little() -> None:
     """After some windows without a refusal more is tried; a refusal of that makes it rarer."""
     one = HiddenWindow(10, 0.0)
