@@ -14,6 +14,7 @@ from migrator.commands.webhooks.channel_test import send_test_messages
 from migrator.commands.webhooks.probe import Verdict as Probe
 from migrator.commands.webhooks.probe import preflight
 from migrator.commands.webhooks.unused import write_retired
+from migrator.errors import ReadingError, WaitTooLong
 from migrator.job.check import Verdict
 from migrator.job.items import read_cells
 from migrator.job.job_file import Job
@@ -172,7 +173,11 @@ class JobWork:
         if self._needs is None or self._needs.passphrase is None or collection is None:
             return ()
         vault = Vault.derived(self._needs.passphrase, salt=bytes.fromhex(files.reader.meta()["salt"]))
-        count = await write_retired(files.place, files.reader, session, collection=collection, vault=vault)
+        try:
+            count = await write_retired(files.place, files.reader, session, collection=collection, vault=vault)
+        except (ReadingError, WaitTooLong) as error:
+            # Every item is finished: an odd answer to this list changes nothing of that.
+            return [f"which old webhooks are not used any more could not be read: {error}"]
         return [f"{count} old webhooks are not used any more and can be revoked: see retired.csv"] if count else []
 
 

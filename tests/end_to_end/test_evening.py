@@ -207,6 +207,16 @@ def test_verify_by_reading(workplace: Workplace, sandbox: SandboxProcess) -> Non
     assert done.code == 1
 
 
+def test_odd_list_after_the_last_item(workplace: Workplace, sandbox: SandboxProcess) -> None:
+    """Which old webhooks are still used cannot be read then; every item has its end all the same."""
+    sandbox.order({"match": ROOT, "fault": "status", "status": 200, "method": "GET", "body": "{}"})
+
+    rotated(workplace, sandbox)
+
+    assert workplace.summary()["exit_code"] == 0
+    assert "which old webhooks are not used any more could not be read" in workplace.summary()["next_step"]
+
+
 def test_rollback_puts_back_what_was_there(workplace: Workplace, sandbox: SandboxProcess) -> None:
     """A rollback restores each item that the run changed, is a run of its own, and changes nothing the second time."""
     run = rotated(workplace, sandbox)

@@ -35,10 +35,11 @@ async def write_retired(
         image: Any = vault.open(kept.item, kept.locked)
         for url in set(urls_in(image["before"])) - set(urls_in(image["sent"])):
             old[url] = kept.item, kept.key
-    async for page in session.reader.pages(collection, base_url=session.base_url):
-        for record in page.records:
-            for url in urls_in(record):
-                old.pop(url, None)
+    if old:
+        async for page in session.reader.pages(collection, base_url=session.base_url):
+            for record in page.records:
+                for url in urls_in(record):
+                    old.pop(url, None)
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
     table.writerow(("item", "key", "webhook"))
