@@ -59,8 +59,13 @@ class Item(NamedTuple):
 _Row: TypeAlias = tuple[int, int, dict[str, Any]]
 """A row's number and line, and its cells by column, or the members of a JSON object, flat."""
 
+Skip: TypeAlias = Callable[[int], bool]
+"""Tells whether the row with a number is passed over."""
 
-def read_items(source: BinaryIO, *, form: Form, job: Job, name: str) -> Iterator[Item | Problem]:
+
+def read_items(
+    source: BinaryIO, *, form: Form, job: Job, name: str, skip: Skip | None = None
+) -> Iterator[Item | Problem]:
     """Yield every item of a stream, or what is wrong with it.
 
     Args:
@@ -68,12 +73,13 @@ def read_items(source: BinaryIO, *, form: Form, job: Job, name: str) -> Iterator
         form: how they are written.
         job: says what columns mean.
         name: the file's name, for problems.
+        skip: is asked for each row in turn; nothing is made or said of one that is skipped.
     """
     rules = _Rules(job, name, each=form is not Form.CSV)
     rows = _csv_rows(source, name, rules) if form is Form.CSV else _json_rows(source, form, name)
     if rules.trims() and form is not Form.CSV:
         rows = _trimmed(rows)
-    return rules.items(rows)
+    return rules.items(rows, skip)
 
 
 def read_cells(source: BinaryIO, *, form: Form, name: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
@@ -175,8 +181,8 @@ class _Rules:
             for column, hint in zip(wrong, hints(wrong, self._known), strict=True):
                 yield column, "unknown column" + hint
 
-    def items(self, rows: Iterator[_Row | Problem]) -> Iterator[Item | Problem]:
-        """Yield an item, or all that is wrong, for each row."""
+    def items(self, rows: Iterator[_Row | Problem], skip: Skip | None = None) -> Iterator[Item | Problem]:
+        """Yield an item, or all that is wrong, for each row that is not skipped."""
         is_valid, key_columns = self._schema.is_valid, self._job.key
         each = self._each
         join = self._job.join
@@ -189,6 +195,8 @@ class _Rules:
                 yield row
                 continue
             number, line, values = row
+            if skip is not None and skip(number):
+                continue
             if join is not None and (message := self._join(join, values)):
                 yield Problem(self._name, line, None, join.column, message)
                 continue

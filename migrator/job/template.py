@@ -374,14 +374,22 @@ def requests_of(
         InputChanged: the items are not what was checked any more.
     """
     ends = iter(finished)
-    done = next(ends, None)
+    done, look_at = next(ends, None), 0
+
+    def skip(number: int) -> bool:
+        nonlocal done
+        while done is not None and done < number:
+            done = next(ends, None)
+        return done == number or (only is not None and number <= total and number not in only)
+
     state = source.state()
-    for item in read_items(source.rewound(), form=source.form, job=job, name=source.name):
-        if isinstance(item, Problem) or (item.number % STATE_ITEMS == 0 and source.state() != state):
+    for item in read_items(source.rewound(), form=source.form, job=job, name=source.name, skip=skip):
+        if isinstance(item, Problem):
             raise InputChanged(f"{source.name} was changed while it was being sent")
+        if item.number >= look_at:
+            look_at = item.number + STATE_ITEMS
+            if source.state() != state:
+                raise InputChanged(f"{source.name} was changed while it was being sent")
         if item.number > total:
             return
-        while done is not None and done < item.number:
-            done = next(ends, None)
-        if done != item.number and (only is None or item.number in only):
-            yield template.request(item)
+        yield template.request(item)
