@@ -21,7 +21,7 @@ from migrator.ratelimit.headers import Dialect
 from migrator.ratelimit.model import PacerSettings
 from migrator.ratelimit.throttle import Throttle
 from migrator.report.journal import Journal
-from migrator.results import ItemResult, Status
+from migrator.results import ItemResult, Outcome, Status
 from migrator.run.engine import Engine
 from migrator.run.item import ItemResults, Items
 from migrator.run.preconditions import Precondition
@@ -69,7 +69,7 @@ def requests(count: int, *, first: int = 1, method: str = "PATCH", idempotent: b
 
 @dataclass
 class Server:
-    """Answers after a tenth of a second of virtual time, and remembers what it saw.
+    """Decides at once, answers after a tenth of a second of virtual time, and remembers what it saw.
 
     Attributes:
         script: what it answers.
@@ -87,7 +87,7 @@ class Server:
     record: Mapping[str, Any] | None = None
     methods: list[str] = field(default_factory=list)
     most: int = 0
-    latency_s: Callable[[], float] = lambda: LATENCY_S
+    latency_s: Callable[[Request], float] = lambda _: LATENCY_S
     _in_flight: int = 0
 
     async def send(self, request: Request) -> Answer:
@@ -97,11 +97,11 @@ class Server:
         self.methods.append(request.method)
         self._in_flight += 1
         self.most = max(self.most, self._in_flight)
+        found = self.script(self, request)
         try:
-            await anyio.sleep(self.latency_s())
+            await anyio.sleep(self.latency_s(request))
         finally:
             self._in_flight -= 1
-        found = self.script(self, request)
         if found is None:
             return Failure(
                 kind=FailureKind.CONNECTION,
@@ -155,6 +155,21 @@ class Records:
         return encoded(record(row, run="run"))
 
 
+class _ReadsFirst:
+    """Reads each record before its item is written, as --keep-before does."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def check(self, request: Request) -> Outcome | Request:
+        """Read the record."""
+        await self._reader.record(request)
+        return request
+
+    def succeeded(self, request: Request) -> None:
+        """Do nothing."""
+
+
 async def always(_number: int, _end: int) -> None:
     """Go on after every stage."""
 
@@ -204,10 +219,11 @@ def drive(
     unverified: Mapping[int, ItemResult] | None = None,
     record: Mapping[str, Any] | None = None,
     precondition: Precondition | None = None,
+    reads_first: bool = False,
     meanwhile: Meanwhile | None = None,
     many_keys: bool = False,
     next_stage_allowed: Callable[[int, int], Awaitable[str | None]] = always,
-    latency_s: Callable[[], float] = lambda: LATENCY_S,
+    latency_s: Callable[[Request], float] = lambda _: LATENCY_S,
 ) -> Driven:
     """Drive a run in virtual time, and return what came of it."""
     todo, options = list(items), options if options is not None else RunOptions(concurrency=4)
@@ -257,7 +273,7 @@ def drive(
                 unverified=unverified or {},
                 verify=options.verify,
             )
-            way.precondition = precondition
+            way.precondition = _ReadsFirst(session.reader) if reads_first else precondition
             async with anyio.create_task_group() as tasks:
                 if meanwhile is not None:
                     tasks.start_soon(meanwhile, engine, throttle)

@@ -170,7 +170,8 @@ class Pacer:
         self._tell_models(ticket, quota, now, opening=opening or met, overtaken=len(overtaken))
         if ticket.on_trust:
             self._models.kept(met=opening or met)
-            self._moving = True
+            # Half a limit at once is a new window; less than that trickles in.
+            self._moving = self._moving or (met and 2 * quota.remaining < (self._limit or 0))
         if ticket.epoch != self._epoch or (self._probing and not was_probe):
             # Sent before the refusal or before the probe: it says nothing of the window that is to be opened.
             return

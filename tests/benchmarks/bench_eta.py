@@ -119,7 +119,7 @@ def told_by(setting: Setting, *, seed: int = 1, every_s: float = 0.2) -> tuple[l
             now = engine.statistics()
             told.append(Told(anyio.current_time(), now.finished, now.eta_s, now.limited_by))
 
-    def latency_s() -> float:
+    def latency_s(_request: Request) -> float:
         return setting.latency_s * rng.uniform(0.8, 1.2)
 
     record = {"name": "new"} if setting.options.verify is Verify.READ else None

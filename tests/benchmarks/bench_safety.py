@@ -142,12 +142,15 @@ def main() -> None:
     """Measure each flag and each pair of them."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--items", type=int, default=3000)
+    parser.add_argument("--only", help="those flags with a blank between, such as '--keep-before --plan'")
     parser.add_argument("--serve", action="store_true")
     given = parser.parse_args()
     if given.serve:
         asyncio.run(serve())
         return
     sets = [(), *((flag,) for flag in FLAGS), *combinations(FLAGS, 2)]
+    if given.only is not None:
+        sets = [flags for flags in sets if " ".join(flags) == given.only]
     with ThreadPoolExecutor(2) as pool:
         for line in pool.map(lambda flags: measure(flags, given.items), sets):
             print(line, flush=True)

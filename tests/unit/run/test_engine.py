@@ -1,5 +1,6 @@
 """The order of a run and what stops it, in virtual time."""
 
+import math
 from collections import Counter
 from random import Random
 
@@ -271,3 +272,31 @@ def test_an_item_that_was_started_goes_before_the_next_one() -> None:
         half_done = max(half_done, written)
     assert done.counts == {Status.SUCCEEDED: 200}
     assert half_done <= 8
+
+
+@pytest.mark.parametrize(("reads_first", "verify"), [(True, Verify.RESPONSE), (True, Verify.READ)])
+def test_reads_and_writes_keep_up_with_the_quota(reads_first: bool, verify: Verify) -> None:
+    """Reads of 100 ms and writes of 300 ms take at most 1.15 times as long as 500 requests per 5 s need."""
+    limiter, latencies, refused = make_limiter(Algorithm.FIRST, limit=500, window_s=5.0), Random(1), []
+
+    def answer(server: Server, _request: Request) -> tuple[int, dict[str, str]]:
+        now = server.clock()
+        verdict = limiter.take(now.mono)
+        if not verdict.allowed:
+            refused.append(now.mono)
+        headers = limit_headers(verdict, style=ResetStyle.RELATIVE, utc=now.utc, window_s=5.0)
+        return 200 if verdict.allowed else 429, {name.lower(): value for name, value in headers.items()}
+
+    done = drive(
+        requests(1500),
+        answer,
+        options=RunOptions(verify=verify),
+        record={"name": "new"},
+        reads_first=reads_first,
+        latency_s=lambda request: (0.1 if request.method == "GET" else 0.3) * latencies.uniform(1.0, 1.15),
+    )
+
+    assert done.counts == {Status.SUCCEEDED: 1500}
+    assert not refused
+    needed_s = (math.ceil(len(done.server.sent) / 500) - 1) * 5.0
+    assert done.seconds <= 1.15 * needed_s
