@@ -4,6 +4,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,9 @@ SELECT: Final = {
 
 CHUNK: Final = 1000
 """Rows that are read at a time."""
+
+FINISHED: Final = f"SELECT item FROM item WHERE status IS NOT NULL AND item > ? ORDER BY item LIMIT {CHUNK}"
+FINISHED_COUNT: Final = f"SELECT count(*), max(item) FROM ({FINISHED})"
 
 MAYBE_CHANGED: Final = ("mismatch", "timeout", "connection", "protocol", "server", "internal")
 """Errors after which it is not known whether the server has acted."""
@@ -101,8 +105,18 @@ class LedgerReader:
 
     def finished(self) -> Iterator[int]:
         """Yield the numbers of the finished items in ascending order, so that a resume is a merge."""
-        for (item,) in self._chunks("SELECT item FROM item WHERE status IS NOT NULL", by="item"):
-            yield item
+        after = 0
+        while True:
+            # Most runs finish items one after another, so that the ends of a chunk say which items are in it.
+            count, last = self._connection.execute(FINISHED_COUNT, (after,)).fetchone()
+            if last is None:
+                return
+            if last - after == count:
+                yield from range(after + 1, last + 1)
+            else:
+                for (item,) in self._connection.execute(FINISHED, (after,)).fetchall():
+                    yield item
+            after = last
 
     def in_flight(self) -> list[InFlight]:
         """Return the items that were started and have no result: those in flight when the process ended."""
@@ -130,13 +144,13 @@ class LedgerReader:
             yield self._result(row)
 
     def lines_as_finished(self) -> Iterator[bytes]:
-        """Yield every record's line, in the order in which the items finished: the bytes of `results.jsonl`."""
+        """Yield the lines of all records, many at a time, in the order of their ends: the bytes of `results.jsonl`."""
         if self._version == FIRST_VERSION:
             for result in self.rows_as_finished():
                 yield encoded(record(result, run=self._run))
             return
-        for row in self._chunks(SELECT[self._version], by="sequence", place=-1):
-            yield row[1]
+        for rows in self._chunked(SELECT[self._version], by="sequence", place=-1):
+            yield b"".join([row[1] for row in rows])
 
     def _result(self, row: tuple[Any, ...]) -> ItemResult:
         if self._version == FIRST_VERSION:
@@ -158,13 +172,18 @@ class LedgerReader:
     def _chunks(
         self, statement: str, values: tuple[Any, ...] = (), *, by: str, place: int = 0
     ) -> Iterator[tuple[Any, ...]]:
+        return chain.from_iterable(self._chunked(statement, values, by=by, place=place))
+
+    def _chunked(
+        self, statement: str, values: tuple[Any, ...] = (), *, by: str, place: int = 0
+    ) -> Iterator[list[tuple[Any, ...]]]:
         """Read in chunks ordered by a column and its place: a long read would keep the WAL from being checkpointed."""
         after = 0
         while True:
             rows = self._connection.execute(
                 f"{statement} AND {by} > ? ORDER BY {by} LIMIT {CHUNK}", (*values, after)
             ).fetchall()
-            yield from rows
+            yield rows
             if len(rows) < CHUNK:
                 return
             after = rows[-1][place]
