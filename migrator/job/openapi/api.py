@@ -39,6 +39,12 @@ def variable(*parts: str) -> str:
     return re.sub(r"[^A-Z0-9]+", "_", " ".join(parts).upper()).strip("_") or "API"
 
 
+PLACEHOLDER: Final = re.compile(
+    r"//(?:[^/]*\.)?(?:your[a-z]*[-_.]|subdomain\.|example\.(?!(?:com|net|org)(?:[:/]|$)))", re.IGNORECASE
+)
+"""A host that is another one for each customer, such as ``your-domain.atlassian.net`` or ``example.okta.com``."""
+
+
 def base_url_of(document: Document, api: Api, prefix: str) -> None:
     """Take down the server; where the document does not name one, a variable stands for it."""
     if document.is_swagger:
@@ -52,7 +58,7 @@ def base_url_of(document: Document, api: Api, prefix: str) -> None:
         url = _with_defaults(str(server.get("url", "")), server.get("variables"), api)
         if len(servers) > 1:
             api.notes.append(f"The document names {len(servers)} servers. The job uses the first, {url}.")
-    if not re.match(r"https?://[^/]", url) or "example" in url or "your-" in url or "subdomain." in url:
+    if not re.match(r"https?://[^/]", url) or PLACEHOLDER.search(url):
         name = variable(prefix, "URL")
         api.variables.append(name)
         api.notes.append(f"The server is not one that is named for all. Set {name}, or write base_url.")

@@ -41,7 +41,12 @@ def served(**members: Any) -> tuple[str, Api]:
         ({}, "${ACME_URL}"),
         ({"servers": [{"url": "/v1"}]}, "${ACME_URL}"),
         ({"servers": [{"url": "https://your-domain.acme.com"}]}, "${ACME_URL}"),
-        ({"servers": [{"url": "https://api.example.com"}]}, "${ACME_URL}"),
+        ({"servers": [{"url": "https://example.acme.com/v1"}]}, "${ACME_URL}"),
+        ({"servers": [{"url": "https://yourdomain.acme.com"}]}, "${ACME_URL}"),
+        ({"servers": [{"url": "https://subdomain.acme.com"}]}, "${ACME_URL}"),
+        ({"servers": [{"url": "https://api.example.com/v1"}]}, "https://api.example.com/v1"),
+        ({"servers": [{"url": "https://acme.example"}]}, "https://acme.example"),
+        ({"servers": [{"url": "http://127.0.0.1:8080/yours"}]}, "http://127.0.0.1:8080/yours"),
     ],
 )
 def test_server(members: dict[str, Any], url: str) -> None:
