@@ -1,6 +1,7 @@
 """What a command asks and shows on the terminal, and how signals reach it."""
 
 import os
+import resource
 import shlex
 import signal
 import sys
@@ -149,8 +150,12 @@ async def _ask(question: str, *, drawn: bool) -> bool:
 def run_attended(command: Coroutine[Any, Any, Any]) -> Any:
     """Run a command in an event loop: that of uvloop where it is installed (extra `speed`), else asyncio's own.
 
+    Where memory is limited it is asyncio's own, too: libuv ends the process, without a word, once it is refused some.
+
     A signal that no run handles cancels it, and ends the process with 128 plus the signal's number.
     """
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        return anyio.run(_attended, command)
     try:
         import uvloop
     except ImportError:
