@@ -149,6 +149,8 @@ class _File:
 
 def _install() -> None:
     """Put points around everything that is durable or leaves the process, then import the program."""
+    # A send is a point in asyncio's own loop alone.
+    sys.modules["uvloop"] = None  # type: ignore[assignment]
     for name in ("fsync", "fdatasync", "replace", "rename", "link", "unlink", "mkdir"):
         setattr(os, name, _around(name, getattr(os, name)))
     time.time = lambda: _time() + (0.0 if _order is None else _order.clock_s)

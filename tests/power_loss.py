@@ -210,7 +210,7 @@ class Replay:
                 shown = re.search(r"= \d+<([^>]*)>", step.arguments)
                 if shown and shown[1].startswith(self.root) and names:
                     self.disk.open(step.result, shown[1], step.arguments)
-            case "write" | "pwrite64" | "ftruncate" | "fsync" | "fdatasync":
+            case "write" | "writev" | "pwrite64" | "ftruncate" | "fsync" | "fdatasync":
                 self._file(step)
             case "sendto" | "sendmsg":
                 self._send(step)
@@ -229,7 +229,7 @@ class Replay:
         if step.call in {"fsync", "fdatasync"}:
             self.disk.sync(path)
         elif path.startswith(self.root):
-            data = text(TEXT.findall(step.arguments)[0]) if '"' in step.arguments else b""
+            data = b"".join(map(text, TEXT.findall(step.arguments)))
             if step.call == "ftruncate":
                 length = int(step.arguments.split(",")[1].split(")")[0])
                 known = self.disk.names[path].now
