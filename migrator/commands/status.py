@@ -1,6 +1,7 @@
 """`migrator status`: what the state folder knows of its runs, or of one, live while it is active."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from time import time
 from typing import Any
@@ -28,7 +29,8 @@ def of_all(state: StateFolder, *, now: float | None = None) -> list[dict[str, An
     """
     now = time() if now is None else now
     held: dict[str, bool] = {}
-    return [_recorded(state, place, now, held) for place in reversed(state.runs())]
+    retried: set[str] = set()
+    return [_recorded(state, place, now, held, retried) for place in reversed(state.runs())]
 
 
 def of_one(state: StateFolder, place: Path) -> dict[str, Any]:
@@ -37,13 +39,26 @@ def of_one(state: StateFolder, place: Path) -> dict[str, Any]:
     Raises:
         LedgerError: its ledger cannot be read.
     """
-    found = _recorded(state, place, time(), {})
+    found = _recorded(state, place, time(), {}, _retried_after(state, place))
     if "damaged" in found:
         raise LedgerError(found["damaged"])
     return found | {"live": live_status(place), "folder": str(place)}
 
 
-def _recorded(state: StateFolder, place: Path, now: float, held: dict[str, bool]) -> dict[str, Any]:
+def _retried_after(state: StateFolder, place: Path) -> set[str]:
+    """Return the runs that later ones retry."""
+    retried: set[str] = set()
+    for later in reversed(state.runs()):
+        if later == place:
+            break
+        with suppress(LedgerError), read_ledger(later / "ledger.db") as ledger:
+            if ledger.meta().get("kind") == "retry":
+                retried.add(ledger.meta()["of"])
+    return retried
+
+
+def _recorded(state: StateFolder, place: Path, now: float, held: dict[str, bool], retried: set[str]) -> dict[str, Any]:
+    """Return what a ledger knows of its run; a retry is added to those that are retried, the newest run first."""
     try:
         with read_ledger(place / "ledger.db") as ledger:
             meta = ledger.meta()
@@ -54,6 +69,8 @@ def _recorded(state: StateFolder, place: Path, now: float, held: dict[str, bool]
     if stands == "running":
         held[job] = held[job] if job in held else state.is_held(job)
         stands = "running" if held[job] else "interrupted"
+    if meta.get("kind") == "retry":
+        retried.add(meta["of"])
     # An end that an earlier invocation reported is not that of one that has not ended, or was killed.
     ended = meta.get("state") not in {None, "running"}
     started_ms = int(meta.get("started_ms", "0"))
@@ -72,7 +89,7 @@ def _recorded(state: StateFolder, place: Path, now: float, held: dict[str, bool]
         "finished": meta.get("finished") if ended else None,
         "exit_code": int(meta["exit_code"]) if ended and "exit_code" in meta else None,
         "stopped": summary["stopped"] if ended else None,
-        "next": None if stands == "running" else _next_command(summary, meta, ended=ended),
+        "next": None if stands == "running" or place.name in retried else _next_command(summary, meta, ended=ended),
     }
 
 

@@ -84,6 +84,16 @@ async def test_next_command(here: Bench) -> None:
     assert of_one(here.state, place)["next"].startswith(f"migrator retry {place.name}")
 
 
+async def test_run_that_was_retried_has_no_next_command(here: Bench) -> None:
+    """What is left of it is that of the retry, which has its own."""
+    await here.guest.order({"match": "i-00002", "fault": "status", "status": 409, "times": 1})
+    first, second = await here.run(here.job(3)), await here.run(here.job(3))
+    await changed(second, kind="retry", of=first.name)
+
+    assert of_one(here.state, first)["next"] is None
+    assert [one["next"] for one in of_all(here.state)] == [None, None]
+
+
 async def test_damaged_run_does_not_hide_the_others(here: Bench) -> None:
     """It stands in the list with what is wrong with it; asked for by itself, it is an error."""
     good, bad = await here.run(here.job(1)), await here.run(here.job(1))
