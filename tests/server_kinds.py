@@ -21,6 +21,9 @@ QUOTAS: Final = {
     "60 s": (100, 60.0, 400),
     "10 s": (50, 10.0, 250),
     "1 s": (10, 1.0, 200),
+    "20 s": (30, 20.0, 150),
+    "7 s": (30, 7.0, 150),
+    "3 s": (20, 3.0, 120),
     "50/s, burst 10": (11, 0.22, 600),
 }
 
@@ -35,6 +38,7 @@ class Kind:
         speed: the least share of the oracle's speed, by the window's length.
         refused: the most refusals of a job.
         refused_share: the most refusals of a job, as a share of its requests, on top of `refused`.
+        latency_s: the least and the most of a round trip; None for 15 to 30 ms.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Kind:
     speed: dict[str, float]
     refused: int = 0
     refused_share: float = 0.0
+    latency_s: tuple[float, float] | None = None
 
 
 def _each(*algorithms: Algorithm, **changes: object) -> tuple[World, ...]:
@@ -101,6 +106,24 @@ KINDS: Final = (
         5,
         refused_share=0.03,
     ),
+    Kind("window, others take 30 %", _each(FIXED, FIRST, rival=0.3), _speeds(0.97, 0.97, 0.97), refused_share=0.005),
+    Kind("bucket, others take 30 %", _each(BUCKET, rival=0.3), _speeds(0.97, 0.97, 0.97), refused_share=0.005),
+    Kind(
+        "counter, others take 30 %",
+        _each(COUNTER, rival=0.3) + _each(COUNTER, rival=0.3, reset="aligned window"),
+        _speeds(0.97, 0.97, 0.97),
+        refused_share=0.02,
+    ),
+    *(
+        Kind(
+            f"{name}, {latency_s[0]:g} to {latency_s[1]:g} s",
+            _each(FIXED, FIRST, style=style),
+            {"1 s": least},
+            latency_s=latency_s,
+        )
+        for latency_s, relative in (((0.15, 0.25), 0.85), ((0.3, 0.5), 0.80))
+        for name, style, least in (("relative", ResetStyle.RELATIVE, relative), ("epoch", EPOCH, 0.70))
+    ),
 )
 
 
@@ -111,5 +134,6 @@ def jobs(kind: Kind, length: str, seed: int) -> Iterator[tuple[World, int, int]]
     for world in kind.worlds:
         phase_s = rng.uniform(0.0, window_s)
         latency_s = rng.choice([(0.018, 0.022), (0.015, 0.03)])
+        latency_s = kind.latency_s or latency_s
         changed = replace(world, limit=limit, window_s=window_s, phase_s=phase_s, latency_s=latency_s)
         yield changed, items, rng.choice([8, 16])
