@@ -96,6 +96,7 @@ class Outcome:
         sent: requests.
         refused: those that the server refused.
         accepted: when the server took each of ours.
+        others: requests of others that the server took.
         stuck: whether it did not come to an end.
     """
 
@@ -103,6 +104,7 @@ class Outcome:
     sent: int = 0
     refused: int = 0
     accepted: list[float] = field(default_factory=list)
+    others: int = 0
     stuck: bool = False
 
 
@@ -241,7 +243,7 @@ class Simulation:
         self._send(now)
 
     def _rival(self, now: float) -> None:
-        self._limiter.take(now)
+        self.outcome.others += self._limiter.take(now).allowed
         rate = self.world.rival * self.world.limit / self.world.window_s
         self._at(now + self._rng.expovariate(rate), self._rival)
 
@@ -294,3 +296,11 @@ def simulate(world: World, client: Client, *, items: int, slots: int, seed: int)
 def least_seconds(world: World, *, items: int, slots: int, seed: int) -> float:
     """Return how long the job takes who knows the server's state."""
     return Simulation(world, None, items=items, slots=slots, seed=seed).run().seconds
+
+
+def share_of_the_rest(world: World, outcome: Outcome, *, items: int, slots: int, seed: int) -> float:
+    """Return the speed as a share of what others left: the least time for ours and theirs together, over ours."""
+    if outcome.stuck:
+        return 0.0
+    alone = replace(world, rival=0.0)
+    return least_seconds(alone, items=items + outcome.others, slots=slots, seed=seed) / outcome.seconds

@@ -294,7 +294,7 @@ class Pacer:
         return math.floor((self._lowest or 0) - self._in_flight - len(self._lost) - self._reserve())
 
     def _reserve(self) -> float:
-        return math.floor((self._limit or 0) * self.settings.reserve + self._learned_reserve)
+        return math.floor((self._limit or 0) * self.settings.reserve + max(self._learned_reserve, self._models.room))
 
     def _reason(self, now: float) -> str | None:
         if now < self._held_until:

@@ -22,11 +22,17 @@ LEAST_USED: Final = 5
 LEAST_GROWTH: Final = 2.0
 """Resolutions by which the reset has to grow meanwhile: rounding alone can make it grow by one."""
 
+ROOM, MOST_ROOM = 4, 2
+"""Units of room that a refusal adds, and the part of the limit beyond which a bucket explains no refusal."""
+
+KEPT: Final = 0.998
+"""What is left of the room that is kept for others, after each answer that tells of none."""
+
 
 class Bucket:
     """The evidence for a bucket, and its mirror."""
 
-    __slots__ = ("_contradicted", "_first", "_full_at", "_limit", "_unit_most_s", "_unit_s", "proved")
+    __slots__ = ("_contradicted", "_first", "_full_at", "_limit", "_others", "_unit_most_s", "_unit_s", "proved")
 
     def __init__(self) -> None:
         self._limit = 0
@@ -34,15 +40,24 @@ class Bucket:
         self._first: tuple[int, float] | None = None
         self.proved = self._contradicted = False
         self._full_at = math.inf
+        self._others = 0.0
 
     @property
     def believed(self) -> bool:
         """Whether it may be used."""
         return self.proved and not self._contradicted
 
+    @property
+    def room(self) -> int:
+        """Units that are kept for what others take before the next answer."""
+        return math.ceil(self._others) if self.believed else 0
+
     def answered(self, report: Report) -> None:
         """Take an answer into account."""
-        if report.reset_s is None or report.refused:
+        if report.refused:
+            self._refused(report)
+            return
+        if report.reset_s is None:
             return
         limit, remaining, reset_s = report.limit, report.remaining, report.reset_s
         unseen = report.in_flight + report.overtaken
@@ -63,7 +78,20 @@ class Bucket:
         if fallen >= LEAST_USED and grown >= LEAST_GROWTH * report.resolution_s:
             self.proved = True
         if math.isfinite(self._unit_most_s):
+            self._see_others(report.sent + (used - 1) * self._unit_s)
             self._full_at = min(self._full_at, report.now + reset_s + report.late_s + unseen * self._unit_most_s)
+
+    def _refused(self, report: Report) -> None:
+        """Keep more room after a refusal: less than a unit was there. Give the idea up where much room was kept."""
+        self._full_at = max(self._full_at, report.sent + (self._limit - 1) * self._unit_s)
+        self._others += ROOM
+        self._contradicted = self._contradicted or not self.proved or self._others > self._limit / MOST_ROOM
+
+    def _see_others(self, least_full_at: float) -> None:
+        """Let an answer that tells of more use than our own raise the mirror, and keep as much room as others took."""
+        taken = (least_full_at - self._full_at) / self._unit_most_s
+        self._others = max(taken + 1.0 if taken > 0.0 else 0.0, KEPT * self._others)
+        self._full_at = max(self._full_at, least_full_at)
 
     def sent(self, now: float) -> None:
         """Add a request to the mirror."""

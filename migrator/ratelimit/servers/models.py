@@ -52,6 +52,11 @@ class ServerModels:
         return self.believed == "counter"
 
     @property
+    def room(self) -> int:
+        """Units that are kept for others, on top of the reserve."""
+        return self._bucket.room
+
+    @property
     def rounds_down(self) -> bool:
         """Whether a refused request that went by a bucket's word tells of the reset's rounding."""
         return self._bucket.proved
@@ -83,7 +88,6 @@ class ServerModels:
     def refused(self) -> None:
         """Note a refusal: the next kind that is believed is tried by one request again."""
         self._trust, self._kept = 1, 0
-        self._bucket.contradict()
 
     def next_at(self, now: float, in_flight: int, reserve: int) -> float:
         """Return when the next request may go; infinity where only an answer can tell.

@@ -1,9 +1,13 @@
 """A bucket is recognised by a reset that grows with use, and used as it fills; a window is not taken for one."""
 
 import math
+from random import Random
 
 import pytest
+from simulation import World, share_of_the_rest, simulate
 
+from migrator.ratelimit.model import PacerSettings
+from migrator.ratelimit.pacer import Pacer
 from migrator.ratelimit.servers.bucket import Bucket
 from migrator.ratelimit.servers.models import ServerModels
 from migrator.ratelimit.servers.report import Report
@@ -55,10 +59,39 @@ def test_a_window_is_no_bucket(algorithm: Algorithm) -> None:
 
 
 def test_the_models_name_it() -> None:
-    """The models believe a bucket, and a refusal ends that."""
+    """The models believe a bucket; a refusal makes them keep room for others, and many end it."""
     one = ServerModels()
-    drained(one, Algorithm.GCRA)
-    assert one.believed == "bucket"
+    now = drained(one, Algorithm.GCRA)
+    assert (one.believed, one.room) == ("bucket", 0)
 
-    one.refused()
+    refusal = Report(
+        limit=LIMIT,
+        remaining=0,
+        reset_s=10.0,
+        resolution_s=1.0,
+        late_s=0.0,
+        window_s=None,
+        opening=False,
+        sent=now,
+        now=now + 0.02,
+        in_flight=0,
+        overtaken=0,
+        refused=True,
+        on_trust=True,
+    )
+    one.answered(refusal)
+    assert (one.believed, one.room) == ("bucket", 4)
+    for _ in range(LIMIT // 4):
+        one.answered(refusal)
     assert one.believed != "bucket"
+    assert one.room == 0
+
+
+def test_a_bucket_that_others_draw_on() -> None:
+    """Room is kept for what others take before the next answer: few are refused, and nothing of the rest is lost."""
+    for seed in range(3):
+        world = World(algorithm=Algorithm.GCRA, rival=0.3, latency_s=(0.015, 0.03))
+        outcome = simulate(world, Pacer(PacerSettings(), rng=Random(seed)), items=400, slots=8, seed=seed)
+
+        assert share_of_the_rest(world, outcome, items=400, slots=8, seed=seed) >= 0.97
+        assert outcome.refused <= 4
