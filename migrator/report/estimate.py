@@ -119,7 +119,10 @@ class Cycles:
         openings = [one for one in kept if one.waited_s >= 0.5 * longest_s]
         if len(openings) > 1:
             first, last, count = openings[0], openings[-1], len(openings) - 1
-            return Cycle((last.requests - first.requests) / count, (last.at - first.at) / count)
+            requests, seconds = (last.requests - first.requests) / count, (last.at - first.at) / count
+            # Of two windows between which the wait was short, each gives back a limit.
+            part = min(1.0, stands.limit / requests) if stands.limit and requests else 1.0
+            return Cycle(requests * part, seconds * part)
         unlimited = not self.waited and self._noted - self._started > WINDOWS * (stands.window_s or 0.0)
         return None if unlimited else told_cycle(stands)
 

@@ -1,7 +1,8 @@
 """What `make bench-safety` prints: how long runs with the safety flags take, over the least time their requests need.
 
 The server reads in 100 ms, writes in 300 ms, and allows 500 requests per 5 s. The least time is the whole windows that
-come before the one of the last request. Two runs go on at a time, each with a server of its own.
+come before the one of the last request. Two runs go on at a time, each with a server of its own. The machine has to be
+idle: latency that it adds looks like a server's. `tests/unit/run/test_engine.py` holds the same in virtual time.
 """
 
 import argparse

@@ -79,3 +79,15 @@ def test_requests_of_a_run() -> None:
     assert requests_of(100, reads=0, batch_size=1, verify=Verify.RESPONSE) == 100
     assert requests_of(100, reads=100, batch_size=1, verify=Verify.READ) == 300
     assert requests_of(101, reads=0, batch_size=50, verify=Verify.RESPONSE) == 3
+
+
+def test_a_cycle_gives_back_a_limit_at_the_most() -> None:
+    """Two windows between which the wait was short are taken for two."""
+    cycles, requests = Cycles(0.0), 0
+    for tenth in range(400):
+        now, phase = tenth / 10, tenth % 100
+        requests += 2 if phase == 1 or 4 <= phase < 52 else 0
+        cycles.note(stands(requests=requests, waiting_for="quota used up" if phase >= 52 or phase == 0 else None), now)
+
+    found = cycles.cycle(stands(limit=49))
+    assert found == pytest.approx((49.0, 5.0), rel=0.02)
