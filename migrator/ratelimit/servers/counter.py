@@ -62,6 +62,7 @@ class Counter:
     """Our own requests of the last two windows, and the guesses that no answer has contradicted.
 
     Attributes:
+        plain: whether one told of a clear part that came back, and not of a unit or two.
         evidence: weight of the answers that a fixed window would not have given.
     """
 
@@ -76,11 +77,13 @@ class Counter:
         "_refused",
         "_tried",
         "evidence",
+        "plain",
     )
 
     def __init__(self, length: WindowLength) -> None:
         self._length = length
         self._limit = self.evidence = 0
+        self.plain = False
         self._refused = False
         self._tried: list[float] = []
         self._counted: list[float] = []
@@ -123,6 +126,7 @@ class Counter:
         parts = (part for one in self._guesses for part in self._parts(one, report))
         self._guesses = [one for one in parts if self._explains(one, report)]
         self.evidence += part + report.refused
+        self.plain = self.plain or part == PART
         if len(self._guesses) <= FEW:
             self._guesses = [half for one in self._guesses for half in self._halved(one)]
 

@@ -41,7 +41,7 @@ class ServerModels:
         """The kind that is believed, if any."""
         if self._bucket.believed:
             return "bucket"
-        no_log = self._log.exceeded or self._log.contradicted
+        no_log = self._log.contradicted or (self._log.exceeded and self._counter.plain)
         if self._counter.possible and no_log and self._counter.evidence >= LEAST_EVIDENCE:
             return "counter"
         return "log" if self._log.believed else None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from random import Random
 
 import pytest
+from server_kinds import KINDS, jobs
 from simulation import World, least_seconds, simulate
 
 from migrator.ratelimit.model import PacerSettings
@@ -106,3 +107,13 @@ def test_other_servers_are_no_counters(algorithm: Algorithm, phase_s: float) -> 
     one, _ = caller(algorithm, phase_s)
 
     assert not one.counter.possible
+
+
+@pytest.mark.parametrize("seed", [203, 205, 294, 373, 388])
+def test_windows_at_long_round_trips_are_no_counters(seed: int) -> None:
+    """Where a round trip is half a window, a unit that seems to be missing is no counter's: none is refused for it."""
+    kind = next(one for one in KINDS if one.name == "relative, 0.3 to 0.5 s")
+    for world, items, slots in jobs(kind, "1 s", seed):
+        assert (
+            simulate(world, Pacer(PacerSettings(), rng=Random(seed)), items=items, slots=slots, seed=seed).refused == 0
+        )
