@@ -143,7 +143,7 @@ def main() -> None:
     """Measure each flag and each pair of them."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--items", type=int, default=3000)
-    parser.add_argument("--only", help="those flags with a blank between, such as '--keep-before --plan'")
+    parser.add_argument("--only", help="these flags, such as --only='--keep-before --plan'")
     parser.add_argument("--serve", action="store_true")
     given = parser.parse_args()
     if given.serve:
