@@ -254,7 +254,9 @@ def with_kept(request: Request, kept: Mapping[str, Any]) -> Request:
 
 
 def item_url(collection: Collection, record: Mapping[str, Any], *, base_url: str) -> str | None:
-    """Return a record's own URL, or None where it lacks a member that stands in it."""
+    """Return a record's own URL, or None where it lacks a member that stands in it, or none is declared."""
+    if collection.item is None:
+        return None
     try:
         return base_url + _filled(collection.item, record)
     except LookupError:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import jsonschema_rs
 import msgspec
+from msgspec.structs import replace
 
 from migrator.job.encodings import Encoding
 from migrator.job.json_reader import StrictJSONError, read_json
@@ -21,7 +22,7 @@ from migrator.messages import JSON, Batch, host_of, is_loopback
 from migrator.options import wrong_members
 from migrator.secret import Secret
 
-__all__ = ["Empty", "Job", "Join", "Preflight", "RequestTemplate", "builtin_profile", "builtin_template", "load_job"]
+__all__ = ["Empty", "Job", "Join", "Preflight", "RequestTemplate", "builtin_template", "load_job", "named_profile"]
 
 IDEMPOTENT: Final = frozenset({"PATCH", "PUT", "DELETE"})
 """Methods that set absolute values; PATCH by the job's declaration, the others by RFC 9110, section 9.2.2."""
@@ -183,8 +184,8 @@ def builtin_template(name: str, outside: Outside) -> Job:
     return load_job(text, source=f"template {name}", outside=outside)
 
 
-def builtin_profile(name: str, outside: Outside) -> ApiProfile:
-    """Return a built-in profile.
+def named_profile(name: str, outside: Outside) -> ApiProfile:
+    """Return a profile: built in, in the user's own folder, or a file.
 
     Raises:
         JobError: there is none of that name, or a variable that it needs is not set.
@@ -258,7 +259,7 @@ class _JobReader:
         for column in [key] if isinstance(key, str) else key:
             if column in document.get("secrets", ()):
                 self._wrong(("key",), f"names the secret {column}, but keys are shown; use another column")
-        api = self._profiles.profile(document["api"])
+        api = _with_item_path(self._profiles.profile(document["api"]), request)
         for member, column in api.auth.columns.items():
             if column not in document.get("secrets", ()):
                 self._wrong(("api", "auth", member), f"names the column {column}, which has to be in secrets")
@@ -393,6 +394,14 @@ class _JobReader:
                 compile_schema(schema)
             except ValueError:
                 self._wrong(path, "is no valid JSON Schema (2020-12)")
+
+
+def _with_item_path(api: ApiProfile, request: Mapping[str, Any]) -> ApiProfile:
+    """Return a profile whose list knows a record's own path: the one that is read, where none is declared."""
+    reading = request.get("read", request)
+    if api.collection is None or api.collection.item is not None or "query" in reading:
+        return api
+    return replace(api, collection=replace(api.collection, item=reading["path"].partition("?")[0]))
 
 
 def _idempotency_key(request: Mapping[str, Any]) -> str | None:

@@ -16,7 +16,8 @@ from msgspec.structs import replace
 
 from migrator.errors import SourceError
 from migrator.job.items import Form
-from migrator.job.job_file import Job, builtin_profile, builtin_template, load_job
+from migrator.job.job_file import Job, builtin_template, load_job, named_profile
+from migrator.job.json_reader import decode
 from migrator.job.problems import JobError, Problem
 from migrator.job.profile.api_profile import ApiProfile
 from migrator.job.profile.variables import NOTHING_MORE, Allowed, Outside, OwnProfiles, no_commands, with_stand_ins
@@ -162,16 +163,19 @@ def _recoded(source: Source, encoding: str) -> Source:
 
 
 def find_profile(name: str, *, env: Mapping[str, str], allowed: Allowed) -> ApiProfile:
-    """Return a built-in profile, or a job file's.
+    """Return a profile: built in, in the user's own folder, a file, or a job file's.
 
     Raises:
         SourceError: the file cannot be read.
         JobError: there is no such profile, or it is not valid.
     """
     finder = _Finder(env, allowed)
-    if name.endswith(".json"):
-        return finder.load(Path(name)).api
-    return builtin_profile(name, finder.outside(Path()))
+    if not name.endswith(".json"):
+        return named_profile(name, finder.outside(Path()))
+    path = Path(name)
+    if _is_profile(path):
+        return named_profile(path.name, finder.outside(path.parent))
+    return finder.load(path).api
 
 
 def _absolute(text: str) -> str:
@@ -243,6 +247,15 @@ def _is_items(path: Path) -> bool:
     if suffix not in FORMS:
         raise SourceError(f"{path}: a job is a .json file, items are a .csv, .jsonl, .ndjson or .json file")
     return suffix != ".json" or _first_character(path) == "["
+
+
+def _is_profile(path: Path) -> bool:
+    """Tell whether a file holds a profile by itself; any other is read as a job file, which says what is wrong."""
+    try:
+        found = decode(path.read_bytes())
+    except OSError:
+        return False
+    return isinstance(found, Mapping) and "base_url" in found and "request" not in found
 
 
 def _first_character(path: Path) -> str:

@@ -77,7 +77,7 @@ class Collection(msgspec.Struct, frozen=True, kw_only=True):
         items: where a page has its records, in JMESPath.
         paging: how it goes on; None where there is one page.
         query: the text of the GraphQL query that asks for a page, whose cursor is one of its variables.
-        item: a record's own path, with its members as placeholders.
+        item: a record's own path, with its members as placeholders; None where neither profile nor job tells.
         parents: what fills the placeholders of the path; None where it has none.
         columns: the members that are exported; a dotted name nests.
         secrets: those of them that are never shown.
@@ -85,7 +85,7 @@ class Collection(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     items: str
-    item: str
+    item: str | None = None
     paging: Paging | None = None
     query: str | None = None
     parents: Parents | None = None
@@ -141,7 +141,7 @@ class CollectionReader:
             items=given["items"],
             paging=self._paging(given, place),
             query=given.get("query"),
-            item=given.get("item", "/"),
+            item=given.get("item"),
             parents=parents,
             columns=tuple(given.get("columns", ())),
             secrets=frozenset(given.get("secrets", ())),

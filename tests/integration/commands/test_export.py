@@ -1,6 +1,7 @@
 """A collection is written to an items file page by page, and goes on where it stopped."""
 
 import csv
+import json
 import shutil
 import stat
 import subprocess
@@ -15,9 +16,11 @@ from sandbox_server import Clock
 
 from migrator.commands.export import Exported, export, git_would_take
 from migrator.errors import MigratorError
+from migrator.job.problems import JobError
 from migrator.job.profile.variables import NOTHING_MORE
 from migrator.job.source import find_profile
 from migrator.results import Exit
+from migrator.secret import Secret
 
 pytestmark = pytest.mark.anyio
 
@@ -128,3 +131,27 @@ def test_git_would_take_what_it_does_not_ignore(tmp_path: Path) -> None:
     assert git_would_take(tmp_path / "items.csv")
     assert not git_would_take(tmp_path / "ignored.csv")
     assert not git_would_take(Path("/proc/items.csv"))
+
+
+@pytest.mark.parametrize("name", ["acme.json", "sub/acme.json"])
+def test_a_profile_s_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A profile is a file by itself, or a part of a job file; files that it names stand beside it."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    (path.parent / "token").write_text("beside")
+    profile = {"base_url": "https://api.example", "auth": {"type": "bearer", "token": "${file:token}"}}
+    path.write_text(json.dumps(profile))
+    job = {"name": "x", "api": profile, "request": {"method": "PATCH", "path": "/x/{id}"}, "key": "id"}
+    (path.parent / "job.json").write_text(json.dumps(job))
+
+    found = find_profile(f"./{name}", env={}, allowed=NOTHING_MORE)
+    assert (found.name, found.base_url, found.auth.secret) == ("acme", "https://api.example", Secret("beside"))
+    assert find_profile(str(path.parent / "job.json"), env={}, allowed=NOTHING_MORE).auth == found.auth
+
+
+def test_a_file_that_is_neither_a_profile_nor_a_job(tmp_path: Path) -> None:
+    """It is told as a job file is."""
+    (tmp_path / "odd.json").write_text('{"base_ulr": "https://api.example"}')
+    with pytest.raises(JobError, match="base_ulr: is not known"):
+        find_profile(str(tmp_path / "odd.json"), env={}, allowed=NOTHING_MORE)

@@ -391,3 +391,21 @@ def test_every_member_of_the_schema_is_typed_and_described() -> None:
     schema = job_schema()
     parts = [(schema, "job"), *((inner, name) for name, inner in schema["$defs"].items())]
     assert [one for part, place in parts for one in untold(part, place)] == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "item", "path"),
+    [
+        ({"method": "PATCH", "path": "/x/{id}?a=1"}, None, "/x/{id}"),
+        ({"method": "POST", "path": "/x", "wanted": {"a": 1}, "read": {"path": "/y/{id}"}}, None, "/y/{id}"),
+        ({"method": "PATCH", "path": "/x/{id}"}, "/z/{key}", "/z/{key}"),
+        ({"method": "POST", "path": "/x", "wanted": {"a": 1}, "read": {"path": "/q", "query": "{ a }"}}, None, None),
+    ],
+)
+def test_a_record_s_own_path_is_the_one_that_is_read(
+    request_: dict[str, Any], item: str | None, path: str | None
+) -> None:
+    """A list need not say it again."""
+    listed = {"path": "/x", "items": "data"} | ({} if item is None else {"item": item})
+    collection = load(document(api={"base_url": "https://api.example", "collection": listed}, request=request_)).api
+    assert collection.collection.item == path
