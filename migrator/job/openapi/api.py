@@ -36,7 +36,9 @@ class Api(msgspec.Struct):
 
 def variable(*parts: str) -> str:
     """Return the name of an environment's variable, such as ``ACME_API_KEY``."""
-    return re.sub(r"[^A-Z0-9]+", "_", " ".join(parts).upper()).strip("_") or "API"
+    name = re.sub(r"[^A-Z0-9]+", "_", " ".join(parts).upper()).strip("_") or "API"
+    # A name that starts with a digit is one that no shell can set.
+    return f"API_{name}" if name[0].isdigit() else name
 
 
 PLACEHOLDER: Final = re.compile(

@@ -13,7 +13,14 @@ PATH = "/things/{id}"
 
 
 @pytest.mark.parametrize(
-    ("parts", "name"), [(("acme", "X-Api-Key"), "ACME_X_API_KEY"), (("été",), "T"), (("--",), "API"), ((), "API")]
+    ("parts", "name"),
+    [
+        (("acme", "X-Api-Key"), "ACME_X_API_KEY"),
+        (("été",), "T"),
+        (("--",), "API"),
+        ((), "API"),
+        (("127", "X"), "API_127_X"),
+    ],
 )
 def test_names_of_variables(parts: tuple[str, ...], name: str) -> None:
     """They are made of what every shell takes."""
