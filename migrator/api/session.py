@@ -15,13 +15,13 @@ from msgspec.structs import replace
 
 from migrator import errors
 from migrator.api.attempts import Attempts, Hooks
-from migrator.api.client import Client
 from migrator.api.credentials import LiveCredentials
 from migrator.api.expressions import ShownNames, quota_in_body
-from migrator.api.network import network_of
 from migrator.api.outcome import RetryPolicy
 from migrator.api.reader import Reader
 from migrator.api.shared_quota import Tell, open_shared_quota
+from migrator.api.transport.client import Client
+from migrator.api.transport.network import network_of
 from migrator.errors import MigratorError
 from migrator.job.profile.api_profile import ApiProfile
 from migrator.messages import Clock, Instant, Sender, unsafe_url

@@ -17,12 +17,12 @@ from msgspec.structs import replace
 
 from migrator import __version__
 from migrator.api.attempts import Attempts
-from migrator.api.client import Client
 from migrator.api.expressions import quota_in_body
-from migrator.api.network import network_of
 from migrator.api.outcome import RetryPolicy
 from migrator.api.reader import Reader
 from migrator.api.session import Session, system_clock
+from migrator.api.transport.client import Client
+from migrator.api.transport.network import network_of
 from migrator.cluster import wire
 from migrator.cluster.parcel import restored
 from migrator.cluster.remote import Outbox, RemoteEngine, RemoteEvents, RemoteLedger, RemoteQuota, RemoteTokens

@@ -17,9 +17,9 @@ import anyio
 import msgspec
 
 from migrator.api.attempts import Attempts
-from migrator.api.client import Client
 from migrator.api.outcome import RetryPolicy
 from migrator.api.session import system_clock
+from migrator.api.transport.client import Client
 from migrator.errors import MigratorError, WaitTooLong
 from migrator.job.items import Item, read_items
 from migrator.job.job_file import Job, Preflight

@@ -12,8 +12,8 @@ import pytest
 from oauth2_server import CLIENT, CLIENT_SECRET, Server, oauth2_server
 
 from migrator.api.attempts import Attempts
-from migrator.api.client import Client
 from migrator.api.outcome import RetryPolicy
+from migrator.api.transport.client import Client
 from migrator.job.profile.api_profile import ApiProfile
 from migrator.job.profile.auth import Auth, AuthKind, OAuth2
 from migrator.messages import Failure, Instant, Reply, Request

@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 from hostile_server import Connection, answer, hostile
 
-from migrator.api.client import Client
-from migrator.api.direct import LONGEST_WRITE, TESTED, Direct
+from migrator.api.transport.client import Client
+from migrator.api.transport.direct import LONGEST_WRITE, TESTED, Direct
 from migrator.job.profile.api_profile import ApiProfile
 from migrator.job.profile.auth import Auth, AuthKind
 from migrator.messages import Failure, Instant, Reply, Request

@@ -12,8 +12,8 @@ import pytest
 import trustme
 from msgspec.structs import replace
 
-from migrator.api.client import Client
-from migrator.api.network import Network, Proxy, network_of
+from migrator.api.transport.client import Client
+from migrator.api.transport.network import Network, Proxy, network_of
 from migrator.errors import MigratorError
 from migrator.job.profile.api_profile import ApiProfile
 from migrator.job.profile.auth import Auth, AuthKind

@@ -13,8 +13,8 @@ import trustme
 from hostile_server import Connection, Serve, answer, hostile
 
 from migrator import __version__
-from migrator.api.client import Client
-from migrator.api.direct import LONGEST_BODY
+from migrator.api.transport.client import Client
+from migrator.api.transport.direct import LONGEST_BODY
 from migrator.job.profile.api_profile import ApiProfile
 from migrator.job.profile.auth import Auth, AuthKind
 from migrator.messages import Answer, Failure, FailureKind, Instant, Reply, Request, Stage

@@ -16,8 +16,8 @@ from yarl import URL
 
 from migrator import __version__
 from migrator.api.credentials import LiveCredentials, NoToken, Tokens, live_credentials
-from migrator.api.direct import Direct, Received, read_body
-from migrator.api.network import Network
+from migrator.api.transport.direct import Direct, Received, read_body
+from migrator.api.transport.network import Network
 from migrator.job.profile.api_profile import ApiProfile
 from migrator.job.profile.auth import AuthKind
 from migrator.messages import Answer, Clock, Failure, FailureKind, Instant, Reply, Request, Stage, text_of

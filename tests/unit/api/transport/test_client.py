@@ -2,7 +2,7 @@
 
 import pytest
 
-from migrator.api.client import session_headers
+from migrator.api.transport.client import session_headers
 from migrator.job.profile.api_profile import ApiProfile
 
 

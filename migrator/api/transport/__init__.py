@@ -1,0 +1,1 @@
+"""How requests reach a server: over a session, below it, through proxies and TLS."""
