@@ -80,7 +80,7 @@ class PacerStatistics(msgspec.Struct, frozen=True, kw_only=True):
         in_flight: requests without an answer.
         reserve: requests that are left to others.
         refused: refusals for the rate limit, each one counted.
-        salvos: the same, those that were in flight together counted once.
+        bursts: the same, with those that were in flight together counted once.
         requests: requests let go.
         waiting_for: why the next request may not go now, in words for the display.
         even: whether the quota is given back evenly, and not at its reset.
@@ -94,7 +94,7 @@ class PacerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int
     reserve: float
     refused: int
-    salvos: int
+    bursts: int
     requests: int
     waiting_for: str | None
     even: bool = False
@@ -111,7 +111,7 @@ class ThrottleStatistics(msgspec.Struct, frozen=True, kw_only=True):
         reset_s: seconds until it is renewed.
         requests: requests let go.
         refused: refusals for the rate limit.
-        salvos: the same, those in flight together counted once.
+        bursts: the same, those in flight together counted once.
         rate: requests per second sent evenly; None for as fast as the budget allows.
         waiting_for: why a request that is ready does not go now; None where none is ready.
         waited_s: seconds in which requests were ready and none could go, by reason.
@@ -133,7 +133,7 @@ class ThrottleStatistics(msgspec.Struct, frozen=True, kw_only=True):
     reset_s: float | None
     requests: int
     refused: int
-    salvos: int
+    bursts: int
     rate: float | None
     waiting_for: str | None
     waited_s: Mapping[str, float]

@@ -26,7 +26,7 @@ which decays.
 
 Refusals
 --------
-A refusal blocks the whole key until Retry-After or the reset, forgets the budget and sends one probe first. A salvo
+A refusal blocks the whole key until Retry-After or the reset, forgets the budget and sends one probe first. A burst
 of requests that were in flight together counts once.
 """
 
@@ -106,7 +106,7 @@ class Pacer:
         self._pauses = Pauses(rng)
         self._epoch = 0
         self._learned_reserve = 0.0
-        self._in_flight = self._requests = self._refused = self._salvos = 0
+        self._in_flight = self._requests = self._refused = self._bursts = 0
         self._announced = self._silent = False
         self._even = EvenPace()
         self._trial = Trial(known.steady_rate, rng)
@@ -197,7 +197,7 @@ class Pacer:
         if quota is not None:
             self._limit = quota.limit or self._limit
         if first:
-            self._salvos += 1
+            self._bursts += 1
             self._pauses.refused(now)
             if not self._announced:
                 pause_s = self._trial.refused(ticket.sent, retry_after_s, now)
@@ -254,7 +254,7 @@ class Pacer:
             in_flight=self._in_flight,
             reserve=self._reserve(),
             refused=self._refused,
-            salvos=self._salvos,
+            bursts=self._bursts,
             requests=self._requests,
             waiting_for=self._reason(now),
             even=self._models.believed in {"bucket", "counter"} or self.settings.pace is Pace.SMOOTH,

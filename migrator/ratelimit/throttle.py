@@ -205,7 +205,7 @@ class Throttle:
             reset_s=tightest.reset_s if tightest else None,
             requests=sum(one.requests for one in each),
             refused=sum(one.refused for one in each),
-            salvos=sum(one.salvos for one in each),
+            bursts=sum(one.bursts for one in each),
             rate=tightest.rate if tightest else None,
             waiting_for=self._waiting_for(now),
             waited_s=dict(self._waited_s),

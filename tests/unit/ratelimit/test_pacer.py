@@ -201,14 +201,14 @@ def test_reserve_is_left_to_others() -> None:
 
 
 def test_refusal_pauses_the_whole_key() -> None:
-    """A refusal stops everything until Retry-After, and then one probe goes alone; a salvo counts once."""
+    """A refusal stops everything until Retry-After, and then one probe goes alone; a burst counts once."""
     one = opened(10)
     tickets = [one.sent(0.2) for _ in range(3)]
 
     for ticket in tickets:
         one.refused(ticket, None, 7.0, 0.3)
 
-    assert (one.statistics(0.3).refused, one.statistics(0.3).salvos) == (3, 1)
+    assert (one.statistics(0.3).refused, one.statistics(0.3).bursts) == (3, 1)
     assert 7.0 <= one.delay(0.3) <= 7.2
     assert one.delay(7.0) > 0.0
     assert one.delay(8.0) == 0.0

@@ -22,7 +22,7 @@ THROTTLE: dict[str, Any] = {
     "reset_s": 17.3,
     "requests": 120,
     "refused": 0,
-    "salvos": 0,
+    "bursts": 0,
     "rate": None,
     "waiting_for": None,
     "waited_s": {},
