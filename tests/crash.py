@@ -474,9 +474,9 @@ def write(tallies: Mapping[str, Tally], points: int, kills: int, findings: int) 
         "bytes to a socket. The command is killed before or after one and given again until it ends; then ledger, "
         f"results, views and server have to agree. Each run has {ITEMS} items and {SLOTS} slots."
     )
-    told = f"**{kills:,} kills at {points:,} steps, {findings} findings.**"
+    told = f"**{kills:,} kills, {findings} findings.**"
     if missed := points - kills:
-        told += f" {missed:,} steps were not killed at: the time was up, or they came in no second run."
+        told += f" {missed:,} of {points:,} steps were not tried: the time was up, or they came in no second run."
     shown = table(["command", "steps", "killed at", "findings"], rows)
     write_section("crash", "Killed at its durable steps", [text, told, shown])
 
