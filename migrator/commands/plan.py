@@ -13,7 +13,7 @@ import msgspec
 from migrator.api.reader import Record
 from migrator.api.session import Session, open_session, safe_base_url, system_clock
 from migrator.api.state import ABSENT, changes, not_the_record, wanted_of
-from migrator.errors import MigratorError, ReadingError, WaitTooLong
+from migrator.errors import ReadingError, WaitTooLong
 from migrator.job import template as templates
 from migrator.job.check import Verdict
 from migrator.job.job_file import Job
@@ -51,8 +51,7 @@ async def make_plan(
     Raises:
         MigratorError: nothing can be read.
     """
-    if not job.api.readable:
-        raise MigratorError(f"the profile of {job.api.name} has no read request ('read': true), which a plan needs")
+    job.must_be_readable("a plan")
     base_url = safe_base_url(job.api, options)
     state = StateFolder.open(Path(options.state))
     planner = _Planner(job, source, verdict, options, base_url=base_url, state=state, tell=tell)

@@ -53,8 +53,7 @@ async def reconcile(place: Path, job: Job, source: Source, meta: Mapping[str, st
         LedgerError: the ledger cannot be used.
         FolderError: a file cannot be written.
     """
-    if not job.api.readable:
-        raise MigratorError(f"the profile of {job.api.name} has no read request ('read': true), which this needs")
+    job.must_be_readable("reconcile")
     if job.request.creates:
         raise MigratorError("the record that a POST makes has no known address to read; look for it on the server")
     with read_ledger(place / "ledger.db") as reader:

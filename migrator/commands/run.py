@@ -93,7 +93,7 @@ class JobWork:
             gate=job.gate,
             retry_command=_retry_command(source, options),
             reconcile_command="migrator reconcile {run}"
-            if job.api.readable and not job.request.creates and _is_kept(source)
+            if job.readable and not job.request.creates and _is_kept(source)
             else None,
         )
 
@@ -189,8 +189,8 @@ def _undo(job: Job, options: RunOptions) -> str:
     """Return what a rollback can do after a run."""
     if options.keep_before or job.keep_before:
         return "possible; what each write replaces is kept, encrypted"
-    if not job.api.readable:
-        return "not possible; the API's profile has no read request"
+    if not job.readable:
+        return "not possible; no way to read a record is declared"
     return "not possible; give --keep-before to keep what each write replaces"
 
 

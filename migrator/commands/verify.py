@@ -176,9 +176,8 @@ async def verify_server(
     Raises:
         MigratorError: the server cannot be read, or the items have changed.
     """
-    if not job.api.readable:
-        raise MigratorError(f"the profile of {job.api.name} has no read request ('read': true), which --read needs")
-    if job.request.method == "POST":
+    job.must_be_readable("--read")
+    if job.request.creates:
         raise MigratorError("the record that a POST makes has no known address to read; look for it on the server")
     with read_ledger(place / "ledger.db") as ledger:
         meta = ledger.meta()

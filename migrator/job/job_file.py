@@ -11,6 +11,7 @@ import jsonschema_rs
 import msgspec
 from msgspec.structs import replace
 
+from migrator.errors import MigratorError
 from migrator.job.encodings import Encoding
 from migrator.job.json_reader import StrictJSONError, read_json
 from migrator.job.placeholders import placeholders_in
@@ -161,6 +162,26 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"<job {self.name}>"
+
+    @property
+    def readable(self) -> bool:
+        """Whether its records can be read, as far as is known: that is declared, or no POST and not ruled out."""
+        if self.request.read is not None or self.api.readable:
+            return True
+        return self.api.readable is None and self.request.method != "POST"
+
+    def must_be_readable(self, needs: str) -> None:
+        """Refuse what needs to read records, where that is not declared.
+
+        Args:
+            needs: what needs it, for the message.
+
+        Raises:
+            MigratorError: no record can be read.
+        """
+        if not self.readable:
+            declared = "'read' of the profile or of the request"
+            raise MigratorError(f"{self.api.name} declares no way to read a record ({declared}), which {needs} needs")
 
 
 @cache

@@ -298,10 +298,8 @@ def needs_of(job: Job, options: RunOptions, *, base_url: str, total: int, items_
     reads = reads or needs_record(job.request)
     if not (reads or options.since_last):
         return None
-    if reads and not job.api.readable:
-        raise MigratorError(
-            f"the profile of {job.api.name} has no read request ('read': true), which this option or encoding needs"
-        )
+    if reads:
+        job.must_be_readable("an option or the encoding")
     state, planned = StateFolder.open(Path(options.state)), None
     if options.plan is not None:
         planned = read_plan(

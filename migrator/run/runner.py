@@ -315,7 +315,7 @@ class Runner:
 
     async def _rehearse(self, engine: Engine, items: Items, requests: Iterator[Request]) -> Sequence[str]:
         """Do everything but the writes; the record of the first item is read, where records can be."""
-        read = self._facts.api.readable and self._facts.method != "POST"
+        read = bool(self._facts.api.readable) and self._facts.method != "POST"
         await engine.rehearse(requests, first=partial(items.rehearse, read=read), finish=items.rehearse)
         return () if read else ("the credentials were not tried: the profile has no read request for these records",)
 

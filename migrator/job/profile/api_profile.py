@@ -56,7 +56,7 @@ class ApiProfile(msgspec.Struct, frozen=True, kw_only=True):
         write_spacing_s: seconds between two writes, where it asks for that.
         limiter_column: the column whose value has a quota of its own.
         limits: JSON Schema of a request's body, by ``METHOD path``.
-        readable: whether a GET of a request's own URL returns the record.
+        readable: whether a GET of a request's own URL returns the record; None where it is not declared.
         test_message: how it sends a test message.
         rules: how its answers are read.
         collection: the list of all records, where there is one.
@@ -72,7 +72,7 @@ class ApiProfile(msgspec.Struct, frozen=True, kw_only=True):
     write_spacing_s: float = 0.0
     limiter_column: str | None = None
     limits: Mapping[str, Mapping[str, JSON]] = msgspec.field(default_factory=dict)
-    readable: bool = False
+    readable: bool | None = None
     test_message: ChannelTest | None = None
     rules: AnswerRules = NO_RULES
     collection: Collection | None = None
@@ -239,7 +239,7 @@ class ProfileReader:
             write_spacing_s=self._spacing(rate.get("write_spacing")),
             limiter_column=rate["key"].removeprefix("column:") if "key" in rate else None,
             limits=api.get("limits", {}),
-            readable=api.get("read", False),
+            readable=api.get("read"),
             test_message=ChannelTest(**api["test_message"]) if "test_message" in api else None,
             rules=self._rules(api),
             collection=self._collection(api.get("collection")),

@@ -65,7 +65,11 @@ def test_other_selection_is_other_work(offline: Bench) -> None:
     [
         ({}, {}, "give --keep-before"),
         ({"keep_before": True, "key_file": "key"}, {}, "possible; what each write replaces is kept"),
-        ({}, {"api": {"base_url": "https://api.example", "auth": {"type": "none"}}}, "no read request"),
+        (
+            {},
+            {"api": {"base_url": "https://api.example", "auth": {"type": "none"}, "read": False}},
+            "no way to read a record",
+        ),
     ],
 )
 def test_what_can_be_undone(offline: Bench, typed: dict[str, Any], job: dict[str, Any], words: str) -> None:

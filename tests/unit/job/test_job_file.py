@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from migrator.errors import MigratorError
 from migrator.job.job_file import (
     Empty,
     Join,
@@ -409,3 +410,26 @@ def test_a_record_s_own_path_is_the_one_that_is_read(
     listed = {"path": "/x", "items": "data"} | ({} if item is None else {"item": item})
     collection = load(document(api={"base_url": "https://api.example", "collection": listed}, request=request_)).api
     assert collection.collection.item == path
+
+
+@pytest.mark.parametrize(
+    ("declared", "method", "read", "readable"),
+    [
+        (None, "PATCH", None, True),
+        (True, "POST", None, True),
+        (False, "PATCH", None, False),
+        (None, "POST", None, False),
+        (None, "POST", {"path": "/y/{id}"}, True),
+        (False, "PATCH", {"path": "/y/{id}"}, True),
+    ],
+)
+def test_what_can_be_read(declared: bool | None, method: str, read: dict[str, str] | None, readable: bool) -> None:
+    """A request's own `read` is enough; a GET of the same URL is tried unless it is ruled out, but not of a POST's."""
+    api = {"base_url": "https://api.example"} | ({} if declared is None else {"read": declared})
+    request_ = {"method": method, "path": "/x/{id}", "wanted": {"a": 1}} | ({} if read is None else {"read": read})
+    job = load(document(api=api, request=request_))
+
+    assert job.readable == readable
+    if not readable:
+        with pytest.raises(MigratorError, match=r"declares no way to read a record .* which a plan needs"):
+            job.must_be_readable("a plan")
