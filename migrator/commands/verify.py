@@ -146,7 +146,7 @@ def _miscounted(place: Path, ledger: LedgerReader, meta: Mapping[str, str]) -> I
     bad = counts.total() - good - (counts[Status.SKIPPED] if meta.get("dry_run") == "true" else 0)
     for name, wanted in (("succeeded.csv", good), ("failed.csv", bad)):
         rows = -1
-        with suppress(OSError, csv.Error), (place / name).open(encoding="utf-8", newline="") as file:
+        with suppress(OSError, csv.Error), (place / name).open(encoding="utf-8-sig", newline="") as file:
             rows = sum(1 for _ in csv.reader(file)) - 1
         if rows != wanted:
             yield name

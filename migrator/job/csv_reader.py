@@ -2,16 +2,22 @@
 
 import csv
 import io
+import json
 import re
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from itertools import chain
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
+from migrator.job.json_reader import StrictJSONError, read_json
 from migrator.job.problems import Problem
 
-__all__ = ["CSVTable", "as_text", "neutralised", "restored"]
+__all__ = ["TYPES", "CSVTable", "as_text", "neutralised", "read_types", "restored", "types_of"]
+
+TYPES: Final = "_types"
+"""The column that says which cells of a row are no text, in the files of a run whose items were JSON."""
 
 DELIMITERS: Final = ",;\t"
 SEPARATOR: Final = re.compile(r"\"?sep=([,;\t])\"?[,;\t]*", re.IGNORECASE)
@@ -167,3 +173,48 @@ def neutralised(value: str) -> str:
 def restored(cell: str) -> str:
     """Return the value that a cell was written for."""
     return cell[1:] if NEUTRALISED.match(cell) else cell
+
+
+def types_of(values: Mapping[str, Any]) -> str:
+    """Return what a row has to say beside its cells, so that they are read as the values of a JSON item; often nothing.
+
+    Args:
+        values: the item's, by column.
+    """
+    kinds = {}
+    for column, value in values.items():
+        if value is None:
+            kinds[column] = "null"
+        elif not isinstance(value, str):
+            kinds[column] = "json"
+        elif not value:
+            kinds[column] = "text"
+    return json.dumps(kinds, ensure_ascii=False) if kinds else ""
+
+
+def read_types(values: dict[str, Any], types: str) -> tuple[str, str] | None:
+    """Make of cells what `types_of` says of them; return the column of one that is none of that kind, and why.
+
+    Args:
+        values: the row's cells by column, which are changed; empty ones are left out.
+        types: what `types_of` returned.
+    """
+    try:
+        kinds = read_json(types) if types else {}
+    except StrictJSONError:
+        kinds = None
+    if not isinstance(kinds, dict):
+        return TYPES, "has to be as the program has written it, or empty"
+    for column, kind in kinds.items():
+        cell = values.get(column)
+        if kind == "json" and isinstance(cell, str):
+            try:
+                values[column] = read_json(cell, parse_float=Decimal)
+            except StrictJSONError:
+                return (
+                    column,
+                    f"has to be JSON, since {TYPES} says so: put texts in quotes, or take the column out there",
+                )
+        elif cell is None and kind in {"null", "text"}:
+            values[column] = None if kind == "null" else ""
+    return None

@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
 
-from migrator.job.csv_reader import CSVTable, as_text, restored
+from migrator.job.csv_reader import TYPES, CSVTable, as_text, read_types, restored, types_of
 from migrator.job.job_file import Empty, Job, Join
 from migrator.job.json_reader import array_entries, json_lines
 from migrator.job.placeholders import columns_in
@@ -86,12 +86,17 @@ def read_cells(source: BinaryIO, *, form: Form, name: str) -> tuple[list[str], I
     """Return the input's own columns and, for each item, its number and its cells as text.
 
     Columns that begin with an underscore are left out: they are results of an earlier run. The columns of a JSON input
-    are the union of its items' members in the order in which they first appear, for which it is read twice.
+    are the union of its items' members in the order in which they first appear, for which it is read twice. The last
+    column says which cells are no text (`TYPES`); a CSV input that was made of such an input has it too.
     """
     if form is Form.CSV:
         with as_text(source) as text:
             table = CSVTable(text, name)
-            kept = [place for place, column in enumerate(table.columns) if not column.startswith(IGNORED_PREFIX)]
+            kept = [
+                place
+                for place, column in enumerate(table.columns)
+                if column == TYPES or not column.startswith(IGNORED_PREFIX)
+            ]
         source.seek(0)
         return [table.columns[place] for place in kept], _csv_cells(source, name, kept)
     columns: dict[str, None] = {}
@@ -99,7 +104,7 @@ def read_cells(source: BinaryIO, *, form: Form, name: str) -> tuple[list[str], I
         if not isinstance(row, Problem):
             columns.update(dict.fromkeys(column for column in row[2] if not column.startswith(IGNORED_PREFIX)))
     source.seek(0)
-    return list(columns), _json_cells(source, form, name, list(columns))
+    return [*columns, TYPES], _json_cells(source, form, name, list(columns))
 
 
 def _csv_cells(source: BinaryIO, name: str, kept: Sequence[int]) -> Iterator[tuple[int, list[str]]]:
@@ -113,7 +118,8 @@ def _csv_cells(source: BinaryIO, name: str, kept: Sequence[int]) -> Iterator[tup
 def _json_cells(source: BinaryIO, form: Form, name: str, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     for row in _json_rows(source, form, name):
         if not isinstance(row, Problem):
-            yield row[0], ["" if (value := row[2].get(column)) is None else text_of(value) for column in columns]
+            cells = ["" if (value := row[2].get(column)) is None else text_of(value) for column in columns]
+            yield row[0], [*cells, types_of(row[2])]
 
 
 def flatten(members: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -167,10 +173,11 @@ class _Rules:
         """Return whether blanks are taken off values."""
         return self._job.trim
 
-    def wrong_columns(self, columns: Iterable[str]) -> Iterator[tuple[str, str]]:
+    def wrong_columns(self, columns: Sequence[str]) -> Iterator[tuple[str, str]]:
         """Yield the columns of a table that are missing, or that nothing is known of, with a message."""
         present = {column: None for column in columns if not self.ignores(column)}
-        needed = self._needed if self._open else self._named
+        # JSON items may leave members out, and so may a table that was made of them.
+        needed = self._needed if self._open or TYPES in columns else self._named
         for column in sorted(needed - present.keys()):
             yield column, "the job needs this column, and it is missing"
         yield from self._unknown(present)
@@ -332,6 +339,7 @@ def _csv_rows(source: BinaryIO, name: str, rules: _Rules) -> Iterator[_Row | Pro
         ignored = [column for column in columns if rules.ignores(column)]
         trims = rules.trims()
         special = bool(converted or ignored)
+        types = columns.index(TYPES) if TYPES in columns else None
         for found in table.rows():
             if isinstance(found, Problem):
                 yield found
@@ -348,8 +356,9 @@ def _csv_rows(source: BinaryIO, name: str, rules: _Rules) -> Iterator[_Row | Pro
                 for column in ignored:
                     del values[column]
             if "" in cells:
-                _fill(values, empty)
-            yield number, line, values
+                _fill(values, empty if types is None else Empty.OMIT)
+            wrong_type = None if types is None else read_types(values, cells[types])
+            yield (number, line, values) if wrong_type is None else Problem(name, line, None, *wrong_type)
 
 
 def _fill(values: dict[str, Any], empty: Empty) -> None:

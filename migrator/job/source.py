@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -134,7 +135,8 @@ def open_items(
         items: an items file in place of the job's own, or ``-``.
         template: the job file that goes with an items file.
         stdin: standard input.
-        encoding: the file's encoding, as Python names it.
+        encoding: the file's encoding, as Python names it. One with UTF-8's byte order mark is UTF-8 all the same, as
+            the files of a run are.
 
     Raises:
         SourceError: the file cannot be opened, or there is none.
@@ -143,7 +145,11 @@ def open_items(
     given = {"job_argument": argument, "items_argument": items, "template_argument": template}
     facts = {name: _absolute(text) for name, text in given.items() if text is not None}
     opened = replace(_opened(job, argument, items, stdin), facts=facts)
-    return opened if encoding == UTF_8 else _recoded(opened, encoding)
+    if encoding == UTF_8:
+        return opened
+    marked = opened.stream.read(len(BOM_UTF8)) == BOM_UTF8
+    opened.stream.seek(0)
+    return replace(opened, facts={**facts, "encoding": encoding}) if marked else _recoded(opened, encoding)
 
 
 def _recoded(source: Source, encoding: str) -> Source:

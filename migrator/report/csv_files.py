@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, TypeAlias
 
-from migrator.job.csv_reader import neutralised
+from migrator.job.csv_reader import TYPES, neutralised
 from migrator.results import ItemResult, Status
 from migrator.secret import Masker, Secret
 from migrator.store.files import write_atomically
@@ -40,6 +40,7 @@ def write_result_files(
     cells: Iterable[tuple[int, Sequence[str]]],
     rows: Iterable[ItemResult],
     mask: Redactor | None = None,
+    marked: bool = False,
 ) -> None:
     """Write `succeeded.csv` and `failed.csv`: the input's own columns and order, then each item's result.
 
@@ -54,15 +55,17 @@ def write_result_files(
         cells: the number and the cells of each item.
         rows: the results, by number.
         mask: what is written of a cell; None for all of it.
+        marked: whether the files begin with a byte order mark, since the run was told of another encoding than theirs.
 
     Raises:
         FolderError: a file cannot be written; earlier ones are left as they were.
     """
     kept = [place for place, column in enumerate(columns) if not column.startswith("_")]
     names = [columns[place] for place in kept]
-    with _csv(folder / "succeeded.csv") as good, _csv(folder / "failed.csv") as bad:
+    last = [place for place, column in enumerate(columns) if column == TYPES]
+    with _csv(folder / "succeeded.csv", marked=marked) as good, _csv(folder / "failed.csv", marked=marked) as bad:
         for table in (good, bad):
-            table.write((*names, *OWN_COLUMNS))
+            table.write((*names, *OWN_COLUMNS, *(columns[place] for place in last)))
         for values, row in _merged(cells, rows):
             if row.status is Status.SKIPPED and row.error is None:
                 continue
@@ -70,7 +73,7 @@ def write_result_files(
             if mask is not None:
                 shown = [mask(name, cell) for name, cell in zip(names, shown, strict=True)]
             table = good if row.status.is_success else bad
-            table.write((*map(neutralised, shown), *_own_cells(row)))
+            table.write((*map(neutralised, shown), *_own_cells(row), *(values[place] for place in last)))
 
 
 def _merged(
@@ -102,9 +105,10 @@ class _Table:
 
 
 @contextmanager
-def _csv(path: Path) -> Iterator[_Table]:
+def _csv(path: Path, *, marked: bool) -> Iterator[_Table]:
     with write_atomically(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
+        encoding = "utf-8-sig" if marked else "utf-8"
+        text = io.TextIOWrapper(file, encoding=encoding, errors="backslashreplace", newline="")
         yield _Table(text)
         # The file stays open: write_atomically syncs and closes it.
         text.detach()

@@ -92,7 +92,8 @@ def write_all(
     write_results(folder / "results.jsonl", ledger)
     if cells is not None:
         columns, rows = cells()
-        write_result_files(folder, columns=columns, cells=rows, rows=ledger.rows(), mask=_mask(meta, masker))
+        mask, marked = _mask(meta, masker), "encoding" in meta
+        write_result_files(folder, columns=columns, cells=rows, rows=ledger.rows(), mask=mask, marked=marked)
     summary = summarise(ledger, folder, meta=meta)
     problem = None
     try:

@@ -129,3 +129,21 @@ def test_detailed_exit_code_of_an_error(workplace: Workplace, wrong: str) -> Non
     workplace.write_job(1)
 
     assert workplace.run("plan", "job.json", "--detailed-exitcode", wrong).code == 1
+
+
+def test_failed_items_are_run_again_in_any_encoding(workplace: Workplace, sandbox: SandboxProcess) -> None:
+    """The files of a run are UTF-8 and say so, so that the job's own encoding does not spoil them."""
+    body = {"display_name": "{name}"}
+    request = {"method": "PATCH", "path": "/notifications/v1/integrations/{id}", "body": body}
+    job = workplace.write_job(1, request=request, secrets=[], run={"encoding": "windows-1252"})
+    (workplace.folder / "items.csv").write_bytes("id,name\ni-99999,café\n".encode("windows-1252"))
+    command = ["run", job, "--base-url", sandbox.url, "--canary", "0"]
+
+    assert workplace.run(*command).code == 1
+    failed = workplace.last_run() / "failed.csv"
+    (workplace.folder / "again.csv").write_bytes(failed.read_bytes().replace(b"i-99999", b"i-00002"))
+    again = workplace.run(*command, "--items", "again.csv", "--fresh")
+
+    assert again.code == 0, again.err
+    assert workplace.run("export", "confluent-cloud", "--base-url", sandbox.url, "--out", "all.csv").code == 0
+    assert "i-00002,café," in (workplace.folder / "all.csv").read_text()

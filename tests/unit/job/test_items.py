@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from migrator.job.csv_reader import restored
+from migrator.job.csv_reader import neutralised, restored
 from migrator.job.items import Form, Item, flatten, read_cells, read_items
-from migrator.job.job_file import Job, load_job
+from migrator.job.job_file import Empty, Job, load_job
 from migrator.job.problems import Problem
 from migrator.job.profile.variables import Outside
 from migrator.secret import Secret
@@ -320,29 +320,69 @@ def test_a_header_of_many_columns(request_body: object) -> None:
     assert (len(items), len(problems)) == ((1, 0) if request_body is None else (0, 100_000))
 
 
-@pytest.mark.parametrize(
-    ("data", "form"),
-    [
-        (b"id,a,_status\n1,x,old\n2,,\n", Form.CSV),
-        (b'[{"id":"1","a":"x","_status":"old"},{"id":"2","a":null}]', Form.JSON),
-        (b'{"id":"1","a":"x"}\n{"id":"2"}\n', Form.JSONL),
-    ],
-)
-def test_cells_for_files_with_the_input_s_own_columns(data: bytes, form: Form) -> None:
+def test_cells_for_files_with_the_input_s_own_columns() -> None:
     """They are texts, without the columns of an earlier run."""
-    columns, cells = read_cells(io.BytesIO(data), form=form, name="f")
+    columns, cells = read_cells(io.BytesIO(b"id,a,_status\n1,x,old\n2,,\n"), form=Form.CSV, name="f")
 
     assert columns == ["id", "a"]
     assert list(cells) == [(1, ["1", "x"]), (2, ["2", ""])]
 
 
-def test_cells_that_are_no_text() -> None:
-    """They are written as JSON writes them; the columns are those of all items."""
-    data = b'{"id":1,"on":true}\n{"id":2,"n":1.50,"l":[1,"x"],"in":{"a":"b"}}\n'
+def test_cells_of_json_items() -> None:
+    """They are written as JSON writes them, the columns are those of all, and the last one says which are no text."""
+    data = b'{"id":1,"on":true}\n{"id":"2","n":1.50,"l":[1,"x"],"in":{"a":""},"_status":"old","z":null}\n'
     columns, cells = read_cells(io.BytesIO(data), form=Form.JSONL, name="f")
 
-    assert columns == ["id", "on", "n", "l", "in.a"]
-    assert [row for _, row in cells] == [["1", "true", "", "", ""], ["2", "", "1.50", '[1,"x"]', "b"]]
+    assert columns == ["id", "on", "n", "l", "in.a", "z", "_types"]
+    assert [row for _, row in cells] == [
+        ["1", "true", "", "", "", "", '{"id": "json", "on": "json"}'],
+        ["2", "", "1.50", '[1,"x"]', "", "", '{"n": "json", "l": "json", "in.a": "text", "z": "null"}'],
+    ]
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.text(max_size=4) | st.floats(-1e9, 1e9),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("pq"), inner, min_size=1, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(
+    st.lists(st.dictionaries(st.sampled_from("abc"), VALUES, max_size=3), min_size=1, max_size=4),
+    st.sampled_from(Empty),
+)
+def test_json_items_survive_a_table(rows: list[dict[str, Any]], empty: Empty) -> None:
+    """What is written of items into a CSV file is read as the same items, whatever empty cells mean to the job."""
+    data = json.dumps([{"id": f"i-{place}", **row} for place, row in enumerate(rows)]).encode()
+    columns, cells = read_cells(io.BytesIO(data), form=Form.JSON, name="f")
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writerow(columns)
+    writer.writerows([neutralised(cell) for cell in row] for _, row in cells)
+    more: dict[str, Any] = {"empty": empty.value, "ignore_columns": []}
+    request = {"method": "PATCH", "path": "/x/{id}"}
+
+    plain, problems = read(data, Form.JSON, request=request, **more)
+    again, wrong = read(table.getvalue().encode(), Form.CSV, request=request, **more)
+
+    assert problems == wrong == []
+    assert [item.values for item in again] == [item.values for item in plain]
+
+
+@pytest.mark.parametrize(
+    ("cell", "types", "words"),
+    [
+        ("tru", '{""a"":""json""}', "has to be JSON, since _types says so"),
+        ("true", "[]", "has to be as the program has written it, or empty"),
+        ("true", "{", "has to be as the program has written it, or empty"),
+    ],
+)
+def test_a_cell_that_is_not_what_is_said_of_it(cell: str, types: str, words: str) -> None:
+    """A person may have changed the file."""
+    items, problems = read(f'id,a,_types\n1,{cell},"{types}"\n'.encode())
+    assert items == []
+    assert len(problems) == 1
+    assert words in problems[0]
 
 
 def test_the_column_of_a_quota_is_known() -> None:
