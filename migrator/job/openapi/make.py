@@ -88,7 +88,19 @@ def from_document(document: Document, *, operation: str | None, columns: Sequenc
     if encoding is not None and picked:
         wanted = _nested({".".join(path): f"{{{'.'.join(path)}}}" for path in picked})
         job["request"] |= {"encoding": encoding, "wanted": wanted}
-    return _made(job, picked, path_schemas, (narrow, schemas.definitions), api)
+    made = _made(job, picked, path_schemas, (narrow, schemas.definitions), api)
+    if "collection" in profile:
+        _export_columns(profile["collection"], made.job, picked)
+    return made
+
+
+def _export_columns(collection: dict[str, Any], job: Mapping[str, Any], picked: Mapping[tuple[str, ...], Any]) -> None:
+    """Let an export write what names a record and what the job writes, so that its file can become items."""
+    named = collection["item"].rpartition("{")[2].removesuffix("}")
+    columns = [named, *(".".join(path) for path, member in picked.items() if _is_scalar(member))]
+    collection["columns"] = list(dict.fromkeys(columns))
+    if secrets := [name for name in job.get("secrets", ()) if name in columns]:
+        collection["secrets"] = secrets
 
 
 def from_profile(name: str, profile: Mapping[str, Any], *, operation: str | None, columns: Sequence[str]) -> Made:

@@ -202,10 +202,14 @@ ITEMS = {"type": "array", "items": WITH_ID}
     ],
 )
 def test_lists(extra: dict[str, Any], collection: dict[str, Any]) -> None:
-    """How a list goes on is taken from what the document shows, and said where it shows nothing."""
+    """How a list goes on is taken from what the document shows, and said where it shows nothing.
+
+    Its export writes what names a record and what the job writes.
+    """
     found = made(api(extra=extra))
 
-    assert found.job["api"]["collection"] == {**collection, "item": "/things/{id}"}
+    exported = {"columns": ["id", "name", "size", "api_token"], "secrets": ["api_token"]}
+    assert found.job["api"]["collection"] == {**collection, "item": "/things/{id}", **exported}
     assert any("goes on to its next page" in note for note in found.notes) is ("paging" not in collection)
 
 
