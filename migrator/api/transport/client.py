@@ -16,6 +16,7 @@ from yarl import URL
 
 from migrator import __version__
 from migrator.api.credentials import LiveCredentials, NoToken, Tokens, live_credentials
+from migrator.api.transport.connector import Connector
 from migrator.api.transport.direct import Direct, Received, read_body
 from migrator.api.transport.network import Network
 from migrator.job.profile.api_profile import ApiProfile
@@ -113,16 +114,17 @@ class Client:
         # aiohttp sends a session's headers to the proxy too, so that each request has to carry them itself.
         carried, for_proxy = (None, None) if proxy is None else (headers, proxy.headers)
 
-        def session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+        def session(connector: Connector) -> aiohttp.ClientSession:
             return aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers=headers if proxy is None else None,
                 timeout=timeout,
                 proxy=None if proxy is None else proxy.url,
+                auto_decompress=False,
             )
 
-        closing = aiohttp.TCPConnector(limit=0, force_close=True, ssl=trust)
+        closing = Connector(force_close=True, ssl=trust)
         # A token server gets none of the API's headers.
         bare = aiohttp.ClientSession(
             connector=closing,
@@ -137,7 +139,7 @@ class Client:
             if not reuse_connections:
                 yield cls(fresh, clock=clock, credentials=credentials, headers=carried, proxy_headers=for_proxy)
                 return
-            alive = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=trust)
+            alive = Connector(keepalive_timeout=KEEPALIVE_S, ssl=trust)
             async with session(alive) as keeping:
                 yield cls(
                     keeping,
@@ -245,7 +247,7 @@ class Client:
             proxy_headers=self._proxy_headers,
             allow_redirects=False,
         ) as response:
-            body, truncated = await read_body(response.status, response.content)
+            body, truncated = await read_body(response.status, response.headers, response.content)
             if truncated:
                 response.close()
             return self._reply((response.status, response.headers, body, truncated), sent)

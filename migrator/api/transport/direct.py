@@ -7,6 +7,7 @@ session sends everything else, and what is not plain.
 """
 
 import asyncio
+import zlib
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
@@ -18,6 +19,7 @@ from aiohttp.http_parser import RawResponseMessage
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from migrator.api.transport.connector import TESTED
 from migrator.messages import Request
 
 __all__ = ["LONGEST_BODY", "Direct", "Received", "read_body"]
@@ -31,8 +33,8 @@ LONGEST_BODY: Final = 1 << 20
 LONGEST_WRITE: Final = 1 << 15
 """Bytes of a request's body that are written at once; a transport's buffer takes twice as much (asyncio's 64 KiB)."""
 
-TESTED: Final = ("3.14.",)
-"""Versions of aiohttp whose inside is known; a test holds the installed one against them."""
+CODINGS: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS, "br": None, "zstd": None}
+"""Content codings, and zlib's window bits for them; None for those that we cannot read."""
 
 METHODS: Final = frozenset({"DELETE", "GET", "PATCH", "POST", "PUT"})
 
@@ -100,7 +102,7 @@ class Direct:
         try:
             async with asyncio.timeout_at(ends):
                 message, stream = await self._exchanged(connection.protocol, head + (request.body or b""))
-            body, truncated = await read_body(message.code, stream, ends)
+            body, truncated = await read_body(message.code, message.headers, stream, ends)
         except BaseException:
             connection.close()
             raise
@@ -113,7 +115,7 @@ class Direct:
     ) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
         if protocol is None or protocol.transport is None or protocol.transport.is_closing():
             raise aiohttp.ClientConnectionResetError("the connection was closed")
-        protocol.set_response_params(read_until_eof=True)
+        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
         protocol.transport.write(request)
         try:
             message, stream = await protocol.read()
@@ -133,30 +135,61 @@ class Direct:
         return http_writer._serialize_headers(line, fields)  # noqa: SLF001  see TESTED
 
 
-async def read_body(status: int, stream: aiohttp.StreamReader, ends: float | None = None) -> tuple[bytes, bool]:
-    """Return what is read of an answer's body, and whether there was more.
+async def read_body(
+    status: int, headers: Mapping[str, str], stream: aiohttp.StreamReader, ends: float | None = None
+) -> tuple[bytes, bool]:
+    """Return what is read of an answer's body, without its content coding, and whether there was more.
 
     Args:
         status: the answer's.
-        stream: gives the body.
+        headers: the answer's.
+        stream: gives the body as it was sent.
         ends: when it has to be there, by the event loop's clock; None where the stream itself knows.
 
     Raises:
-        aiohttp.ClientError: it broke off, and the answer says that something was done.
+        aiohttp.ClientError: it broke off or is malformed, and the answer says that something was done.
         TimeoutError: it took too long, and so.
     """
     chunks, room = [], LONGEST_BODY + 1
     try:
         if stream.is_eof() and stream.total_bytes <= LONGEST_BODY:
-            return stream.read_nowait(), False
-        async with asyncio.timeout_at(ends):
-            while room > 0 and (chunk := await stream.read(room)):
-                chunks.append(chunk)
-                room -= len(chunk)
+            body = stream.read_nowait()
+        else:
+            async with asyncio.timeout_at(ends):
+                while room > 0 and (chunk := await stream.read(room)):
+                    chunks.append(chunk)
+                    room -= len(chunk)
+            body = b"".join(chunks)
+        return _decoded(body, headers.get("Content-Encoding", "").lower())
     except (aiohttp.ClientError, TimeoutError, OSError):
         if status < 300:
             raise
         # The status alone says that it was refused, whatever became of the body.
         return b"", True
-    body = b"".join(chunks)
-    return body[:LONGEST_BODY], len(body) > LONGEST_BODY
+
+
+def _decoded(body: bytes, coding: str) -> tuple[bytes, bool]:
+    """Return at most `LONGEST_BODY` bytes of a body without its content coding, and whether there was more.
+
+    A coding of any other name is left as it is. Some servers send "deflate" without the zlib header (RFC 9110,
+    section 8.4.1.2).
+
+    Raises:
+        aiohttp.ClientPayloadError: it is not in the coding that its header names, or we do not know that one.
+    """
+    more = len(body) > LONGEST_BODY
+    if not body or coding not in CODINGS:
+        return body[:LONGEST_BODY], more
+    bare = coding == "deflate" and body[0] & 0xF != zlib.DEFLATED
+    bits = -zlib.MAX_WBITS if bare else CODINGS[coding]
+    if bits is None:
+        raise aiohttp.ClientPayloadError("no such coding was asked for")
+    stream = zlib.decompressobj(bits)
+    try:
+        plain = stream.decompress(body, LONGEST_BODY + 1)
+    except zlib.error as error:
+        raise aiohttp.ClientPayloadError("the body is not in its coding") from error
+    more = more or len(plain) > LONGEST_BODY
+    if not more and (not stream.eof or stream.unused_data):
+        raise aiohttp.ClientPayloadError("the body is not whole in its coding")
+    return plain[:LONGEST_BODY], more

@@ -1,11 +1,15 @@
 """One attempt over a real socket: what goes over the wire, and what every kind of bad server makes of it."""
 
 import asyncio
+import gzip
+import re
 import ssl
 import time
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -376,6 +380,79 @@ async def test_a_broken_body_does_not_hide_the_status(headers: str) -> None:
         assert isinstance(got, kind)
         if isinstance(got, Reply):
             assert (got.status, got.truncated) == (409, True)
+
+
+BROKEN = {
+    "bad chunk": b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n",
+    "bad chunk end": b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}x\r\n",
+    "bad second chunk": b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n-1\r\n",
+    "no br": b"Content-Encoding: br\r\nContent-Length: 2\r\n\r\n{}",
+    "no zstd": b"Content-Encoding: zstd\r\nContent-Length: 2\r\n\r\n{}",
+    "no deflate": b"Content-Encoding: deflate\r\nContent-Length: 2\r\n\r\n{}",
+    "no gzip": b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+    "half gzip": b"Content-Encoding: gzip\r\nContent-Length: 15\r\n\r\n" + gzip.compress(b"{}" * 99)[:15],
+    "bad chunk, bare line feeds": b"Transfer-Encoding: chunked\n\nZZ\r\n",
+}
+
+
+def in_pieces(data: bytes, delivery: str) -> Serve:
+    """Answer with bytes: all at once, the head before the body, cut within the blank line, or byte by byte."""
+    blank = re.search(rb"\n\r?\n(?!HTTP)", data)
+    assert blank is not None
+    cuts = {"at once": [], "head first": [blank.end()], "cut blank line": [blank.end() - 1]}
+    ends = [*cuts.get(delivery, range(1, len(data))), len(data)]
+
+    async def serve(connection: Connection) -> None:
+        await connection.request()
+        for start, end in pairwise([0, *ends]):
+            await connection.send(data[start:end])
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(30)
+
+    return serve
+
+
+@pytest.mark.parametrize("delivery", ["at once", "head first", "cut blank line", "byte by byte"])
+@pytest.mark.parametrize("rest", BROKEN.values(), ids=BROKEN)
+async def test_a_malformed_body_does_not_hide_the_status(rest: bytes, delivery: str) -> None:
+    """A refusal is known at once, however the answer comes; a success with such a body is not believed."""
+    refused, _ = await send(in_pieces(b"HTTP/1.1 100 Wait\r\n\r\nHTTP/1.1 409 No\r\n" + rest, delivery), timeout_s=3.0)
+    done, _ = await send(in_pieces(b"HTTP/1.1 200 OK\r\n" + rest, delivery), timeout_s=3.0)
+
+    assert isinstance(refused, Reply)
+    assert (refused.status, refused.truncated, refused.body) == (409, True, b"")
+    assert isinstance(done, Failure)
+    assert (done.kind, done.maybe_sent) == (FailureKind.PROTOCOL, True)
+    assert max(got.received.mono - got.sent.mono for got in (refused, done)) < 2.0
+
+
+@pytest.mark.parametrize("delivery", ["at once", "head first", "byte by byte"])
+async def test_what_follows_a_whole_answer_is_not_part_of_it(delivery: str) -> None:
+    """A byte too many ends the connection, and the next request gets its own answer."""
+    served = in_pieces(answer(b'{"a":1}', status="422 No") + b"}", delivery)
+
+    async with hostile(served) as (url, connections), client(url) as opened:
+        for number in (1, 2):
+            got = await opened.send(request(url))
+
+            assert isinstance(got, Reply)
+            assert (got.status, got.body, got.truncated) == (422, b'{"a":1}', False)
+            assert len(connections) == number
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "bare deflate"])
+async def test_content_codings(coding: str) -> None:
+    """A body that is compressed unasked is read, and no more of it than of any other."""
+    bits = {"gzip": 31, "deflate": 15, "bare deflate": -15}[coding]
+    headers = f"Content-Encoding: {coding.rsplit(maxsplit=1)[-1]}\r\n"
+    for length, whole in ((9, True), (LONGEST_BODY, True), (8 * LONGEST_BODY, False)):
+        packed = zlib.compress(b"x" * length, wbits=bits)
+
+        got, _ = await send(once(answer(packed, headers=headers)))
+
+        assert isinstance(got, Reply)
+        assert (got.body == b"x" * min(length, LONGEST_BODY), got.truncated) == (True, not whole)
 
 
 @pytest.mark.parametrize(("status", "kind"), [("409 No", Reply), ("200 OK", Failure)])

@@ -11,7 +11,8 @@ import pytest
 from hostile_server import Connection, answer, hostile
 
 from migrator.api.transport.client import Client
-from migrator.api.transport.direct import LONGEST_WRITE, TESTED, Direct
+from migrator.api.transport.connector import TESTED
+from migrator.api.transport.direct import LONGEST_WRITE, Direct
 from migrator.job.profile.api_profile import ApiProfile
 from migrator.job.profile.auth import Auth, AuthKind
 from migrator.messages import Failure, Instant, Reply, Request
