@@ -1,11 +1,12 @@
 """What a command asks and shows on the terminal, and how signals reach it."""
 
+import asyncio
 import os
 import resource
 import shlex
 import signal
 import sys
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -154,13 +155,17 @@ def run_attended(command: Coroutine[Any, Any, Any]) -> Any:
 
     A signal that no run handles cancels it, and ends the process with 128 plus the signal's number.
     """
+    return anyio.run(_attended, command, backend_options={"loop_factory": _loop_factory()})
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
-        return anyio.run(_attended, command)
+        return None
     try:
         import uvloop
     except ImportError:
-        return anyio.run(_attended, command)
-    return anyio.run(_attended, command, backend_options={"loop_factory": uvloop.new_event_loop})
+        return None
+    return uvloop.new_event_loop
 
 
 async def _attended(command: Coroutine[Any, Any, Any]) -> Any:
