@@ -352,6 +352,7 @@ class Pacer:
             overtaken=overtaken,
             refused=refused,
             on_trust=ticket.on_trust,
+            shared=bool(ticket.share),
         )
         self._models.answered(report)
 

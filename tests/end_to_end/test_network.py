@@ -186,7 +186,7 @@ def test_burst_of_server_errors(workplace: Workplace, sandbox: SandboxProcess, c
 
     with fault_proxy(sandbox.url) as proxy:
         proxy.plan = plan
-        done = run(workplace, proxy, "--max-attempts", "2")
+        done = run(workplace, proxy, "--max-attempts", "3")
 
     assert len(met) >= 10
     assert_accounted(workplace, done, code=0)

@@ -78,7 +78,7 @@ class Bucket:
         if fallen >= LEAST_USED and grown >= LEAST_GROWTH * report.resolution_s:
             self.proved = True
         if math.isfinite(self._unit_most_s):
-            self._see_others(report.sent + (used - 1) * self._unit_s)
+            self._see_others(report, report.sent + (used - 1) * self._unit_s)
             self._full_at = min(self._full_at, report.now + reset_s + report.late_s + unseen * self._unit_most_s)
 
     def _refused(self, report: Report) -> None:
@@ -87,8 +87,10 @@ class Bucket:
         self._others += ROOM
         self._contradicted = self._contradicted or not self.proved or self._others > self._limit / MOST_ROOM
 
-    def _see_others(self, least_full_at: float) -> None:
+    def _see_others(self, report: Report, least_full_at: float) -> None:
         """Let an answer that tells of more use than our own raise the mirror, and keep as much room as others took."""
+        if report.shared:
+            return
         taken = (least_full_at - self._full_at) / self._unit_most_s
         self._others = max(taken + 1.0 if taken > 0.0 else 0.0, KEPT * self._others)
         self._full_at = max(self._full_at, least_full_at)

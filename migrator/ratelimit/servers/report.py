@@ -22,6 +22,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         overtaken: answered requests that the server may have counted after this one.
         refused: whether the request was refused for the rate limit.
         on_trust: whether it went because a kind of server allowed it, and not the reported rest.
+        shared: whether it was taken from a quota that runs share, which keeps room for the others itself.
     """
 
     limit: int
@@ -37,3 +38,4 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     overtaken: int
     refused: bool = False
     on_trust: bool = False
+    shared: bool = False
