@@ -134,7 +134,7 @@ def test_disk_full_half_way(workplace: Workplace, slow: SandboxProcess, tmp_path
 
 def test_disk_full_half_way_and_room_again(workplace: Workplace, slow: SandboxProcess, tmp_path: Path) -> None:
     """After a full disk no more is sent than was in flight, and with room again the same command goes on."""
-    with mounted(tmp_path / "disk", "size=2m") as disk:
+    with mounted(tmp_path / "disk", "size=16m") as disk:
         filled_half_way(workplace, slow, disk)
         sent = set(slow.stats()["attempts"])
         (run,) = (disk / "state" / "runs").iterdir()
