@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from result_rows import failure, result, results
 
 from migrator.messages import Instant
+from migrator.report import journal
 from migrator.report.journal import Event, Journal, open_journal, write_results
 from migrator.results import ErrorKind, ItemError, ItemResult, Status
 from migrator.secret import Fingerprinter, Masker, Secret
@@ -315,17 +316,18 @@ def test_full_disk_ends_the_journal_and_not_the_run() -> None:
     assert (seen[0], seen[-1], len(seen)) == ("one", "two", 1001)
 
 
-def test_events_never_fill_the_disk(tmp_path: Path) -> None:
+def test_events_never_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full file of events becomes the earlier one, and the one before it goes; results are all kept."""
-    text = "x" * 100_000
-    with journal_in(tmp_path) as journal:
+    monkeypatch.setattr(journal, "LARGEST_EVENTS", 1 << 20)
+    text = "x" * 10_000
+    with journal_in(tmp_path) as kept_journal:
         for number in range(400):
-            journal.event("noise", number=number, text=text)
-        tell(journal, result(1))
+            kept_journal.event("noise", number=number, text=text)
+        tell(kept_journal, result(1))
 
     files = sorted(path.name for path in tmp_path.iterdir())
     assert files == ["events.1.jsonl", "events.jsonl", "results.jsonl"]
-    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 34 << 20
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= (2 << 20) + 50_000
     kept = [line["number"] for name in ("events.1.jsonl", "events.jsonl") for line in lines(tmp_path / name)]
     assert kept == list(range(kept[0], 400))
     assert stat.S_IMODE((tmp_path / "events.jsonl").stat().st_mode) == 0o600
