@@ -52,7 +52,7 @@ def run(world: World, seed: int, *, items: int = 150, slots: int = 16, one: Pace
     return simulate(world, one or pacer(), items=items, slots=slots, seed=seed)
 
 
-@settings(max_examples=75, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(world=worlds, seed=st.integers(0, 2**16), slots=st.integers(1, 64))
 def test_no_refusal_when_alone(world: World, seed: int, slots: int) -> None:
     """Alone on a quota, whatever the server's algorithm and headers, hardly a request is refused, and the job ends.
@@ -89,7 +89,7 @@ def test_server_that_rounds_down(world: World, seed: int) -> None:
     assert again.refused <= (0 if outcome.refused else 1) + guesses
 
 
-@settings(max_examples=125, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(
     world=st.builds(
         World,
