@@ -1,6 +1,7 @@
 """What a server sent, read by the words of a profile: JMESPath, and names that are shown for values. Pure."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import jmespath
@@ -10,9 +11,9 @@ from msgspec.structs import replace
 from migrator.job.json_reader import Unreadable, decode
 from migrator.messages import JSON, AnswerRules, BodyLimits, Reply
 from migrator.ratelimit.dialect.reset_time import ResetForm, parse_reset
-from migrator.ratelimit.headers import Quota
+from migrator.ratelimit.headers import InBody, Quota
 
-__all__ = ["ShownNames", "as_written", "quota_in_body", "record_in", "search"]
+__all__ = ["ShownNames", "as_written", "body_reader", "quota_in_body", "record_in", "search"]
 
 LARGEST: Final = 1e12
 """Points; what is above is no limit of requests."""
@@ -24,6 +25,11 @@ def search(expression: str, document: Any) -> Any:
         return jmespath.search(expression, document)
     except (JMESPathError, RecursionError):
         return None
+
+
+def body_reader(limits: BodyLimits | None) -> InBody | None:
+    """Return what reads a rate limit from bodies; None for an API whose bodies do not tell of it."""
+    return None if limits is None else partial(quota_in_body, limits)
 
 
 def quota_in_body(limits: BodyLimits, reply: Reply) -> Quota | None:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 from random import SystemRandom
 from time import monotonic, time
@@ -16,7 +15,7 @@ from msgspec.structs import replace
 from migrator import errors
 from migrator.api.attempts import Attempts, Hooks
 from migrator.api.credentials import LiveCredentials
-from migrator.api.expressions import ShownNames, quota_in_body
+from migrator.api.expressions import ShownNames, body_reader
 from migrator.api.outcome import RetryPolicy
 from migrator.api.reader import Reader
 from migrator.api.shared_quota import Tell, open_shared_quota
@@ -140,7 +139,7 @@ async def open_session(
                 write_spacing_s=api.write_spacing_s,
             ),
             dialect=api.rate_limit,
-            in_body=None if api.body_limits is None else partial(quota_in_body, api.body_limits),
+            in_body=body_reader(api.body_limits),
             concurrency=options.concurrency,
             clock=clock,
             rng=SystemRandom(),

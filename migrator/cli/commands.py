@@ -116,7 +116,7 @@ EXPORT: Final = Command(
     "api_commands:export",
     help="""Write an API's records to an items file, one row each, with the columns that run takes.
 
-API is the name of a built-in profile, or a job file. If it was interrupted, the same command resumes it.""",
+API is a profile's name, a profile's file, or a job file. If it was interrupted, the same command resumes it.""",
     example="migrator export confluent-cloud --out items.csv --where \"target.kind == 'Slack'\"",
     parameters=[
         click.Argument(["api"], metavar="API", shell_complete=profiles),

@@ -6,7 +6,6 @@ own. What it sends is what `run.item` sends in a single process.
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from functools import partial
 from random import SystemRandom
 from typing import Any, Final, TypeAlias
 
@@ -17,7 +16,7 @@ from msgspec.structs import replace
 
 from migrator import __version__
 from migrator.api.attempts import Attempts
-from migrator.api.expressions import quota_in_body
+from migrator.api.expressions import body_reader
 from migrator.api.outcome import RetryPolicy
 from migrator.api.reader import Reader
 from migrator.api.session import Session, system_clock
@@ -334,7 +333,7 @@ async def _session(needs: SenderNeeds, open_sender: OpenSender, quota: RemoteQuo
         Throttle(
             settings=PacerSettings(pace=options.pace, reserve=options.reserve, rate=options.rate),
             dialect=needs.api.rate_limit,
-            in_body=None if (limits := needs.api.body_limits) is None else partial(quota_in_body, limits),
+            in_body=body_reader(needs.api.body_limits),
             concurrency=options.concurrency,
             clock=needs.clock,
             max_wait_s=options.max_wait,

@@ -23,7 +23,7 @@ from migrator.messages import JSON, Batch, host_of, is_loopback
 from migrator.options import wrong_members
 from migrator.secret import Secret
 
-__all__ = ["Empty", "Job", "Join", "Preflight", "RequestTemplate", "builtin_template", "load_job", "named_profile"]
+__all__ = ["Empty", "Job", "Join", "Preflight", "RequestTemplate", "builtin_template", "load_job"]
 
 IDEMPOTENT: Final = frozenset({"PATCH", "PUT", "DELETE"})
 """Methods that set absolute values; PATCH by the job's declaration, the others by RFC 9110, section 9.2.2."""
@@ -205,18 +205,6 @@ def builtin_template(name: str, outside: Outside) -> Job:
     return load_job(text, source=f"template {name}", outside=outside)
 
 
-def named_profile(name: str, outside: Outside) -> ApiProfile:
-    """Return a profile: built in, in the user's own folder, or a file.
-
-    Raises:
-        JobError: there is none of that name, or a variable that it needs is not set.
-    """
-    findings = Findings("", name)
-    profile = ProfileReader(findings, outside).profile(name)
-    _refuse(findings)
-    return profile
-
-
 def load_job(text: str, *, source: str, outside: Outside) -> Job:
     """Return the job that a job file describes.
 
@@ -243,7 +231,7 @@ def load_job(text: str, *, source: str, outside: Outside) -> Job:
     if isinstance(run, dict):
         for name, message in wrong_members(run):
             findings.wrong(("run", name), message)
-    _refuse(findings)
+    findings.refuse()
     job = _JobReader(findings, outside).job(document, source)
     if findings.problems:
         wrong = {problem.field for problem in findings.problems}
@@ -253,11 +241,6 @@ def load_job(text: str, *, source: str, outside: Outside) -> Job:
         )
         raise JobError(tuple(findings.problems), name=job.name, notify=sound)
     return job
-
-
-def _refuse(findings: Findings) -> None:
-    if findings.problems:
-        raise JobError(tuple(findings.problems))
 
 
 class _JobReader:

@@ -81,6 +81,11 @@ class Findings:
         self._text = text
         self._source = source
 
+    def refuse(self) -> None:
+        """Raise JobError if there is anything wrong."""
+        if self.problems:
+            raise JobError(tuple(self.problems))
+
     def wrong(self, path: tuple[str | int, ...], message: str) -> None:
         """Take down a problem with the member at a path."""
         line, column = locate(self._text, path)

@@ -17,10 +17,10 @@ from msgspec.structs import replace
 
 from migrator.errors import SourceError
 from migrator.job.items import Form
-from migrator.job.job_file import Job, builtin_template, load_job, named_profile
+from migrator.job.job_file import Job, builtin_template, load_job
 from migrator.job.json_reader import decode
 from migrator.job.problems import JobError, Problem
-from migrator.job.profile.api_profile import ApiProfile
+from migrator.job.profile.api_profile import ApiProfile, named_profile
 from migrator.job.profile.variables import NOTHING_MORE, Allowed, Outside, OwnProfiles, no_commands, with_stand_ins
 
 __all__ = [

@@ -374,6 +374,18 @@ class ProfileReader:
         return float(found[1]) * (0.001 if found[2] == "ms" else 1.0)
 
 
+def named_profile(name: str, outside: Outside) -> ApiProfile:
+    """Return a profile: built in, in the user's own folder, or a file.
+
+    Raises:
+        JobError: there is none of that name, or a variable that it needs is not set.
+    """
+    findings = Findings("", name)
+    profile = ProfileReader(findings, outside).profile(name)
+    findings.refuse()
+    return profile
+
+
 def _dialect(rate: Mapping[str, str]) -> Dialect:
     def lower(name: str) -> str | None:
         return rate[name].lower() if name in rate else None

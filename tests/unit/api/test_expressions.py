@@ -1,7 +1,6 @@
 """JMESPath over what a server sent never raises."""
 
 import json
-from functools import partial
 from random import Random
 
 import anyio
@@ -10,7 +9,7 @@ import virtual_time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator.api.expressions import ShownNames, quota_in_body, search
+from migrator.api.expressions import ShownNames, body_reader, quota_in_body, search
 from migrator.messages import JSON, AnswerRules, BodyLimits, Clock, Instant, Reply
 from migrator.ratelimit.headers import Quota
 from migrator.ratelimit.throttle import Throttle
@@ -143,7 +142,7 @@ def test_a_server_that_counts_points_is_never_asked_for_more_than_it_has() -> No
                     body = json.dumps(told).encode()
                     permit.received(Reply(status=200, headers={}, body=body, sent=sent, received=now))
 
-        in_body = partial(quota_in_body, BUCKET)
+        in_body = body_reader(BUCKET)
         async with (
             Throttle(in_body=in_body, concurrency=8, clock=clock, rng=Random(1)) as throttle,
             anyio.create_task_group() as tasks,
